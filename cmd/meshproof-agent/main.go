@@ -1,0 +1,55 @@
+// Command meshproof-agent is everything that runs inside a pod: the proxy and
+// its helpers, the control plane, the sample workloads and the clients.
+//
+// The role is the first argument, or the name the program is called by when
+// that is not its own. Roles are listed in one table and share nothing but the
+// process's signals.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+// role runs until ctx ends; an error is printed and ends the process with 1.
+type role func(ctx context.Context, args []string) error
+
+// roles is the table of everything the agent can be. One line each.
+var roles = map[string]role{}
+
+func main() {
+	name, args := filepath.Base(os.Args[0]), os.Args[1:]
+	name = strings.TrimPrefix(name, "emojivoto-")
+	if name == "meshproof-agent" {
+		if len(args) == 0 {
+			usage()
+		}
+		name, args = args[0], args[1:]
+	}
+	run, ok := roles[name]
+	if !ok {
+		usage()
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	if err := run(ctx, args); err != nil {
+		fmt.Fprintf(os.Stderr, "meshproof-agent %s: %v\n", name, err)
+		os.Exit(1)
+	}
+}
+
+func usage() {
+	names := make([]string, 0, len(roles))
+	for name := range roles {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	fmt.Fprintf(os.Stderr, "usage: meshproof-agent ROLE [flags]\nroles: %s\n", strings.Join(names, ", "))
+	os.Exit(4)
+}

@@ -1,0 +1,165 @@
+// Package result is the versioned tree that a run leaves behind in run.json.
+//
+// The engine fills it, every report writer reads it and nothing else. It
+// prints nothing and holds no behaviour beyond counting.
+package result
+
+import "time"
+
+// SchemaVersion is raised when a field changes its meaning or disappears.
+const SchemaVersion = 1
+
+// Outcome of a claim, a step, a scenario or a run.
+type Outcome string
+
+const (
+	Passed       Outcome = "passed"
+	Failed       Outcome = "failed"
+	Inconclusive Outcome = "inconclusive"
+	Skipped      Outcome = "skipped"
+	// Error is set-up trouble: the product was not judged.
+	Error Outcome = "error"
+)
+
+// Run is the whole tree.
+type Run struct {
+	SchemaVersion int        `json:"schemaVersion"`
+	ID            string     `json:"id"`
+	Tool          Tool       `json:"tool"`
+	Outcome       Outcome    `json:"outcome"`
+	ExitCode      int        `json:"exitCode"`
+	Reason        string     `json:"reason,omitempty"`
+	Started       time.Time  `json:"started"`
+	Finished      time.Time  `json:"finished"`
+	Seed          int64      `json:"seed"`
+	Summary       Summary    `json:"summary"`
+	Cluster       Cluster    `json:"cluster"`
+	Mesh          Mesh       `json:"mesh"`
+	Timings       []Timing   `json:"timings"`
+	Figures       []Figure   `json:"figures,omitempty"`
+	Scenarios     []Scenario `json:"scenarios"`
+}
+
+type Tool struct {
+	Version string `json:"version"`
+	Go      string `json:"go"`
+}
+
+// Summary counts claims: one named expectation of one client at one target in
+// one policy state.
+type Summary struct {
+	Total        int `json:"total"`
+	Passed       int `json:"passed"`
+	Failed       int `json:"failed"`
+	Inconclusive int `json:"inconclusive"`
+	Skipped      int `json:"skipped"`
+}
+
+type Cluster struct {
+	Provider   string `json:"provider"`
+	Name       string `json:"name"`
+	Kubernetes string `json:"kubernetes"`
+	Nodes      int    `json:"nodes"`
+	Rootless   bool   `json:"rootless"`
+}
+
+type Mesh struct {
+	Name            string   `json:"name"`
+	Version         string   `json:"version"`
+	Dialect         string   `json:"dialect"`
+	DefaultPolicy   string   `json:"defaultPolicy"`
+	ClusterNetworks []string `json:"clusterNetworks"`
+}
+
+// Timing is how long a named phase of the run took.
+type Timing struct {
+	Name    string  `json:"name"`
+	Seconds float64 `json:"seconds"`
+}
+
+// Figure is a measured value with its sample count, printed beside the target
+// and never asserted.
+type Figure struct {
+	Name   string  `json:"name"`
+	Unit   string  `json:"unit"`
+	N      int     `json:"n"`
+	Value  float64 `json:"value"`
+	Target float64 `json:"target,omitempty"`
+}
+
+type Scenario struct {
+	Name     string    `json:"name"`
+	Summary  string    `json:"summary,omitempty"`
+	Labels   []string  `json:"labels,omitempty"`
+	Outcome  Outcome   `json:"outcome"`
+	Reason   string    `json:"reason,omitempty"`
+	Started  time.Time `json:"started"`
+	Duration float64   `json:"duration"` // seconds
+	Source   Source    `json:"source"`
+	Steps    []Step    `json:"steps"`
+	// Bundle is the folder with evidence, relative to the run's folder.
+	Bundle string `json:"bundle,omitempty"`
+}
+
+// Source is a place in a scenario file.
+type Source struct {
+	File string `json:"file"`
+	Line int    `json:"line"`
+}
+
+type Step struct {
+	Name     string  `json:"name"`
+	Outcome  Outcome `json:"outcome"`
+	Reason   string  `json:"reason,omitempty"`
+	Duration float64 `json:"duration"`
+	Source   Source  `json:"source"`
+	// Actions are the changes made, one line each, in order.
+	Actions []string `json:"actions,omitempty"`
+	Claims  []Claim  `json:"claims,omitempty"`
+}
+
+// Claim is one named expectation and what was seen.
+type Claim struct {
+	Name string `json:"name"`
+	// Shows lists document statements (DOC-nn) and rule IDs.
+	Shows    []string `json:"shows,omitempty"`
+	Outcome  Outcome  `json:"outcome"`
+	Reason   string   `json:"reason,omitempty"`
+	Client   string   `json:"client,omitempty"`
+	Target   string   `json:"target,omitempty"`
+	Protocol string   `json:"protocol,omitempty"`
+	Expected string   `json:"expected"`
+	Observed string   `json:"observed"`
+	// Witness is the second witness of a denial: the proxy's decision record
+	// or deny counter, or the application's log.
+	Witness  string  `json:"witness,omitempty"`
+	Samples  int     `json:"samples,omitempty"`
+	Duration float64 `json:"duration"`
+	Source   Source  `json:"source"`
+	// Details are further lines for people: the decision, the first bad
+	// request, the width of a window.
+	Details []string `json:"details,omitempty"`
+}
+
+// Count recomputes Summary from the claims.
+func (r *Run) Count() Summary {
+	var s Summary
+	for _, sc := range r.Scenarios {
+		for _, st := range sc.Steps {
+			for _, c := range st.Claims {
+				s.Total++
+				switch c.Outcome {
+				case Passed:
+					s.Passed++
+				case Failed, Error:
+					s.Failed++
+				case Inconclusive:
+					s.Inconclusive++
+				case Skipped:
+					s.Skipped++
+				}
+			}
+		}
+	}
+	return s
+}
