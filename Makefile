@@ -1,0 +1,64 @@
+# Everything that is built lands in bin/, which is self-contained: a run
+# compiles nothing. The flags are the same everywhere on purpose: another flag
+# would compile Kubernetes again, which costs about 12 CPU minutes.
+export CGO_ENABLED := 0
+export GOFLAGS := -trimpath -buildvcs=false
+
+GO      ?= go
+LDFLAGS := -ldflags "-s -w"
+
+# What `make e2e` hands on: CLUSTER names the provider, LABELS is a Ginkgo
+# label filter, ARGS are further flags of the suite (see README).
+CLUSTER ?= embedded
+LABELS  ?=
+ARGS    ?=
+
+KUBE_SOURCES := $(wildcard cmd/meshproof-kube/*.go) cmd/meshproof-kube/go.mod cmd/meshproof-kube/go.sum
+
+.PHONY: build e2e test vet unit smoke clean FORCE
+
+build: bin/meshproof bin/meshproof-agent bin/meshproof-grpcurl bin/grpcurl bin/meshproof-kube
+
+# The Go tool itself finds out quickly that nothing has changed.
+bin/meshproof bin/meshproof-agent bin/meshproof-grpcurl: FORCE
+	@mkdir -p bin
+	$(GO) build $(LDFLAGS) -o $@ ./cmd/$(notdir $@)
+
+bin/grpcurl: go.mod
+	@mkdir -p bin
+	$(GO) build $(LDFLAGS) -o $@ github.com/fullstorydev/grpcurl/cmd/grpcurl
+	@touch $@
+
+bin/meshproof-kube: $(KUBE_SOURCES)
+	@mkdir -p bin
+	@echo "building meshproof-kube: the first time on a machine this compiles Kubernetes, about 12 CPU minutes"
+	$(GO) -C cmd/meshproof-kube build $(LDFLAGS) -o $(CURDIR)/$@ .
+	@touch $@
+
+bin/conformance.test: FORCE
+	@mkdir -p bin
+	$(GO) test -c $(LDFLAGS) -o $@ ./suites/conformance
+
+# The suite runs from its own folder, as under go test, but writes its progress
+# while it works.
+e2e: build bin/conformance.test
+	cd suites/conformance && ../../bin/conformance.test -ginkgo.label-filter='$(LABELS)' -cluster=$(CLUSTER) $(ARGS)
+
+test: vet unit smoke
+
+vet:
+	$(GO) vet ./...
+	$(GO) -C cmd/meshproof-kube vet ./...
+
+# Unit and integration tests of both modules. The suites are not among them:
+# they are what `make e2e` runs.
+unit: build
+	$(GO) test $$($(GO) list ./... | grep -v /suites/)
+	$(GO) -C cmd/meshproof-kube test ./...
+
+# A short run on the embedded cluster, through the command line.
+smoke: build
+	bin/meshproof run smoke
+
+clean:
+	rm -rf bin artifacts

@@ -1,0 +1,169 @@
+package archtest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/meshproof/meshproof/"
+
+// rule says that no package whose path starts with one of from may depend,
+// directly or through others, on a package whose path starts with one of never.
+// Paths within the module are written without the module.
+type rule struct {
+	name  string
+	from  []string
+	never []string
+}
+
+var rules = []rule{
+	{
+		name:  "the mesh knows nothing of those who judge it",
+		from:  []string{"internal/mesh/"},
+		never: []string{"internal/policy/oracle", "internal/check", "internal/history", "internal/engine", "scenarios", "suites", "reports", "clients"},
+	},
+	{
+		name:  "who calls and who judges knows nothing of the mesh's logic",
+		from:  []string{"clients", "internal/policy/", "internal/check", "internal/history", "internal/engine", "scenarios", "reports"},
+		never: []string{"internal/mesh/"},
+	},
+	{
+		name:  "report writers see the result tree only",
+		from:  []string{"reports"},
+		never: []string{"internal/", "clients", "workloads", "scenarios", "suites", "cmd/", "k8s.io/"},
+	},
+	{
+		name:  "the scenario language does not know who runs it",
+		from:  []string{"scenarios"},
+		never: []string{"internal/engine", "internal/cluster", "suites", "cmd/"},
+	},
+	{
+		name:  "clients do not know who drives them",
+		from:  []string{"clients"},
+		never: []string{"internal/engine", "internal/cluster", "scenarios", "suites", "reports"},
+	},
+	{
+		name:  "workloads stand alone",
+		from:  []string{"workloads/emojivoto", "workloads/echo", "workloads/probed", "workloads/images"},
+		never: []string{"internal/", "scenarios", "suites", "reports"},
+	},
+	{
+		name:  "the policy vocabulary stands at the bottom",
+		from:  []string{"internal/policy/api"},
+		never: []string{"internal/mesh/", "internal/engine", "internal/cluster", "clients", "scenarios", "reports", "workloads"},
+	},
+	{
+		name: "the agent stays small: nothing in a pod links cluster makers, test frameworks or the typed clientset",
+		from: []string{"cmd/meshproof-agent"},
+		never: []string{"sigs.k8s.io/kind", "github.com/onsi/", "github.com/fullstorydev/grpcurl", "k8s.io/kubernetes",
+			"k8s.io/apiserver", "k8s.io/client-go/kubernetes/typed", "internal/cluster", "internal/engine", "scenarios", "suites", "reports"},
+	},
+	{
+		name:   "the proxy does not talk to the API server",
+		from:   []string{"internal/mesh/proxy", "internal/mesh/identity", "internal/mesh/intercept"},
+		never:  []string{"k8s.io/client-go"},
+		except: []string{},
+	},
+	{
+		name:  "the command line is the last to know",
+		from:  []string{"internal/engine", "internal/cluster", "scenarios", "reports", "clients", "workloads", "suites"},
+		never: []string{"internal/cli", "cmd/"},
+	},
+}
+
+type listed struct {
+	ImportPath string
+	Deps       []string
+	Standard   bool
+}
+
+func TestArrowsGoOneWay(t *testing.T) {
+	packages := list(t)
+	for _, rule := range rules {
+		t.Run(rule.name, func(t *testing.T) {
+			for _, p := range packages {
+				if !under(p.ImportPath, rule.from) {
+					continue
+				}
+				for _, dep := range p.Deps {
+					if under(dep, rule.never) && !(under(dep, rule.from) && under(p.ImportPath, rule.from)) {
+						t.Errorf("%s depends on %s", p.ImportPath, dep)
+					}
+				}
+			}
+		})
+	}
+}
+
+// A rule whose prefix names nothing could not fail; the client-side of it must
+// exist, so that a renamed folder is noticed.
+func TestEveryRuleCoversAPackage(t *testing.T) {
+	packages := list(t)
+	for _, rule := range rules {
+		covered := false
+		for _, p := range packages {
+			covered = covered || under(p.ImportPath, rule.from)
+		}
+		if !covered {
+			t.Errorf("rule %q covers no package", rule.name)
+		}
+	}
+}
+
+// The control plane is a module of its own so that no dependency bump here
+// compiles Kubernetes again; it must not reach back.
+func TestTheKubernetesModuleImportsNothingOfThisOne(t *testing.T) {
+	out, err := exec.Command("go", "-C", "../../cmd/meshproof-kube", "list", "-deps", "-f", "{{.ImportPath}}", ".").Output()
+	if err != nil {
+		t.Fatalf("go list in cmd/meshproof-kube: %v", commandError(err))
+	}
+	for line := range strings.Lines(string(out)) {
+		path := strings.TrimSpace(line)
+		if strings.HasPrefix(path, module) && !strings.HasPrefix(path, module+"cmd/meshproof-kube") {
+			t.Errorf("meshproof-kube imports %s", path)
+		}
+	}
+}
+
+func list(t *testing.T) []listed {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-json=ImportPath,Deps,Standard", "../../...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", commandError(err))
+	}
+	var packages []listed
+	for decoder := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p listed
+		if err := decoder.Decode(&p); errors.Is(err, io.EOF) {
+			return packages
+		} else if err != nil {
+			t.Fatalf("decode what go list printed: %v", err)
+		}
+		packages = append(packages, p)
+	}
+}
+
+// under reports whether path is one of the prefixes or lies below it.
+func under(path string, prefixes []string) bool {
+	path = strings.TrimPrefix(path, module)
+	for _, prefix := range prefixes {
+		prefix = strings.TrimSuffix(prefix, "/")
+		if path == prefix || strings.HasPrefix(path, prefix+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+func commandError(err error) error {
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return errors.New(string(exit.Stderr))
+	}
+	return err
+}
