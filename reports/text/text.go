@@ -1,0 +1,88 @@
+// Package text writes what a terminal shows at the end of a run: the findings
+// that need attention, then one block of always the same shape that can be
+// pasted into a conversation.
+package text
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/meshproof/meshproof/reports/result"
+)
+
+// Symbol is the sign of an outcome; the word always stands beside it.
+func Symbol(o result.Outcome) string {
+	switch o {
+	case result.Passed:
+		return "✓"
+	case result.Failed, result.Error:
+		return "✗"
+	case result.Inconclusive:
+		return "?"
+	}
+	return "–"
+}
+
+// Finding writes one claim that did not pass, with all that is needed to
+// understand it.
+func Finding(w io.Writer, scenario, step string, claim result.Claim) {
+	fmt.Fprintf(w, "%s %s: %s / %s / %s\n", Symbol(claim.Outcome), claim.Outcome, scenario, step, claim.Name)
+	field(w, "where", fmt.Sprintf("%s:%d", claim.Source.File, claim.Source.Line))
+	field(w, "expected", claim.Expected)
+	field(w, "observed", claim.Observed)
+	field(w, "reason", claim.Reason)
+	field(w, "witness", claim.Witness)
+	for _, line := range claim.Details {
+		field(w, "", line)
+	}
+}
+
+func field(w io.Writer, name, value string) {
+	if value != "" {
+		fmt.Fprintf(w, "    %-9s %s\n", name, value)
+	}
+}
+
+// Summary writes the findings and the last block. report is the path of the
+// HTML page.
+func Summary(w io.Writer, run *result.Run, report string) error {
+	out := bufio.NewWriter(w)
+	for _, scenario := range run.Scenarios {
+		if scenario.Outcome != result.Passed && scenario.Reason != "" {
+			fmt.Fprintf(out, "%s %s: %s: %s\n", Symbol(scenario.Outcome), scenario.Outcome, scenario.Name, scenario.Reason)
+		}
+		for _, step := range scenario.Steps {
+			for _, claim := range step.Claims {
+				if claim.Outcome != result.Passed && claim.Outcome != result.Skipped {
+					Finding(out, scenario.Name, step.Name, claim)
+				}
+			}
+		}
+	}
+	ran := 0
+	for _, scenario := range run.Scenarios {
+		if scenario.Outcome != result.Skipped {
+			ran++
+		}
+	}
+	fmt.Fprintf(out, "\nRan %d of %d scenarios in %s   seed %d\n", ran, len(run.Scenarios), run.Finished.Sub(run.Started).Round(time.Second/10), run.Seed)
+	s := run.Summary
+	fmt.Fprintf(out, "%d passed, %d failed, %d skipped\n", s.Passed, s.Failed, s.Skipped)
+	fmt.Fprintf(out, "%d claims in all, %d inconclusive\n", s.Total, s.Inconclusive)
+	for _, f := range run.Figures {
+		fmt.Fprintf(out, "%s %.4g %s (n=%d", f.Name, f.Value, f.Unit, f.N)
+		if f.Target != 0 {
+			fmt.Fprintf(out, ", target %.4g", f.Target)
+		}
+		fmt.Fprintln(out, ")")
+	}
+	fmt.Fprintf(out, "report  %s\n", report)
+	fmt.Fprintf(out, "outcome %s, exit code %d", run.Outcome, run.ExitCode)
+	if run.Reason != "" {
+		fmt.Fprintf(out, ": %s", run.Reason)
+	}
+	fmt.Fprintln(out)
+	return out.Flush()
+}
