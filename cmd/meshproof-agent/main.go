@@ -15,13 +15,17 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"github.com/meshproof/meshproof/internal/authz"
 )
 
 // role runs until ctx ends; an error is printed and ends the process with 1.
 type role func(ctx context.Context, args []string) error
 
 // roles is the table of everything the agent can be. One line each.
-var roles = map[string]role{}
+var roles = map[string]role{
+	"scraper": authz.Main,
+}
 
 func main() {
 	name, args := filepath.Base(os.Args[0]), os.Args[1:]
