@@ -1,0 +1,18 @@
+// Package identity gives a mesh process its certificate and the TLS settings
+// that go with it. Proxies and controllers use it alike.
+//
+// A service account token and a certificate request go to the identity service
+// (or to a local signer, in the pod that is the identity service); a leaf with
+// exactly one name comes back, is kept in memory with its key, and is renewed
+// at about 70 % of its life. TLS settings handed out read the current leaf at
+// each handshake, so a renewal needs no restart and touches no open session.
+//
+// What it refuses: TLS below 1.3, session resumption, a presented certificate
+// that does not chain to the trust anchors, is out of date, is a CA, lacks the
+// key usage or names anything but one identity. Such a peer fails the
+// handshake; it is never taken for a session without identity. A peer that
+// presents no certificate is one (rules I-01 to I-07, X-75).
+//
+// It issues nothing and never reads an identity from anything but a
+// certificate. The issuer is a package of its own, below this one.
+package identity

@@ -1,0 +1,160 @@
+// Package identitytest is a certificate authority in memory for the tests of
+// whatever speaks mesh TLS.
+//
+// It makes leaves of any shape, good and bad, and certified identity clients. It
+// touches no network and no disk.
+package identitytest
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"testing"
+	"time"
+
+	"github.com/meshproof/meshproof/internal/mesh/identity"
+)
+
+const (
+	// life of the authority and, unless a test says otherwise, of its leaves.
+	life = 24 * time.Hour
+	// backdated as the mesh's issuer does (J-04).
+	backdated = 20 * time.Second
+)
+
+// CA is a self-signed authority.
+type CA struct {
+	Certificate *x509.Certificate
+	key         *ecdsa.PrivateKey
+}
+
+// NewCA makes an authority that nobody else trusts.
+func NewCA(tb testing.TB, name string) *CA {
+	tb.Helper()
+	key := newKey(tb)
+	template := &x509.Certificate{
+		SerialNumber: serial(tb), Subject: pkix.Name{CommonName: name},
+		NotBefore: time.Now().Add(-backdated), NotAfter: time.Now().Add(365 * life),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	certificate, err := x509.ParseCertificate(der)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return &CA{Certificate: certificate, key: key}
+}
+
+// PEM is the authority as trust anchors are given.
+func (ca *CA) PEM() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Certificate.Raw})
+}
+
+// Leaf makes a valid leaf for name; edit, when not nil, may spoil the template
+// before it is signed.
+func (ca *CA) Leaf(tb testing.TB, name string, edit func(*x509.Certificate)) tls.Certificate {
+	tb.Helper()
+	key := newKey(tb)
+	return ca.LeafFor(tb, name, key, edit)
+}
+
+// LeafFor is Leaf with a key of the caller's.
+func (ca *CA) LeafFor(tb testing.TB, name string, key crypto.Signer, edit func(*x509.Certificate)) tls.Certificate {
+	tb.Helper()
+	der, err := ca.sign(name, key.Public(), edit)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
+}
+
+// Sign is an identity.Signer; edit as in Leaf.
+func (ca *CA) Sign(edit func(*x509.Certificate)) identity.Signer {
+	return func(_ context.Context, csr []byte) ([][]byte, error) {
+		request, err := x509.ParseCertificateRequest(csr)
+		if err != nil {
+			return nil, fmt.Errorf("read the certificate request: %w", err)
+		}
+		if err := request.CheckSignature(); err != nil {
+			return nil, fmt.Errorf("check the certificate request: %w", err)
+		}
+		if len(request.DNSNames) != 1 {
+			return nil, fmt.Errorf("certificate request has %d DNS names", len(request.DNSNames))
+		}
+		der, err := ca.sign(request.DNSNames[0], request.PublicKey, edit)
+		if err != nil {
+			return nil, err
+		}
+		return [][]byte{der}, nil
+	}
+}
+
+// Client returns a client certified as name, which runs until the test ends.
+func (ca *CA) Client(tb testing.TB, name string) *identity.Client {
+	tb.Helper()
+	client, err := identity.NewLocalClient(identity.ClientConfig{LocalName: name, TrustAnchors: ca.PEM()}, ca.Sign(nil))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); client.Run(ctx) }()
+	tb.Cleanup(func() { cancel(); <-done })
+	<-client.Ready()
+	return client
+}
+
+func (ca *CA) sign(name string, public any, edit func(*x509.Certificate)) ([]byte, error) {
+	number, err := rand.Int(rand.Reader, big.NewInt(1<<62))
+	if err != nil {
+		return nil, err
+	}
+	template := &x509.Certificate{
+		SerialNumber: number,
+		NotBefore:    time.Now().Add(-backdated), NotAfter: time.Now().Add(life),
+		DNSNames: []string{name}, KeyUsage: x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		BasicConstraintsValid: true,
+	}
+	if edit != nil {
+		edit(template)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, ca.Certificate, public, ca.key)
+	if err != nil {
+		return nil, fmt.Errorf("sign a leaf for %s: %w", name, err)
+	}
+	return der, nil
+}
+
+func newKey(tb testing.TB) *ecdsa.PrivateKey {
+	tb.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return key
+}
+
+func serial(tb testing.TB) *big.Int {
+	tb.Helper()
+	n, err := rand.Int(rand.Reader, big.NewInt(1<<62))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return n
+}
