@@ -1,0 +1,190 @@
+package inbound
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"net/netip"
+
+	grpcroutepb "github.com/linkerd/linkerd2-proxy-api/go/grpc_route"
+	httproutepb "github.com/linkerd/linkerd2-proxy-api/go/http_route"
+	httptypespb "github.com/linkerd/linkerd2-proxy-api/go/http_types"
+	inboundpb "github.com/linkerd/linkerd2-proxy-api/go/inbound"
+	metapb "github.com/linkerd/linkerd2-proxy-api/go/meta"
+	netpb "github.com/linkerd/linkerd2-proxy-api/go/net"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/meshproof/meshproof/internal/mesh/controller/index"
+	"github.com/meshproof/meshproof/internal/policy/api"
+)
+
+// Message is a snapshot as proxies are told it. It is shared and never changed.
+type Message struct {
+	Server *inboundpb.Server
+	// Hash is the hexadecimal SHA-256 of the deterministic encoding: the proxy
+	// computes the same over what it holds, which is how a write is known to be
+	// in force.
+	Hash string
+}
+
+// MessageOf encodes a snapshot, at most once however often it is asked.
+func MessageOf(snapshot *index.Snapshot) *Message { return snapshot.Derive(encode).(*Message) }
+
+func encode(server *index.InboundServer) any {
+	message := &Message{Server: toProto(server)}
+	encoded, err := proto.MarshalOptions{Deterministic: true}.Marshal(message.Server)
+	if err != nil {
+		// Only invalid UTF-8 can bring this about, and names from the API server
+		// are valid.
+		panic(fmt.Sprintf("encode policy of %v: %v", server.Reference, err))
+	}
+	sum := sha256.Sum256(encoded)
+	message.Hash = hex.EncodeToString(sum[:])
+	return message
+}
+
+func toProto(server *index.InboundServer) *inboundpb.Server {
+	return &inboundpb.Server{
+		Protocol:       protocol(server),
+		Authorizations: authorizations(server.Authorizations),
+		Labels:         labels(server.Reference),
+	}
+}
+
+func protocol(server *index.InboundServer) *inboundpb.ProxyProtocol {
+	switch server.Protocol.Kind {
+	case index.Detect:
+		return &inboundpb.ProxyProtocol{Kind: &inboundpb.ProxyProtocol_Detect_{Detect: &inboundpb.ProxyProtocol_Detect{
+			Timeout: durationpb.New(server.Protocol.DetectTimeout), HttpRoutes: httpRoutes(server.HTTPRoutes),
+		}}}
+	case index.HTTP1:
+		return &inboundpb.ProxyProtocol{Kind: &inboundpb.ProxyProtocol_Http1_{Http1: &inboundpb.ProxyProtocol_Http1{Routes: httpRoutes(server.HTTPRoutes)}}}
+	case index.HTTP2:
+		return &inboundpb.ProxyProtocol{Kind: &inboundpb.ProxyProtocol_Http2_{Http2: &inboundpb.ProxyProtocol_Http2{Routes: httpRoutes(server.HTTPRoutes)}}}
+	case index.GRPC:
+		return &inboundpb.ProxyProtocol{Kind: &inboundpb.ProxyProtocol_Grpc_{Grpc: &inboundpb.ProxyProtocol_Grpc{Routes: grpcRoutes(server.GRPCRoutes)}}}
+	case index.Opaque:
+		return &inboundpb.ProxyProtocol{Kind: &inboundpb.ProxyProtocol_Opaque_{Opaque: &inboundpb.ProxyProtocol_Opaque{}}}
+	case index.TLS:
+		return &inboundpb.ProxyProtocol{Kind: &inboundpb.ProxyProtocol_Tls_{Tls: &inboundpb.ProxyProtocol_Tls{}}}
+	default:
+		// A protocol without a row here is a mistake in this program; a message
+		// without a protocol is one that proxies refuse, which fails closed.
+		return nil
+	}
+}
+
+func authorizations(list []index.Authorization) []*inboundpb.Authz {
+	out := make([]*inboundpb.Authz, len(list))
+	for i, a := range list {
+		out[i] = &inboundpb.Authz{
+			Networks:       networks(a.Networks),
+			Authentication: authentication(a.Authentication),
+			Labels:         labels(a.Reference),
+			Metadata:       metadata(a.Reference),
+		}
+	}
+	return out
+}
+
+func authentication(a index.Authentication) *inboundpb.Authn {
+	meshTLS := func(clients *inboundpb.Authn_PermitMeshTLS) *inboundpb.Authn {
+		return &inboundpb.Authn{Permit: &inboundpb.Authn_MeshTLS{MeshTLS: clients}}
+	}
+	switch a.Kind {
+	case index.Unauthenticated:
+		return &inboundpb.Authn{Permit: &inboundpb.Authn_Unauthenticated{Unauthenticated: &inboundpb.Authn_PermitUnauthenticated{}}}
+	case index.TLSUnauthenticated:
+		return meshTLS(&inboundpb.Authn_PermitMeshTLS{Clients: &inboundpb.Authn_PermitMeshTLS_Unauthenticated{Unauthenticated: &inboundpb.Authn_PermitUnauthenticated{}}})
+	default:
+		clients := &inboundpb.Authn_PermitMeshTLS_PermitClientIdentities{}
+		for _, name := range a.Identities {
+			clients.Identities = append(clients.Identities, &inboundpb.Identity{Name: name})
+		}
+		for _, parts := range a.Suffixes {
+			clients.Suffixes = append(clients.Suffixes, &inboundpb.IdentitySuffix{Parts: parts})
+		}
+		return meshTLS(&inboundpb.Authn_PermitMeshTLS{Clients: &inboundpb.Authn_PermitMeshTLS_Identities{Identities: clients}})
+	}
+}
+
+func httpRoutes(routes []index.HTTPRoute) []*inboundpb.HttpRoute {
+	out := make([]*inboundpb.HttpRoute, len(routes))
+	for i, route := range routes {
+		rule := &inboundpb.HttpRoute_Rule{}
+		for _, match := range route.Matches {
+			rule.Matches = append(rule.Matches, httpMatch(match))
+		}
+		out[i] = &inboundpb.HttpRoute{
+			Metadata: metadata(route.Reference), Authorizations: authorizations(route.Authorizations), Rules: []*inboundpb.HttpRoute_Rule{rule},
+		}
+	}
+	return out
+}
+
+func httpMatch(match index.HTTPMatch) *httproutepb.HttpRouteMatch {
+	if match.GetPath == "" {
+		return &httproutepb.HttpRouteMatch{Path: &httproutepb.PathMatch{Kind: &httproutepb.PathMatch_Prefix{Prefix: "/"}}}
+	}
+	return &httproutepb.HttpRouteMatch{
+		Path:   &httproutepb.PathMatch{Kind: &httproutepb.PathMatch_Exact{Exact: match.GetPath}},
+		Method: &httptypespb.HttpMethod{Type: &httptypespb.HttpMethod_Registered_{Registered: httptypespb.HttpMethod_GET}},
+	}
+}
+
+func grpcRoutes(routes []index.GRPCRoute) []*inboundpb.GrpcRoute {
+	out := make([]*inboundpb.GrpcRoute, len(routes))
+	for i, route := range routes {
+		out[i] = &inboundpb.GrpcRoute{
+			Metadata: metadata(route.Reference), Authorizations: authorizations(route.Authorizations),
+			// The match must hold an rpc, even one that matches all: without it
+			// proxies reject the message (W-24).
+			Rules: []*inboundpb.GrpcRoute_Rule{{Matches: []*grpcroutepb.GrpcRouteMatch{{Rpc: &grpcroutepb.GrpcRpcMatch{}}}}},
+		}
+	}
+	return out
+}
+
+// labels are the older form of metadata, and the only one that servers have.
+func labels(r index.Reference) map[string]string {
+	group := api.Group
+	if r.Kind == index.Default {
+		group = ""
+	}
+	return map[string]string{"group": group, "kind": string(r.Kind), "name": r.Name}
+}
+
+func metadata(r index.Reference) *metapb.Metadata {
+	if r.Kind == index.Default {
+		return &metapb.Metadata{Kind: &metapb.Metadata_Default{Default: r.Name}}
+	}
+	return &metapb.Metadata{Kind: &metapb.Metadata_Resource{Resource: &metapb.Resource{Group: api.Group, Kind: string(r.Kind), Name: r.Name}}}
+}
+
+func networks(list []index.Network) []*inboundpb.Network {
+	out := make([]*inboundpb.Network, len(list))
+	for i, n := range list {
+		out[i] = &inboundpb.Network{Net: ipNetwork(n.Prefix)}
+		for _, except := range n.Except {
+			out[i].Except = append(out[i].Except, ipNetwork(except))
+		}
+	}
+	return out
+}
+
+// ipNetwork writes addresses as big-endian numbers (W-11).
+func ipNetwork(prefix netip.Prefix) *netpb.IPNetwork {
+	out := &netpb.IPNetwork{PrefixLen: uint32(prefix.Bits())}
+	if prefix.Addr().Is4() {
+		four := prefix.Addr().As4()
+		out.Ip = &netpb.IPAddress{Ip: &netpb.IPAddress_Ipv4{Ipv4: binary.BigEndian.Uint32(four[:])}}
+		return out
+	}
+	sixteen := prefix.Addr().As16()
+	out.Ip = &netpb.IPAddress{Ip: &netpb.IPAddress_Ipv6{Ipv6: &netpb.IPv6{
+		First: binary.BigEndian.Uint64(sixteen[:8]), Last: binary.BigEndian.Uint64(sixteen[8:]),
+	}}}
+	return out
+}
