@@ -17,6 +17,7 @@ import (
 	"syscall"
 
 	"github.com/meshproof/meshproof/internal/authz"
+	"github.com/meshproof/meshproof/internal/mesh/intercept"
 )
 
 // role runs until ctx ends; an error is printed and ends the process with 1.
@@ -24,7 +25,8 @@ type role func(ctx context.Context, args []string) error
 
 // roles is the table of everything the agent can be. One line each.
 var roles = map[string]role{
-	"scraper": authz.Main,
+	"proxy-init": intercept.Main,
+	"scraper":    authz.Main,
 }
 
 func main() {
