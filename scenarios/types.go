@@ -1,0 +1,255 @@
+package scenarios
+
+import "time"
+
+// APIVersion and KindScenario head every document.
+const (
+	APIVersion   = "meshproof.dev/v1alpha1"
+	KindScenario = "Scenario"
+)
+
+// Scenario is one document: a set-up and the steps that are taken on it.
+type Scenario struct {
+	Pos `yaml:"-" json:"-"`
+	// Always meshproof.dev/v1alpha1.
+	APIVersion string `yaml:"apiVersion" jsonschema:"required,enum=meshproof.dev/v1alpha1"`
+	// Always Scenario.
+	Kind     string   `yaml:"kind" jsonschema:"required,enum=Scenario"`
+	Metadata Metadata `yaml:"metadata" jsonschema:"required"`
+	Spec     Spec     `yaml:"spec" jsonschema:"required"`
+}
+
+// Metadata names a scenario.
+type Metadata struct {
+	// Name by which the scenario is selected and its namespaces are called: lower-case letters, digits and hyphens, at most 40.
+	Name string `yaml:"name" jsonschema:"required"`
+	// Labels for selection with Ginkgo's label filters.
+	Labels []string `yaml:"labels"`
+}
+
+// Spec is what a scenario does.
+type Spec struct {
+	// Summary is one line for people.
+	Summary string `yaml:"summary" jsonschema:"required"`
+	// Namespace fixes the namespace's name; without it one is generated. Scenarios with the same fixed namespace run one after another.
+	Namespace string `yaml:"namespace"`
+	// Serial says that the scenario touches settings of the whole cluster, so that it runs alone.
+	Serial bool `yaml:"serial"`
+	// Annotations of the scenario's namespace.
+	Annotations map[string]string `yaml:"annotations"`
+	// Namespaces besides the scenario's own; ${ns.NAME} is the real name.
+	Namespaces []Namespace `yaml:"namespaces"`
+	// Workloads are deployed before the first step unless they say later.
+	Workloads []Workload `yaml:"workloads"`
+	// Clients are the pods that call.
+	Clients []Client `yaml:"clients"`
+	// Steps are taken in order.
+	Steps []Step `yaml:"steps" jsonschema:"required"`
+}
+
+// Namespace is a further namespace of a scenario.
+type Namespace struct {
+	Pos  `yaml:"-" json:"-"`
+	Name string `yaml:"name" jsonschema:"required"`
+	// Exact keeps the name as it stands instead of generating one from it. Scenarios with the same exact namespace run one after another.
+	Exact       bool              `yaml:"exact"`
+	Annotations map[string]string `yaml:"annotations"`
+	Labels      map[string]string `yaml:"labels"`
+}
+
+// Workload is something that is called.
+type Workload struct {
+	Pos  `yaml:"-" json:"-"`
+	Name string       `yaml:"name" jsonschema:"required"`
+	Kind WorkloadKind `yaml:"kind" jsonschema:"required"`
+	// Namespace is the name of one of the scenario's further namespaces.
+	Namespace string `yaml:"namespace"`
+	// Form is Deployment (default) or a bare Pod.
+	Form WorkloadForm `yaml:"form"`
+	// Replicas of a Deployment, 1 when absent.
+	Replicas int `yaml:"replicas"`
+	// Inject says whether the pods get a proxy: true when absent.
+	Inject *bool `yaml:"inject"`
+	// ServiceAccount of the pods, default when absent; made when it does not exist.
+	ServiceAccount string `yaml:"serviceAccount"`
+	// Labels of the pods besides app: NAME.
+	Labels map[string]string `yaml:"labels"`
+	// Annotations of the pods: in the template of a Deployment, or on the bare Pod.
+	Annotations map[string]string `yaml:"annotations"`
+	// OwnAnnotations stand on the Deployment itself.
+	OwnAnnotations map[string]string `yaml:"ownAnnotations"`
+	// Undeclared ports are served but not declared as container ports.
+	Undeclared []string `yaml:"undeclared"`
+	// Probes of a probed workload: the kinds that its containers declare, both as readiness and as liveness probe.
+	Probes []ProbeKind `yaml:"probes"`
+	// Later leaves it to a deploy action.
+	Later bool `yaml:"later"`
+	// Await says whether set-up waits until the pods are ready: true when absent.
+	Await *bool `yaml:"await"`
+}
+
+// Client is a pod that calls.
+type Client struct {
+	Pos  `yaml:"-" json:"-"`
+	Name string     `yaml:"name" jsonschema:"required"`
+	Kind ClientKind `yaml:"kind" jsonschema:"required"`
+	// Shared clients are deployed once per run, in a namespace of their own (${clients}); those that are alike are one pod.
+	Shared bool `yaml:"shared"`
+	// Namespace is the name of one of the scenario's further namespaces.
+	Namespace string `yaml:"namespace"`
+	// ServiceAccount, and so the identity of a meshed client; default when absent.
+	ServiceAccount string `yaml:"serviceAccount"`
+	// Network says whether the pod's address lies inside clusterNetworks.
+	Network Network `yaml:"network"`
+}
+
+// Step is a named change and what must be true after it.
+type Step struct {
+	Pos  `yaml:"-" json:"-"`
+	Name string `yaml:"name" jsonschema:"required"`
+	// Repeat does the step's actions this many times.
+	Repeat int `yaml:"repeat"`
+	// Actions are done in order, and each waits until it is in force.
+	Actions []Action `yaml:"actions"`
+	// Claims are judged after the actions, together.
+	Claims []Claim `yaml:"claims"`
+}
+
+// Action is one change; exactly one of its fields besides wait is given.
+type Action struct {
+	Pos `yaml:"-" json:"-"`
+	// Wait says what to wait for after a write; in-force when absent.
+	Wait Wait `yaml:"wait"`
+
+	// Apply objects as kubectl apply does.
+	Apply []Object `yaml:"apply"`
+	// Manifest applies the objects of a file beside the scenario.
+	Manifest string `yaml:"manifest"`
+	// Delete objects.
+	Delete []Ref `yaml:"delete"`
+	// Patch an object with a JSON merge patch.
+	Patch *Patch `yaml:"patch"`
+	// Annotate an object.
+	Annotate *Annotate `yaml:"annotate"`
+	// Label an object.
+	Label *Annotate `yaml:"label"`
+	// Restart replaces the pods of a workload.
+	Restart *WorkloadRef `yaml:"restart"`
+	// Deploy a workload that was declared with later.
+	Deploy *WorkloadRef `yaml:"deploy"`
+	// Remove a workload.
+	Remove *WorkloadRef `yaml:"remove"`
+	// Scale a Deployment that need not be the scenario's; its old size is restored at the end.
+	Scale *Scale `yaml:"scale"`
+	// Install applies the mesh's printed manifests with options, as the document's upgrade does; the old options are restored at the end.
+	Install *Install `yaml:"install"`
+	// Start a steady stream of calls.
+	Start *Stream `yaml:"start"`
+	// Stop a stream.
+	Stop *StreamRef `yaml:"stop"`
+	// Hold opens a connection and keeps it open, sending now and then.
+	Hold *Hold `yaml:"hold"`
+}
+
+// Object is a Kubernetes object as it stands in the scenario.
+type Object struct {
+	Pos
+	Content map[string]any
+}
+
+// Ref names an object in the scenario's namespace or in another one.
+type Ref struct {
+	Pos  `yaml:"-" json:"-"`
+	Kind string `yaml:"kind" jsonschema:"required"`
+	Name string `yaml:"name" jsonschema:"required"`
+	// Namespace is a real name, as a rule from a named value such as ${ns.other}.
+	Namespace string `yaml:"namespace"`
+}
+
+// Patch is a JSON merge patch of one object.
+type Patch struct {
+	Pos       `yaml:"-" json:"-"`
+	Kind      string `yaml:"kind" jsonschema:"required"`
+	Name      string `yaml:"name" jsonschema:"required"`
+	Namespace string `yaml:"namespace"`
+	// Merge is the patch; null removes a field.
+	Merge Object `yaml:"merge" jsonschema:"required"`
+}
+
+// Annotate sets annotations or labels of one object, or of every pod of a workload.
+type Annotate struct {
+	Pos `yaml:"-" json:"-"`
+	// Kind and name of an object, or workload.
+	Kind      string `yaml:"kind"`
+	Name      string `yaml:"name"`
+	Namespace string `yaml:"namespace"`
+	// Workload whose pods are meant.
+	Workload string            `yaml:"workload"`
+	Set      map[string]string `yaml:"set"`
+	Remove   []string          `yaml:"remove"`
+}
+
+// WorkloadRef names a workload of the scenario.
+type WorkloadRef struct {
+	Pos      `yaml:"-" json:"-"`
+	Workload string `yaml:"workload" jsonschema:"required"`
+	// Await says whether the action waits until the pods are ready: true when absent.
+	Await *bool `yaml:"await"`
+}
+
+// Scale sets the number of replicas of a Deployment.
+type Scale struct {
+	Pos       `yaml:"-" json:"-"`
+	Name      string `yaml:"name" jsonschema:"required"`
+	Namespace string `yaml:"namespace" jsonschema:"required"`
+	Replicas  int    `yaml:"replicas" jsonschema:"required"`
+}
+
+// Install holds the options of the mesh's installer.
+type Install struct {
+	Pos                  `yaml:"-" json:"-"`
+	DefaultInboundPolicy string   `yaml:"defaultInboundPolicy"`
+	ClusterNetworks      []string `yaml:"clusterNetworks"`
+	HA                   bool     `yaml:"ha"`
+}
+
+// Stream is an open-loop stream of calls: one every so often, whatever becomes of the others.
+type Stream struct {
+	Pos     `yaml:"-" json:"-"`
+	Name    string `yaml:"name" jsonschema:"required"`
+	Request `yaml:",inline"`
+	// Rate in calls per second.
+	Rate float64 `yaml:"rate" jsonschema:"required"`
+}
+
+// StreamRef names a stream that an earlier action has started.
+type StreamRef struct {
+	Pos    `yaml:"-" json:"-"`
+	Stream string `yaml:"stream" jsonschema:"required"`
+}
+
+// Hold is a connection that stays open.
+type Hold struct {
+	Pos     `yaml:"-" json:"-"`
+	Name    string `yaml:"name" jsonschema:"required"`
+	Request `yaml:",inline"`
+}
+
+// Request is one call: who calls, whom, and how.
+type Request struct {
+	Client string `yaml:"client" jsonschema:"required"`
+	// Target is WORKLOAD:PORT, with a port's name or number.
+	Target   string   `yaml:"target" jsonschema:"required"`
+	Protocol Protocol `yaml:"protocol" jsonschema:"required"`
+	// Path of an HTTP request, or /package.Service/Method of a gRPC call.
+	Path   string `yaml:"path"`
+	Method string `yaml:"method"`
+	// Headers of the request.
+	Headers map[string]string `yaml:"headers"`
+	// Via is the address that is dialled: the Service (default) or the pod.
+	Via Via `yaml:"via"`
+	// Connection is fresh (default) for every call, or reused.
+	Connection Connection `yaml:"connection"`
+	// Timeout of the call; 5s when absent.
+	Timeout time.Duration `yaml:"timeout"`
+}

@@ -1,0 +1,449 @@
+package scenarios
+
+import (
+	"fmt"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+var (
+	namePattern  = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`)
+	labelPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+	rulePattern  = regexp.MustCompile(`^[A-Z]-\d{2}$`)
+	docPattern   = regexp.MustCompile(`^DOC-(\d{2})$`)
+	valuePattern = regexp.MustCompile(`\$\{([^}]*)\}`)
+)
+
+const (
+	// Statements is how many statements the two source documents make; claims
+	// name them DOC-01 and so on.
+	Statements = 42
+	// maxName leaves room for what is put around it in a namespace's name.
+	maxName = 40
+)
+
+// validator checks what types alone cannot: names that must be declared, and
+// fields of which exactly one is given.
+type validator struct {
+	*problems
+	s       *Scenario
+	set     *Set
+	read    func(string) ([]byte, error)
+	values  []string
+	streams map[string]bool
+	held    map[string]bool
+	steps   map[string]bool
+}
+
+func (set *Set) validate(s *Scenario, problems *problems, read func(string) ([]byte, error)) {
+	v := &validator{problems: problems, s: s, set: set, read: read,
+		values: []string{"namespace", "clients", "run"}, streams: map[string]bool{}, held: map[string]bool{}, steps: map[string]bool{}}
+	if name := s.Metadata.Name; !namePattern.MatchString(name) || len(name) > maxName {
+		v.add(s.Pos, "metadata.name %q: want lower-case letters, digits and hyphens, at most %d", name, maxName)
+	}
+	for _, label := range s.Metadata.Labels {
+		if !labelPattern.MatchString(label) {
+			v.add(s.Pos, "label %q: want letters, digits, dots, underscores and hyphens", label)
+		}
+	}
+	v.parts()
+	if len(s.Spec.Steps) == 0 {
+		v.add(s.Pos, "the scenario has no steps")
+	}
+	for i := range s.Spec.Steps {
+		v.step(&s.Spec.Steps[i])
+	}
+}
+
+func (v *validator) parts() {
+	spaces := map[string]bool{}
+	for _, n := range v.s.Spec.Namespaces {
+		v.name(n.Pos, "namespace", n.Name, spaces)
+		v.values = append(v.values, "ns."+n.Name)
+	}
+	inSpace := func(at Pos, name string) {
+		if name != "" && !spaces[name] {
+			v.add(at, "no namespace is called %q: %s", name, didYouMean(name, keys(spaces)))
+		}
+	}
+	components := map[string]bool{}
+	for i := range v.s.Spec.Workloads {
+		w := &v.s.Spec.Workloads[i]
+		inSpace(w.Pos, w.Namespace)
+		for name := range w.Components() {
+			v.name(w.Pos, "workload", name, components)
+		}
+		for _, port := range w.Undeclared {
+			if _, err := v.s.Target(w.Name + ":" + port); err != nil {
+				v.add(w.Pos, "undeclared: %v", err)
+			}
+		}
+		if w.Kind == Probed && len(w.Probes) == 0 {
+			v.add(w.Pos, "a probed workload needs probes")
+		}
+		if w.Kind != Probed && len(w.Probes) > 0 {
+			v.add(w.Pos, "only a probed workload has probes")
+		}
+		if w.Form == FormPod && (w.Replicas > 1 || w.OwnAnnotations != nil) {
+			v.add(w.Pos, "a bare Pod has neither replicas nor annotations of a Deployment")
+		}
+	}
+	clientNames := map[string]bool{}
+	for _, c := range v.s.Spec.Clients {
+		v.name(c.Pos, "client", c.Name, clientNames)
+		inSpace(c.Pos, c.Namespace)
+		if c.Shared && c.Namespace != "" {
+			v.add(c.Pos, "a shared client lives in a namespace of its own: remove namespace or shared")
+		}
+	}
+}
+
+func (v *validator) name(at Pos, what, name string, seen map[string]bool) {
+	if !namePattern.MatchString(name) || len(name) > maxName {
+		v.add(at, "the %s's name %q: want lower-case letters, digits and hyphens, at most %d", what, name, maxName)
+	}
+	if seen[name] {
+		v.add(at, "two %ss are called %q", what, name)
+	}
+	seen[name] = true
+}
+
+func (v *validator) step(step *Step) {
+	if step.Name == "" || v.steps[step.Name] {
+		v.add(step.Pos, "a step needs a name of its own; %q is empty or taken", step.Name)
+	}
+	v.steps[step.Name] = true
+	if len(step.Actions)+len(step.Claims) == 0 {
+		v.add(step.Pos, "the step does nothing and claims nothing")
+	}
+	for i := range step.Actions {
+		v.action(&step.Actions[i])
+	}
+	names := map[string]bool{}
+	for i := range step.Claims {
+		claim := &step.Claims[i]
+		if claim.Name == "" || names[claim.Name] {
+			v.add(claim.Pos, "a claim needs a name of its own within the step; %q is empty or taken", claim.Name)
+		}
+		names[claim.Name] = true
+		v.claim(claim)
+	}
+}
+
+func (v *validator) action(a *Action) {
+	v.exactlyOne(a.Pos, "action", reflect.ValueOf(*a), "wait")
+	for _, object := range a.Apply {
+		v.object(object)
+	}
+	if a.Manifest != "" {
+		v.manifest(a)
+	}
+	for _, ref := range a.Delete {
+		v.text(ref.Pos, ref.Namespace, ref.Name)
+	}
+	if a.Patch != nil {
+		v.text(a.Patch.Pos, a.Patch.Namespace, a.Patch.Name)
+		v.content(a.Patch.Merge.Pos, a.Patch.Merge.Content)
+	}
+	for _, annotate := range []*Annotate{a.Annotate, a.Label} {
+		if annotate == nil {
+			continue
+		}
+		v.text(annotate.Pos, annotate.Namespace, annotate.Name)
+		switch {
+		case annotate.Workload != "" && annotate.Kind+annotate.Name != "":
+			v.add(annotate.Pos, "give kind and name, or workload, not both")
+		case annotate.Workload != "":
+			v.component(annotate.Pos, annotate.Workload)
+		case annotate.Kind == "" || annotate.Name == "":
+			v.add(annotate.Pos, "give kind and name, or workload")
+		}
+		if len(annotate.Set)+len(annotate.Remove) == 0 {
+			v.add(annotate.Pos, "nothing is set and nothing removed")
+		}
+	}
+	for _, ref := range []*WorkloadRef{a.Restart, a.Deploy, a.Remove} {
+		if ref != nil {
+			v.workload(ref.Pos, ref.Workload)
+		}
+	}
+	if a.Deploy != nil {
+		for _, w := range v.s.Spec.Workloads {
+			if w.Name == a.Deploy.Workload && !w.Later {
+				v.add(a.Deploy.Pos, "workload %q is deployed before the first step: give it later: true", w.Name)
+			}
+		}
+	}
+	if (a.Install != nil || a.Scale != nil) && !v.s.Spec.Serial {
+		v.add(a.Pos, "this changes what other scenarios rely on: the scenario needs serial: true")
+	}
+	if a.Start != nil {
+		v.request(a.Start.Pos, &a.Start.Request)
+		v.declare(a.Start.Pos, "stream", a.Start.Name, v.streams)
+		if a.Start.Rate <= 0 || a.Start.Rate > 10000 {
+			v.add(a.Start.Pos, "rate %v: want more than 0 and at most 10000 calls per second", a.Start.Rate)
+		}
+	}
+	if a.Stop != nil {
+		v.known(a.Stop.Pos, "stream", a.Stop.Stream, v.streams)
+	}
+	if a.Hold != nil {
+		v.request(a.Hold.Pos, &a.Hold.Request)
+		v.declare(a.Hold.Pos, "connection", a.Hold.Name, v.held)
+	}
+}
+
+func (v *validator) manifest(a *Action) {
+	if filepath.Base(a.Manifest) != a.Manifest {
+		v.add(a.Pos, "manifest %q: want the name of a file in the folder %s beside the scenario", a.Manifest, ManifestsFolder)
+		return
+	}
+	data, err := v.read(a.Manifest)
+	if err != nil {
+		v.add(a.Pos, "manifest %q cannot be read: %v", a.Manifest, err)
+		return
+	}
+	folder := filepath.Dir(v.s.File)
+	objects, err := Objects(filepath.Join(folder, ManifestsFolder, a.Manifest), data)
+	if err != nil {
+		v.add(a.Pos, "manifest %q: %v", a.Manifest, err)
+		return
+	}
+	for _, object := range objects {
+		v.object(object)
+	}
+	v.set.manifests[manifestKey{folder, a.Manifest}] = objects
+}
+
+func (v *validator) claim(c *Claim) {
+	for _, id := range c.Shows {
+		v.shown(c.Pos, id)
+	}
+	v.exactlyOne(c.Pos, "claim", reflect.ValueOf(*c), "name", "shows", "skip", "within")
+	switch {
+	case c.Call != nil:
+		v.request(c.Call.Pos, &c.Call.Request)
+		if c.Call.Status != nil && c.Call.Protocol != HTTP1 && c.Call.Protocol != HTTP2 && c.Call.Protocol != GRPC {
+			v.add(c.Call.Pos, "%s has no status", c.Call.Protocol)
+		}
+	case c.Matrix != nil:
+		v.matrix(c.Matrix)
+	case c.Probe != nil:
+		v.workload(c.Probe.Pos, c.Probe.Workload)
+		if c.Probe.Ready == nil && c.Probe.Restarts == "" && c.Probe.Answered == 0 && c.Probe.Denied == 0 {
+			v.add(c.Probe.Pos, "nothing is expected: give ready, restarts, answered or denied")
+		}
+	case c.Held != nil:
+		v.known(c.Held.Pos, "connection", c.Held.Connection, v.held)
+	case c.Traffic != nil:
+		v.known(c.Traffic.Pos, "stream", c.Traffic.Stream, v.streams)
+		if from := c.Traffic.From; from != "" && !v.steps[from] {
+			v.add(c.Traffic.Pos, "no step up to here is called %q: %s", from, didYouMean(from, keys(v.steps)))
+		}
+	case c.Authz != nil:
+		v.component(c.Authz.Pos, c.Authz.Workload)
+	case c.Metric != nil:
+		v.component(c.Metric.Pos, c.Metric.Workload)
+	case c.Command != nil:
+		if (c.Command.Image == "") == (c.Command.Workload == "") {
+			v.add(c.Command.Pos, "give image or workload, one of the two")
+		} else if c.Command.Workload != "" {
+			v.component(c.Command.Pos, c.Command.Workload)
+		}
+		v.text(c.Command.Pos, append(c.Command.Run, c.Command.Namespace)...)
+	case c.Admission != nil:
+		v.object(c.Admission.Object)
+	case c.Event != nil:
+		v.text(c.Event.Pos, c.Event.Name)
+	case c.Policy != nil:
+		if _, err := v.s.Target(c.Policy.Target); err != nil {
+			v.add(c.Policy.Pos, "%v", err)
+		}
+		if (c.Policy.Server == "") == (c.Policy.Enforced == nil) {
+			v.add(c.Policy.Pos, "give server or enforced, one of the two")
+		}
+	case c.Pods != nil:
+		v.component(c.Pods.Pos, c.Pods.Workload)
+	}
+}
+
+func (v *validator) matrix(m *Matrix) {
+	if len(m.Protocols) == 0 {
+		v.add(m.Pos, "the matrix has no protocols")
+	}
+	seen := map[string]bool{}
+	for i := range m.Rows {
+		row := &m.Rows[i]
+		if _, err := v.s.Target(row.Target); err != nil {
+			v.add(row.Pos, "%v", err)
+		}
+		for _, id := range row.Shows {
+			v.shown(row.Pos, id)
+		}
+		protocols := row.Protocols
+		if protocols == nil {
+			protocols = m.Protocols
+		}
+		for _, cell := range row.Expect {
+			v.client(cell.Pos, cell.Client)
+			for _, protocol := range protocols {
+				key := row.Target + " " + cell.Client + " " + string(protocol)
+				if seen[key] {
+					v.add(cell.Pos, "%s speaking %s to %s stands in the matrix twice", cell.Client, protocol, row.Target)
+				}
+				seen[key] = true
+			}
+		}
+	}
+	if len(seen) == 0 {
+		v.add(m.Pos, "the matrix has no cells")
+	}
+}
+
+func (v *validator) request(at Pos, r *Request) {
+	v.client(at, r.Client)
+	if _, err := v.s.Target(r.Target); err != nil {
+		v.add(at, "%v", err)
+	}
+	if r.Path != "" && !strings.HasPrefix(r.Path, "/") {
+		v.add(at, "path %q does not begin with a slash", r.Path)
+	}
+}
+
+func (v *validator) client(at Pos, name string) {
+	var names []string
+	for _, c := range v.s.Spec.Clients {
+		if c.Name == name {
+			return
+		}
+		names = append(names, c.Name)
+	}
+	v.add(at, "no client is called %q: %s", name, didYouMean(name, names))
+}
+
+func (v *validator) workload(at Pos, name string) {
+	var names []string
+	for _, w := range v.s.Spec.Workloads {
+		if w.Name == name {
+			return
+		}
+		names = append(names, w.Name)
+	}
+	v.add(at, "no workload is called %q: %s", name, didYouMean(name, names))
+}
+
+func (v *validator) component(at Pos, name string) {
+	if _, _, ok := v.s.Component(name); !ok {
+		v.add(at, "no workload is called %q: %s", name, didYouMean(name, v.s.componentNames()))
+	}
+}
+
+func (v *validator) shown(at Pos, id string) {
+	if match := docPattern.FindStringSubmatch(id); match != nil {
+		if number, _ := strconv.Atoi(match[1]); number < 1 || number > Statements {
+			v.add(at, "%s: the documents make statements DOC-01 to DOC-%02d", id, Statements)
+		}
+		return
+	}
+	if !rulePattern.MatchString(id) {
+		v.add(at, "%q is neither a statement such as DOC-07 nor a rule such as X-33", id)
+	}
+}
+
+func (v *validator) declare(at Pos, what, name string, seen map[string]bool) {
+	if seen[name] {
+		v.add(at, "the %s %q is started twice", what, name)
+	}
+	seen[name] = true
+}
+
+func (v *validator) known(at Pos, what, name string, seen map[string]bool) {
+	if !seen[name] {
+		v.add(at, "no %s up to here is called %q: %s", what, name, didYouMean(name, keys(seen)))
+	}
+}
+
+// object demands what every Kubernetes object has, and known named values.
+func (v *validator) object(o Object) {
+	for _, field := range []string{"apiVersion", "kind"} {
+		if text, ok := o.Content[field].(string); !ok || text == "" {
+			v.add(o.Pos, "the object has no %s", field)
+		}
+	}
+	metadata, _ := o.Content["metadata"].(map[string]any)
+	if name, ok := metadata["name"].(string); !ok || name == "" {
+		v.add(o.Pos, "the object has no metadata.name")
+	}
+	v.content(o.Pos, o.Content)
+}
+
+func (v *validator) content(at Pos, value any) {
+	switch value := value.(type) {
+	case string:
+		v.text(at, value)
+	case map[string]any:
+		for _, inner := range value {
+			v.content(at, inner)
+		}
+	case []any:
+		for _, inner := range value {
+			v.content(at, inner)
+		}
+	}
+}
+
+func (v *validator) text(at Pos, texts ...string) {
+	for _, text := range texts {
+		for _, match := range valuePattern.FindAllStringSubmatch(text, -1) {
+			if !contains(v.values, match[1]) {
+				v.add(at, "${%s} is not a named value: %s", match[1], didYouMean(match[1], v.values))
+			}
+		}
+	}
+}
+
+// exactlyOne demands one form of an action or a claim.
+func (v *validator) exactlyOne(at Pos, what string, value reflect.Value, except ...string) {
+	fields, names := structFields(value.Type())
+	var given, forms []string
+	for _, name := range names {
+		if contains(except, name) {
+			continue
+		}
+		forms = append(forms, name)
+		if !value.FieldByIndex(fields[name].Index).IsZero() {
+			given = append(given, name)
+		}
+	}
+	switch {
+	case len(given) == 0:
+		v.add(at, "the %s says nothing: give one of %s", what, strings.Join(forms, ", "))
+	case len(given) > 1:
+		v.add(at, "the %s has %s: give one only", what, strings.Join(given, " and "))
+	}
+}
+
+// Expand replaces the named values in a text. An unknown one is an error: the
+// parser has refused it already.
+func Expand(text string, values map[string]string) (string, error) {
+	var err error
+	out := valuePattern.ReplaceAllStringFunc(text, func(match string) string {
+		value, ok := values[match[2:len(match)-1]]
+		if !ok {
+			err = fmt.Errorf("%s is not a named value", match)
+		}
+		return value
+	})
+	return out, err
+}
+
+func keys(m map[string]bool) []string {
+	out := make([]string, 0, len(m))
+	for key := range m {
+		out = append(out, key)
+	}
+	return out
+}
