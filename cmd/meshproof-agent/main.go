@@ -17,6 +17,7 @@ import (
 	"syscall"
 
 	"github.com/meshproof/meshproof/internal/authz"
+	"github.com/meshproof/meshproof/internal/mesh/identity/issuer"
 	"github.com/meshproof/meshproof/internal/mesh/intercept"
 )
 
@@ -25,6 +26,7 @@ type role func(ctx context.Context, args []string) error
 
 // roles is the table of everything the agent can be. One line each.
 var roles = map[string]role{
+	"identity":   issuer.Main,
 	"proxy-init": intercept.Main,
 	"scraper":    authz.Main,
 }
