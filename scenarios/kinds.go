@@ -37,10 +37,11 @@ var emojivotoComponents = map[string]Component{
 	"vote-bot": {Ports: map[string]Port{}},
 }
 
-// echoPorts and probedPorts are what those programs listen on.
+// echoPorts and probedPorts are what those programs listen on; a test compares
+// them with the programs.
 var (
 	echoPorts = map[string]Port{
-		"http": same(8080), "grpc": same(8081), "tcp": same(8082), "tcp-server-first": same(8083), "any": same(8084),
+		"http": same(8080), "grpc": same(8081), "tls": same(8443), "tcp": same(9090), "server-first": same(9091),
 	}
 	probedPorts = map[string]Port{
 		"http": same(8080), "grpc": same(8081), "tcp": same(8082),
@@ -87,10 +88,19 @@ func (s *Scenario) Component(name string) (*Workload, Component, bool) {
 	return nil, Component{}, false
 }
 
-// Target resolves WORKLOAD:PORT.
-func (s *Scenario) Target(text string) (Target, error) {
+// naturalPorts are where a protocol is spoken when a target names no port.
+var naturalPorts = map[Protocol]string{
+	HTTP1: "http", HTTP2: "http", GRPC: "grpc", TCP: "tcp", TCPServerFirst: "server-first", TCPSilent: "tcp",
+}
+
+// Target resolves WORKLOAD:PORT, or WORKLOAD alone for the port where the
+// protocol is spoken.
+func (s *Scenario) Target(text string, protocol Protocol) (Target, error) {
 	name, portText, ok := strings.Cut(text, ":")
-	if !ok || portText == "" {
+	if !ok {
+		portText = naturalPorts[protocol]
+	}
+	if portText == "" {
 		return Target{}, fmt.Errorf("target %q is not WORKLOAD:PORT", text)
 	}
 	workload, component, ok := s.Component(name)

@@ -38,7 +38,7 @@ spec:
           matrix:
             protocols: [http1, grpc]
             rows:
-              - target: "app:any"
+              - target: "app"
                 expect:
                   allowed: [alice]
                   denied: bob
@@ -58,8 +58,8 @@ func TestMistakesAreToldWithTheirPlace(t *testing.T) {
 		{"field given twice", "metadata: {name: small}", "metadata: {name: small, name: big}", `s.yaml:3:25: field "name" is given twice`},
 		{"unknown client", "client: alice, target: \"app:http\", protocol: http1, expect", "client: alcie, target: \"app:http\", protocol: http1, expect", `s.yaml:21:17: no client is called "alcie": did you mean "alice"?`},
 		{"unknown client in a cell", "denied: bob", "denied: rob", `s.yaml:29:27: no client is called "rob": did you mean "bob"?`},
-		{"unknown port", `target: "app:any"`, `target: "app:ayn"`, `s.yaml:26:17: target "app:ayn": app has no port "ayn": did you mean "any"?`},
-		{"unknown workload", `target: "app:any"`, `target: "ap:any"`, `s.yaml:26:17: target "ap:any": no workload is called "ap": did you mean "app"?`},
+		{"unknown port", `target: "app"`, `target: "app:htp"`, `s.yaml:26:17: target "app:htp": app has no port "htp": did you mean "http"?`},
+		{"unknown workload", `target: "app"`, `target: "ap"`, `s.yaml:26:17: target "ap": no workload is called "ap": did you mean "app"?`},
 		{"unknown named value", "${ns.other}", "${ns.toher}", `s.yaml:15:19: ${ns.toher} is not a named value: did you mean "ns.other"?`},
 		{"statement that does not exist", "DOC-07", "DOC-77", `s.yaml:18:11: DOC-77: the documents make statements DOC-01 to DOC-42`},
 		{"two forms in a claim", "          within: 2s\n", "          healthy: {}\n", `s.yaml:18:11: the claim has call and healthy: give one only`},
@@ -100,10 +100,10 @@ func TestAMatrixIsOneClaimPerCellWithALineOfItsOwn(t *testing.T) {
 	}
 	want := []string{
 		"s.yaml:18:11 small/1/1 alice gets in",
-		"s.yaml:28:29 small/1/2 everybody: alice → app:any over http1 is allowed",
-		"s.yaml:28:29 small/1/3 everybody: alice → app:any over grpc is allowed",
-		"s.yaml:29:27 small/1/4 everybody: bob → app:any over http1 is denied",
-		"s.yaml:29:27 small/1/5 everybody: bob → app:any over grpc is denied",
+		"s.yaml:28:29 small/1/2 everybody: alice → app over http1 is allowed",
+		"s.yaml:28:29 small/1/3 everybody: alice → app over grpc is allowed",
+		"s.yaml:29:27 small/1/4 everybody: bob → app over http1 is denied",
+		"s.yaml:29:27 small/1/5 everybody: bob → app over grpc is denied",
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))

@@ -238,7 +238,7 @@ type Hold struct {
 // Request is one call: who calls, whom, and how.
 type Request struct {
 	Client string `yaml:"client" jsonschema:"required"`
-	// Target is WORKLOAD:PORT, with a port's name or number.
+	// Target is WORKLOAD:PORT, with a port's name or number; WORKLOAD alone means the port where it speaks the protocol.
 	Target   string   `yaml:"target" jsonschema:"required"`
 	Protocol Protocol `yaml:"protocol" jsonschema:"required"`
 	// Path of an HTTP request, or /package.Service/Method of a gRPC call.
@@ -250,6 +250,8 @@ type Request struct {
 	Via Via `yaml:"via"`
 	// Connection is fresh (default) for every call, or reused.
 	Connection Connection `yaml:"connection"`
-	// Timeout of the call; 5s when absent.
+	// Timeout of the call.
 	Timeout time.Duration `yaml:"timeout"`
+	// SpeakAfter is how long the client stays silent after it has connected.
+	SpeakAfter time.Duration `yaml:"speakAfter"`
 }

@@ -77,7 +77,7 @@ func (v *validator) parts() {
 			v.name(w.Pos, "workload", name, components)
 		}
 		for _, port := range w.Undeclared {
-			if _, err := v.s.Target(w.Name + ":" + port); err != nil {
+			if _, err := v.s.Target(w.Name+":"+port, ""); err != nil {
 				v.add(w.Pos, "undeclared: %v", err)
 			}
 		}
@@ -259,7 +259,7 @@ func (v *validator) claim(c *Claim) {
 	case c.Event != nil:
 		v.text(c.Event.Pos, c.Event.Name)
 	case c.Policy != nil:
-		if _, err := v.s.Target(c.Policy.Target); err != nil {
+		if _, err := v.s.Target(c.Policy.Target, ""); err != nil {
 			v.add(c.Policy.Pos, "%v", err)
 		}
 		if (c.Policy.Server == "") == (c.Policy.Enforced == nil) {
@@ -277,15 +277,18 @@ func (v *validator) matrix(m *Matrix) {
 	seen := map[string]bool{}
 	for i := range m.Rows {
 		row := &m.Rows[i]
-		if _, err := v.s.Target(row.Target); err != nil {
-			v.add(row.Pos, "%v", err)
-		}
 		for _, id := range row.Shows {
 			v.shown(row.Pos, id)
 		}
 		protocols := row.Protocols
 		if protocols == nil {
 			protocols = m.Protocols
+		}
+		for _, protocol := range protocols {
+			if _, err := v.s.Target(row.Target, protocol); err != nil {
+				v.add(row.Pos, "%v", err)
+				break
+			}
 		}
 		for _, cell := range row.Expect {
 			v.client(cell.Pos, cell.Client)
@@ -305,7 +308,7 @@ func (v *validator) matrix(m *Matrix) {
 
 func (v *validator) request(at Pos, r *Request) {
 	v.client(at, r.Client)
-	if _, err := v.s.Target(r.Target); err != nil {
+	if _, err := v.s.Target(r.Target, r.Protocol); err != nil {
 		v.add(at, "%v", err)
 	}
 	if r.Path != "" && !strings.HasPrefix(r.Path, "/") {

@@ -67,6 +67,7 @@ const (
 	GRPC           Protocol = "grpc"
 	TCP            Protocol = "tcp"
 	TCPServerFirst Protocol = "tcp-server-first"
+	TCPSilent      Protocol = "tcp-silent"
 
 	ViaService Via = "service"
 	ViaPod     Via = "pod"
@@ -113,7 +114,7 @@ func (ProbeKind) Values() []string    { return of(ProbeHTTP, ProbeTCP, ProbeGRPC
 func (ClientKind) Values() []string   { return of(Meshed, Unmeshed, TLSNoIdentity, ForeignRoot) }
 func (Network) Values() []string      { return of(Inside, Outside) }
 func (Wait) Values() []string         { return of(WaitInForce, WaitObserved, WaitNone) }
-func (Protocol) Values() []string     { return of(HTTP1, HTTP2, GRPC, TCP, TCPServerFirst) }
+func (Protocol) Values() []string     { return of(HTTP1, HTTP2, GRPC, TCP, TCPServerFirst, TCPSilent) }
 func (Via) Values() []string          { return of(ViaService, ViaPod) }
 func (Connection) Values() []string   { return of(Fresh, Reused) }
 func (HeldState) Values() []string    { return of(Open, Cut) }
