@@ -9,6 +9,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 	"syscall"
 
 	"github.com/meshproof/meshproof/internal/authz"
+	"github.com/meshproof/meshproof/internal/mesh/controller"
 	"github.com/meshproof/meshproof/internal/mesh/identity/issuer"
 	"github.com/meshproof/meshproof/internal/mesh/intercept"
 )
@@ -27,6 +29,7 @@ type role func(ctx context.Context, args []string) error
 // roles is the table of everything the agent can be. One line each.
 var roles = map[string]role{
 	"identity":   issuer.Main,
+	"policy":     controller.Main,
 	"proxy-init": intercept.Main,
 	"scraper":    authz.Main,
 }
@@ -44,6 +47,7 @@ func main() {
 	if !ok {
 		usage()
 	}
+	slog.SetDefault(slog.New(slog.NewJSONHandler(os.Stderr, nil)))
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	if err := run(ctx, args); err != nil {

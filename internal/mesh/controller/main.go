@@ -1,0 +1,197 @@
+package controller
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/rest"
+
+	"github.com/meshproof/meshproof/internal/mesh/admin"
+	"github.com/meshproof/meshproof/internal/mesh/controller/inbound"
+	"github.com/meshproof/meshproof/internal/mesh/controller/index"
+	"github.com/meshproof/meshproof/internal/mesh/controller/observe"
+	"github.com/meshproof/meshproof/internal/mesh/controller/watch"
+	"github.com/meshproof/meshproof/internal/mesh/identity"
+	"github.com/meshproof/meshproof/internal/mesh/kube"
+	"github.com/meshproof/meshproof/workloads/mesh/values"
+)
+
+const (
+	userAgent = "meshproof-policy"
+	// headerTimeout bounds the head of a loopback request; closeTimeout is what
+	// running ones get when the role ends.
+	headerTimeout = 5 * time.Second
+	closeTimeout  = time.Second
+)
+
+// Main runs the role until ctx ends.
+func Main(ctx context.Context, args []string) error {
+	o, err := parseOptions(args)
+	if err != nil {
+		return err
+	}
+	access, err := kube.Config(o.kubeconfig, userAgent)
+	if err != nil {
+		return err
+	}
+	c, err := newController(ctx, o, access)
+	if err != nil {
+		return err
+	}
+	return c.run(ctx)
+}
+
+// controller is the role with everything found and nothing started.
+type controller struct {
+	options options
+	access  *rest.Config
+	core    rest.Interface
+	index   *index.Index
+	watcher *watch.Watcher
+	admin   *admin.Server
+	// serving is closed when proxies can connect.
+	serving chan struct{}
+}
+
+func newController(ctx context.Context, o options, access *rest.Config) (*controller, error) {
+	core, err := kube.For(access, corev1.SchemeGroupVersion)
+	if err != nil {
+		return nil, err
+	}
+	custom, err := dynamic.NewForConfig(access)
+	if err != nil {
+		return nil, fmt.Errorf("make a client of policy resources: %w", err)
+	}
+	heads, err := metadata.NewForConfig(access)
+	if err != nil {
+		return nil, fmt.Errorf("make a client of object metadata: %w", err)
+	}
+	var v values.Values
+	if err := kube.Retry(ctx, "read the configuration", func(ctx context.Context) error {
+		v, err = readValues(ctx, core, o.namespace)
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	config, err := o.config(v)
+	if err != nil {
+		return nil, err
+	}
+	o.identities(v, config)
+	slog.Info("configuration", "default_policy", config.DefaultPolicy, "cluster_networks", config.ClusterNetworks,
+		"probe_networks", config.ProbeNetworks, "identity_domain", config.IdentityDomain, "dialect", config.Dialect.String())
+	x := index.New(config)
+	return &controller{
+		options: o, access: access, core: core, index: x, admin: admin.New(), serving: make(chan struct{}),
+		watcher: watch.New(x, watch.Clients{Core: core, Custom: custom, Metadata: heads}),
+	}, nil
+}
+
+// run starts every part and waits for all of them.
+func (c *controller) run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	c.admin.Await("synced", c.watcher.Synced())
+	c.admin.Await("serving", c.serving)
+	group.Go(func() error { c.watcher.Run(ctx); return nil })
+	group.Go(func() error { return c.admin.Run(ctx, c.options.adminAddr) })
+	group.Go(func() error { return c.serveObserved(ctx) })
+	group.Go(func() error { return c.servePolicy(ctx, group) })
+	return group.Wait()
+}
+
+// servePolicy answers proxies once there is a certificate to answer with.
+func (c *controller) servePolicy(ctx context.Context, group *errgroup.Group) error {
+	var config *tls.Config
+	if !c.options.plaintext {
+		client, err := c.identity(ctx)
+		if err != nil || client == nil {
+			return err
+		}
+		group.Go(func() error { return client.Run(ctx) })
+		select {
+		case <-client.Ready():
+		case <-ctx.Done():
+			return nil
+		}
+		config = client.ServerConfig("h2")
+	}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.options.grpcAddr)
+	if err != nil {
+		return fmt.Errorf("listen for proxies: %w", err)
+	}
+	close(c.serving)
+	slog.Info("serving policy", "address", listener.Addr().String(), "mesh_tls", config != nil)
+	service := &inbound.Service{Index: c.index, Synced: c.watcher.Synced(), Stopping: ctx.Done()}
+	return inbound.Serve(ctx, listener, config, service, c.grpcOptions()...)
+}
+
+func (c *controller) grpcOptions() []grpc.ServerOption { return admin.GRPCMetrics(c.admin.Registry) }
+
+// identity is the mesh client of this process, nil when ctx ended first.
+func (c *controller) identity(ctx context.Context) (*identity.Client, error) {
+	anchors, err := kube.TrustAnchors(ctx, c.core, c.options.namespace)
+	if ctx.Err() != nil {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	client, err := identity.NewClient(identity.ClientConfig{
+		Addr: c.options.identityAddr, ServerName: c.options.identityName, TokenFile: c.options.tokenFile,
+		LocalName: c.options.localName, TrustAnchors: anchors,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("become %s: %w", c.options.localName, err)
+	}
+	return client, nil
+}
+
+// serveObserved answers /observed on loopback.
+func (c *controller) serveObserved(ctx context.Context) error {
+	mux := http.NewServeMux()
+	mux.Handle("GET /observed", &observe.Handler{Index: c.index, Watcher: c.watcher})
+	return serveHTTP(ctx, c.options.observeAddr, mux, nil)
+}
+
+// serveHTTP serves until ctx ends, with TLS when config is given.
+func serveHTTP(ctx context.Context, address string, handler http.Handler, config *tls.Config) error {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+	if err != nil {
+		return fmt.Errorf("listen for requests: %w", err)
+	}
+	if config != nil {
+		listener = tls.NewListener(listener, config)
+	}
+	server := &http.Server{
+		Handler: handler, ReadHeaderTimeout: headerTimeout, ErrorLog: slog.NewLogLogger(slog.Default().Handler(), slog.LevelWarn),
+		BaseContext: func(net.Listener) context.Context { return ctx },
+	}
+	stopped := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(stopped)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+		defer cancel()
+		if server.Shutdown(ctx) != nil {
+			server.Close()
+		}
+	})
+	err = server.Serve(listener)
+	if !stop() {
+		<-stopped
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("serve requests on %s: %w", address, err)
+}

@@ -1,0 +1,13 @@
+// Package watch keeps the index true to the API server.
+//
+// One watch per kind turns events into transactions: a list replaces everything
+// of its kind in one step, an event changes one object. Objects are reduced to
+// what policy depends on as they arrive and kept nowhere else.
+//
+// Beside the index it keeps, per kind, the highest resourceVersion that the index
+// has taken (Marks). That is what a writer waits for to know that a write, or
+// its absence, has been observed.
+//
+// It refuses to let one object that cannot be decoded hold up or hide others,
+// and never applies a part of a list.
+package watch

@@ -1,0 +1,109 @@
+package watch
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"sync"
+)
+
+// Kind names a watched kind by its resource.
+type Kind string
+
+// The watched kinds.
+const (
+	Pods                 Kind = "pods"
+	Namespaces           Kind = "namespaces"
+	Servers              Kind = "servers"
+	ServerAuthorizations Kind = "serverauthorizations"
+	// Bystanders are pods without a proxy. They are no part of any policy and
+	// have no mark.
+	Bystanders Kind = "bystanders"
+)
+
+// Marks holds the high-water mark of each kind: the highest resourceVersion that
+// the index has taken. The zero value is ready for use.
+//
+// resourceVersions are opaque by contract, but decimal and growing in every API
+// server that stores in etcd; here they are compared as numbers.
+type Marks struct {
+	mu    sync.Mutex
+	marks map[Kind]uint64
+	// moved is closed and replaced whenever a mark rises.
+	moved chan struct{}
+}
+
+// Observe raises the mark of kind. A version that is no number is an error and
+// changes nothing.
+func (m *Marks) Observe(kind Kind, resourceVersion string) error {
+	version, err := ParseVersion(resourceVersion)
+	if err != nil {
+		return fmt.Errorf("mark %s: %w", kind, err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if version <= m.marks[kind] {
+		return nil
+	}
+	if m.marks == nil {
+		m.marks = map[Kind]uint64{}
+	}
+	m.marks[kind] = version
+	if m.moved != nil {
+		close(m.moved)
+		m.moved = nil
+	}
+	return nil
+}
+
+// Seen returns all marks.
+func (m *Marks) Seen() map[Kind]uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return maps.Clone(m.marks)
+}
+
+// Await returns when every kind in least has reached its version, or with the
+// context's error.
+func (m *Marks) Await(ctx context.Context, least map[Kind]uint64) error {
+	for {
+		behind, moved := m.behind(least)
+		if len(behind) == 0 {
+			return nil
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return fmt.Errorf("await %v: %w", behind, ctx.Err())
+		}
+	}
+}
+
+// behind lists the kinds that have not reached their version, and what tells
+// that one has moved.
+func (m *Marks) behind(least map[Kind]uint64) ([]Kind, <-chan struct{}) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var behind []Kind
+	for kind, version := range least {
+		if m.marks[kind] < version {
+			behind = append(behind, kind)
+		}
+	}
+	slices.Sort(behind)
+	if m.moved == nil {
+		m.moved = make(chan struct{})
+	}
+	return behind, m.moved
+}
+
+// ParseVersion reads a resourceVersion as a number.
+func ParseVersion(resourceVersion string) (uint64, error) {
+	version, err := strconv.ParseUint(resourceVersion, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("resourceVersion %q is not a number", resourceVersion)
+	}
+	return version, nil
+}
