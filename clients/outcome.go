@@ -53,7 +53,7 @@ func (k Kind) Denial() bool {
 // Outcome is what one client saw of one call.
 type Outcome struct {
 	Kind Kind `json:"kind"`
-	// Protocol as the caller spoke it: http1, http2, grpc, grpc-stream, tcp, tls.
+	// Protocol as the caller spoke it: one of Protocols.
 	Protocol string `json:"protocol"`
 	// HTTPStatus is the status of an HTTP answer, 0 when there was none.
 	HTTPStatus int `json:"httpStatus,omitempty"`
@@ -68,6 +68,15 @@ type Outcome struct {
 	// LocalAddr is the caller's side of the connection (ip:port), the key by
 	// which decision records are found.
 	LocalAddr string `json:"localAddr,omitempty"`
+	// Reused says that the connection had carried an earlier call.
+	Reused bool `json:"reused,omitempty"`
+	// ServerNames are the names in the certificate that the server presented,
+	// which tells a proxy that terminates TLS from an application behind it.
+	ServerNames []string `json:"serverNames,omitempty"`
+	// Header and Body are kept when the request says so; the names are in lower
+	// case, trailers included, several values joined by ", ".
+	Header map[string]string `json:"header,omitempty"`
+	Body   []byte            `json:"body,omitempty"`
 	// RequestID is the id that an echo workload logs for each delivery.
 	RequestID string    `json:"requestID,omitempty"`
 	Start     time.Time `json:"start"`

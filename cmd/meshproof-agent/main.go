@@ -17,10 +17,13 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/meshproof/meshproof/clients/agent"
 	"github.com/meshproof/meshproof/internal/authz"
 	"github.com/meshproof/meshproof/internal/mesh/controller"
 	"github.com/meshproof/meshproof/internal/mesh/identity/issuer"
 	"github.com/meshproof/meshproof/internal/mesh/intercept"
+	"github.com/meshproof/meshproof/workloads/echo"
+	"github.com/meshproof/meshproof/workloads/emojivoto"
 )
 
 // role runs until ctx ends; an error is printed and ends the process with 1.
@@ -28,6 +31,12 @@ type role func(ctx context.Context, args []string) error
 
 // roles is the table of everything the agent can be. One line each.
 var roles = map[string]role{
+	"client":     agent.Main,
+	"echo":       echo.Main,
+	"emoji":      emojivoto.EmojiMain,
+	"vote-bot":   emojivoto.VoteBotMain,
+	"voting":     emojivoto.VotingMain,
+	"web":        emojivoto.WebMain,
 	"identity":   issuer.Main,
 	"policy":     controller.Main,
 	"proxy-init": intercept.Main,

@@ -28,8 +28,9 @@ type Image struct {
 
 const agentBinary = "meshproof-agent"
 
-// User is the uid of images that need no privileges.
-const User = 2102
+// User is the uid of images that need no privileges. It must not be the uid of
+// the mesh's proxy (2102): traffic of that uid is exempt from interception.
+const User = 65532
 
 // All returns the table. The order is fixed.
 func All() []Image {

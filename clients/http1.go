@@ -1,0 +1,139 @@
+package clients
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/textproto"
+	"net/url"
+	"strings"
+)
+
+// http1 makes one HTTP/1.1 request on a connection of its own, without a
+// transport's pool and retries: every byte on the wire belongs to this call.
+func (c *Caller) http1(ctx context.Context, r Request, out *Outcome) error {
+	request, err := r.http(ctx)
+	if err != nil {
+		return &phaseError{phaseSetup, 0, err}
+	}
+	conn, err := c.connect(ctx, r, out)
+	if err != nil {
+		return err
+	}
+	usable := false
+	defer func() { c.release(conn, r, usable) }()
+	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(longAgo) })
+	defer stop()
+	before := conn.received.Load()
+	fail := func(what string, err error) error {
+		if loss := conn.loss(); loss != nil {
+			err = loss
+		}
+		out.Kind = lossKind(err, conn.received.Load() > before)
+		return fmt.Errorf("%s %s %s: %w", what, request.Method, r.Address, err)
+	}
+	request.Close = r.Connection != Reused
+	if err := request.Write(conn); err != nil {
+		// A peer may answer and close before it has read everything, so what it
+		// said is read all the same.
+		conn.loss()
+	}
+	reader := bufio.NewReader(conn)
+	response, err := finalResponse(reader, request)
+	if err != nil {
+		return fail("read the answer to", err)
+	}
+	defer response.Body.Close()
+	kept, n, err := readBody(response.Body, r.Keep)
+	out.HTTPStatus, out.Bytes, out.ProxyError = response.StatusCode, n, response.Header.Get(headerProxyError)
+	if r.Keep {
+		out.Header, out.Body = flatten(response.Header), kept
+	}
+	if err != nil {
+		return fail("read the body of the answer to", err)
+	}
+	out.Kind = httpKind(response.StatusCode)
+	usable = stop() && !response.Close && reader.Buffered() == 0
+	return nil
+}
+
+// finalResponse skips informational answers.
+func finalResponse(reader *bufio.Reader, request *http.Request) (*http.Response, error) {
+	for {
+		response, err := http.ReadResponse(reader, request)
+		if err != nil || response.StatusCode >= 200 || response.StatusCode == http.StatusSwitchingProtocols {
+			return response, err
+		}
+		response.Body.Close()
+	}
+}
+
+// http returns the request as net/http wants it.
+func (r Request) http(ctx context.Context) (*http.Request, error) {
+	scheme := "https"
+	if r.plain() {
+		scheme = "http"
+	}
+	method, path := r.Method, r.Path
+	if method == "" {
+		method = http.MethodGet
+	}
+	if path == "" {
+		path = "/"
+	}
+	request, err := http.NewRequestWithContext(ctx, method, scheme+"://"+r.Address+"/", bytes.NewReader(r.Body))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrRequest, err)
+	}
+	setTarget(request.URL, path)
+	request.Host = r.host()
+	request.Header.Set(HeaderID, r.ID)
+	request.Header.Set("User-Agent", "meshproof-client")
+	for name, value := range r.Headers {
+		request.Header[textproto.CanonicalMIMEHeaderKey(name)] = []string{value}
+	}
+	return request, nil
+}
+
+// setTarget makes the target go out as it was given, also when it is one that a
+// parser would rather have cleaned.
+func setTarget(u *url.URL, target string) {
+	if !strings.HasPrefix(target, "//") {
+		u.Opaque = target
+		return
+	}
+	// An opaque part with two slashes would be taken for an authority.
+	raw, query, _ := strings.Cut(target, "?")
+	u.RawQuery, u.RawPath, u.Path = query, raw, raw
+	if path, err := url.PathUnescape(raw); err == nil {
+		u.Path = path
+	}
+}
+
+// readBody reads to the end, keeping the beginning when asked.
+func readBody(body io.Reader, keep bool) (kept []byte, n int64, err error) {
+	if keep {
+		var buffer bytes.Buffer
+		n, err = io.Copy(&buffer, io.LimitReader(body, KeepLimit))
+		kept = buffer.Bytes()
+	}
+	if err == nil {
+		var rest int64
+		rest, err = io.Copy(io.Discard, body)
+		n += rest
+	}
+	return kept, n, err
+}
+
+func flatten(headers ...http.Header) map[string]string {
+	flat := map[string]string{}
+	for _, header := range headers {
+		for name, values := range header {
+			flat[strings.ToLower(name)] = strings.Join(values, ", ")
+		}
+	}
+	return flat
+}

@@ -1,0 +1,156 @@
+package clients
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/net/http2"
+)
+
+// http2Conn is an HTTP/2 connection that calls may share.
+type http2Conn struct {
+	*connection
+	client *http2.ClientConn
+}
+
+func (h *http2Conn) close() {
+	h.client.Close()
+	h.connection.Close()
+}
+
+// retire ends the connection once the calls on it are over.
+func (h *http2Conn) retire() {
+	h.client.SetDoNotReuse()
+	if state := h.client.State(); state.StreamsActive+state.StreamsReserved == 0 {
+		h.close()
+	}
+}
+
+// transport makes connections only; its pool is never used.
+var transport = &http2.Transport{AllowHTTP: true, DisableCompression: true}
+
+// http2Connect returns a connection for the call and what to do when it is over.
+func (c *Caller) http2Connect(ctx context.Context, r Request, out *Outcome) (*http2Conn, func(), error) {
+	key := r.poolKey()
+	if r.Connection == Reused {
+		c.pool.mu.Lock()
+		shared := c.pool.shared[key]
+		if shared != nil && !shared.client.CanTakeNewRequest() {
+			delete(c.pool.shared, key)
+			shared.retire()
+			shared = nil
+		}
+		c.pool.mu.Unlock()
+		if shared != nil {
+			out.Reused = true
+			c.describe(shared.connection, out)
+			return shared, func() {}, nil
+		}
+	}
+	conn, err := c.open(ctx, r, out)
+	if err != nil {
+		return nil, nil, err
+	}
+	c.describe(conn, out)
+	client, err := transport.NewClientConn(conn)
+	if err != nil {
+		conn.Close()
+		return nil, nil, fmt.Errorf("begin HTTP/2 with %s: %w", r.Address, err)
+	}
+	made := &http2Conn{connection: conn, client: client}
+	if r.Connection == Reused && c.pool.share(key, made) {
+		return made, func() {}, nil
+	}
+	return made, made.close, nil
+}
+
+// share offers a new connection to later calls; false means that another call
+// was faster or that the pool has ended, and the connection is the caller's.
+func (p *pool) share(key poolKey, conn *http2Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || p.shared[key] != nil {
+		return false
+	}
+	if p.shared == nil {
+		p.shared = map[poolKey]*http2Conn{}
+	}
+	p.shared[key] = conn
+	return true
+}
+
+// failure classifies what kept a stream from being answered. before is the
+// connection's byte count when the call began, spoke whether the peer answered
+// this stream.
+func (h *http2Conn) failure(out *Outcome, before int64, spoke bool, err error) error {
+	var reset http2.StreamError
+	switch {
+	case errors.As(err, &reset):
+		// A stream that is reset on a living connection is an answer of sorts,
+		// from an HTTP/2 peer, and none of the known ones.
+		out.Kind = Other
+		if isTimeout(err) {
+			out.Kind = Timeout
+		}
+	default:
+		if loss := h.loss(); loss != nil {
+			err = loss
+		}
+		out.Kind = lossKind(err, spoke || h.received.Load() > before)
+	}
+	return err
+}
+
+// exchange is one request and its answer on a connection that is there.
+type exchange func(ctx context.Context, conn *http2Conn, r Request, out *Outcome) error
+
+// overHTTP2 makes the call on a connection of the pool or of its own.
+func (c *Caller) overHTTP2(ctx context.Context, r Request, out *Outcome) error {
+	conn, done, err := c.http2Connect(ctx, r, out)
+	if err != nil {
+		return err
+	}
+	defer done()
+	return r.exchange()(ctx, conn, r, out)
+}
+
+func (r Request) exchange() exchange {
+	if r.Protocol.grpc() {
+		return exchangeGRPC
+	}
+	return exchangeHTTP2
+}
+
+func exchangeHTTP2(ctx context.Context, conn *http2Conn, r Request, out *Outcome) error {
+	request, err := r.http(ctx)
+	if err != nil {
+		return &phaseError{phaseSetup, 0, err}
+	}
+	before := conn.mark(out)
+	response, err := conn.client.RoundTrip(request)
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", request.Method, r.Address, conn.failure(out, before, false, err))
+	}
+	defer response.Body.Close()
+	kept, n, err := readBody(response.Body, r.Keep)
+	out.HTTPStatus, out.Bytes, out.ProxyError = response.StatusCode, n, response.Header.Get(headerProxyError)
+	if r.Keep {
+		out.Header, out.Body = flatten(response.Header, response.Trailer), kept
+	}
+	if err != nil {
+		return fmt.Errorf("read the body of the answer to %s %s: %w", request.Method, r.Address, conn.failure(out, before, true, err))
+	}
+	out.Kind = httpKind(response.StatusCode)
+	return nil
+}
+
+// mark returns the byte count from which on the call's answer is counted. A
+// new connection's begins at nothing, so that the settings with which a peer
+// greets count as an answer: who speaks HTTP/2 has not refused the connection.
+func (h *http2Conn) mark(out *Outcome) int64 {
+	if !out.Reused {
+		return 0
+	}
+	return h.received.Load()
+}
