@@ -1,0 +1,65 @@
+// Package cri is the container runtime of the embedded cluster: the Kubernetes
+// Container Runtime Interface, version 1, without images, layers, cgroups or
+// any program besides its own.
+//
+// A pod sandbox is a set of namespaces (net, uts, ipc) held by descriptors. A
+// container is a process with a mount and PID namespace of its own, on a root
+// made of a tmpfs, the binaries its image names and the mounts that the
+// kubelet asks for. What flows through: CRI calls in, processes, their log
+// files, container events and streams (exec, attach, port-forward) out.
+//
+// Wiring. The program that hosts the runtime calls [InitMain] first thing in
+// main, because containers start as that same program; then
+//
+//	server, err := cri.New(cri.Config{BinDir: "/state/bin", RunDir: "/state/run/cri", Network: network})
+//	err = server.Serve(ctx, listener) // a unix socket; returns when ctx ended and every container is gone
+//
+// The kubelet must share the server's mount and PID namespace: the paths in its
+// requests are opened in it. Of the kubelet's settings, cgroupDriver is
+// cgroupfs (RuntimeConfig says so).
+//
+// It refuses to run without /proc of its own PID namespace and on a kernel
+// older than Linux 5.12, and it refuses, by an error on the call, what it
+// cannot do honestly: shared PID namespaces, user namespaces per pod, devices
+// by CDI, mounts that propagate out of a container, checkpoints. It enforces no
+// resource limit. With a single mapped uid every container runs as uid 0, with
+// the capabilities that its security context leaves it.
+package cri
+
+import (
+	"context"
+	"net/netip"
+	"os"
+
+	"github.com/meshproof/meshproof/internal/cluster/embedded/cri/containerinit"
+)
+
+// NetworkAnnotation on a pod chooses its address range; the value
+// NetworkOutside asks for one outside every range that meshes take for their
+// own.
+const (
+	NetworkAnnotation = "meshproof.dev/network"
+	NetworkOutside    = "outside"
+)
+
+// Network gives pods their interface.
+type Network interface {
+	// Attach makes the interface, address and route in the namespace at path
+	// netns and returns the address. The path is valid until Detach returned.
+	Attach(ctx context.Context, sandboxID, netns string, outside bool) (netip.Addr, error)
+	// Detach undoes Attach. It is repeated when it failed, and may be called
+	// for a sandbox that was never attached.
+	Detach(ctx context.Context, sandboxID string) error
+}
+
+// initArgs is how the hosting program is called for a container's first
+// process.
+var initArgs = []string{"node", containerinit.Argument}
+
+// InitMain becomes a container when this process was started to be one, and
+// then does not return. Otherwise it does nothing.
+func InitMain() {
+	if len(os.Args) == 1+len(initArgs) && os.Args[1] == initArgs[0] && os.Args[2] == initArgs[1] {
+		containerinit.Main()
+	}
+}
