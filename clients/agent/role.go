@@ -7,15 +7,31 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"time"
 
 	"github.com/meshproof/meshproof/clients"
 	"github.com/meshproof/meshproof/clients/agent/control"
+	"github.com/meshproof/meshproof/clients/certify"
 )
 
 // headTime bounds a control request's head.
 const headTime = 10 * time.Second
+
+// The environment by which a client pod gets a mesh certificate of its own, for
+// requests with OwnIdentity. Without EnvIdentity it has none. The other names
+// of certify.Source have the defaults of an ordinary installation.
+const (
+	// EnvIdentity is the identity to be certified for.
+	EnvIdentity = "MESHPROOF_CLIENT_IDENTITY"
+	// EnvRoots is the PEM text of the mesh's trust anchors.
+	EnvRoots = "MESHPROOF_CLIENT_TRUST_ANCHORS"
+	// EnvIdentityAddress is the identity service's host:port.
+	EnvIdentityAddress = "MESHPROOF_CLIENT_IDENTITY_ADDRESS"
+	// EnvTokenFile is the file of the ServiceAccount token.
+	EnvTokenFile = "MESHPROOF_CLIENT_TOKEN_FILE"
+)
 
 // Main is the role client: the control API on the pod's loopback address.
 func Main(ctx context.Context, args []string) error {
@@ -24,7 +40,12 @@ func Main(ctx context.Context, args []string) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	caller := clients.New(clients.Options{})
+	var options clients.Options
+	if name := os.Getenv(EnvIdentity); name != "" {
+		options.Certifier = &certify.Source{Name: name, Roots: []byte(os.Getenv(EnvRoots)),
+			Address: os.Getenv(EnvIdentityAddress), TokenFile: os.Getenv(EnvTokenFile)}
+	}
+	caller := clients.New(options)
 	defer caller.Close()
 	agent := New(caller)
 	defer agent.Close()

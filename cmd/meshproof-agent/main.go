@@ -24,6 +24,7 @@ import (
 	"github.com/meshproof/meshproof/internal/mesh/intercept"
 	"github.com/meshproof/meshproof/workloads/echo"
 	"github.com/meshproof/meshproof/workloads/emojivoto"
+	"github.com/meshproof/meshproof/workloads/probed"
 )
 
 // role runs until ctx ends; an error is printed and ends the process with 1.
@@ -34,6 +35,7 @@ var roles = map[string]role{
 	"client":     agent.Main,
 	"echo":       echo.Main,
 	"emoji":      emojivoto.EmojiMain,
+	"probed":     probed.Main,
 	"vote-bot":   emojivoto.VoteBotMain,
 	"voting":     emojivoto.VotingMain,
 	"web":        emojivoto.WebMain,

@@ -35,6 +35,7 @@ const headTime = time.Minute
 // ready for Add calls; it is not for concurrent use before Run.
 type Group struct {
 	entries []entry
+	tasks   []func(context.Context) error
 }
 
 type entry struct {
@@ -111,6 +112,9 @@ func (g *Group) Conns(address string, handle func(net.Conn)) (net.Addr, error) {
 	return listener.Addr(), nil
 }
 
+// Task adds something that runs beside the servers until its context ends.
+func (g *Group) Task(run func(context.Context) error) { g.tasks = append(g.tasks, run) }
+
 // Close gives up listeners of a group that is never run.
 func (g *Group) Close() {
 	for _, e := range g.entries {
@@ -122,6 +126,9 @@ func (g *Group) Close() {
 // It returns nil when ctx was the reason.
 func (g *Group) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
+	for _, task := range g.tasks {
+		group.Go(func() error { return task(ctx) })
+	}
 	for _, e := range g.entries {
 		group.Go(func() error {
 			if err := e.run(e.listener); err != nil {
