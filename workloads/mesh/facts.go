@@ -11,6 +11,26 @@ type Object struct {
 	Namespace, Name string
 }
 
+// Reference is the object reduced to what kubectl needs to delete it.
+func (o Object) Reference() map[string]any {
+	version := o.Version
+	if o.Group != "" {
+		version = o.Group + "/" + o.Version
+	}
+	metadata := map[string]any{"name": o.Name}
+	if o.Namespace != "" {
+		metadata["namespace"] = o.Namespace
+	}
+	return map[string]any{"apiVersion": version, "kind": kinds[o.Resource], "metadata": metadata}
+}
+
+// kinds names the kind of each resource that Uninstall lists.
+var kinds = map[string]string{
+	"deployments": "Deployment", "namespaces": "Namespace", "clusterroles": "ClusterRole", "clusterrolebindings": "ClusterRoleBinding",
+	"mutatingwebhookconfigurations": "MutatingWebhookConfiguration", "validatingwebhookconfigurations": "ValidatingWebhookConfiguration",
+	"customresourcedefinitions": "CustomResourceDefinition",
+}
+
 // Condition is what must be true of an object.
 type Condition string
 
