@@ -22,6 +22,7 @@ import (
 	"github.com/meshproof/meshproof/internal/mesh/controller"
 	"github.com/meshproof/meshproof/internal/mesh/identity/issuer"
 	"github.com/meshproof/meshproof/internal/mesh/intercept"
+	"github.com/meshproof/meshproof/internal/mesh/proxy"
 	"github.com/meshproof/meshproof/workloads/echo"
 	"github.com/meshproof/meshproof/workloads/emojivoto"
 	"github.com/meshproof/meshproof/workloads/probed"
@@ -32,17 +33,19 @@ type role func(ctx context.Context, args []string) error
 
 // roles is the table of everything the agent can be. One line each.
 var roles = map[string]role{
-	"client":     agent.Main,
-	"echo":       echo.Main,
-	"emoji":      emojivoto.EmojiMain,
-	"probed":     probed.Main,
-	"vote-bot":   emojivoto.VoteBotMain,
-	"voting":     emojivoto.VotingMain,
-	"web":        emojivoto.WebMain,
-	"identity":   issuer.Main,
-	"policy":     controller.Main,
-	"proxy-init": intercept.Main,
-	"scraper":    authz.Main,
+	"client":      agent.Main,
+	"echo":        echo.Main,
+	"emoji":       emojivoto.EmojiMain,
+	"probed":      probed.Main,
+	"vote-bot":    emojivoto.VoteBotMain,
+	"voting":      emojivoto.VotingMain,
+	"web":         emojivoto.WebMain,
+	"identity":    issuer.Main,
+	"policy":      controller.Main,
+	"proxy":       proxy.Main,
+	"proxy-await": proxy.AwaitMain,
+	"proxy-init":  intercept.Main,
+	"scraper":     authz.Main,
 }
 
 func main() {

@@ -1,0 +1,97 @@
+package inbound
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/meshproof/meshproof/internal/mesh/proxy/policy"
+	"github.com/meshproof/meshproof/internal/mesh/proxy/transport"
+)
+
+// serveDirect takes a connection made to the proxy's own port (section 7.3): mesh
+// TLS with an identity, then a header that names the target port. The policy of
+// that port applies, as if the connection had been redirected from it.
+func (s *Server) serveDirect(ctx context.Context, raw *net.TCPConn, dst netip.AddrPort) {
+	deadline := time.Now().Add(s.cfg.Timeouts.Detect)
+	peer := raw.RemoteAddr().(*net.TCPAddr).AddrPort()
+	sess := &session{
+		server: s, raw: raw, dst: dst,
+		client: policy.Client{Addr: netip.AddrPortFrom(peer.Addr().Unmap(), peer.Port())},
+	}
+	if !s.track(sess) {
+		raw.Close()
+		return
+	}
+	conn := &stream{peekConn: peekConn{Conn: raw}}
+	var said hello
+	err := conn.gather(deadline, maxClientHello, func(seen []byte) bool {
+		said = parseHello(seen)
+		return said.decided
+	})
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		s.refuse(raw, errTLSTimeout, dst.Port(), "no client hello in time", nil)
+		sess.end()
+		return
+	case err != nil && !errors.Is(err, errPeekLimit):
+		s.refuse(raw, errIO, dst.Port(), "closed before it said anything", err)
+		sess.end()
+		return
+	case said.serverName != s.cfg.Identity.LocalName() || !slices.Contains(said.protocols, transport.ALPN): // T-31
+		s.refuse(raw, errUnexpected, dst.Port(), "direct connection without mesh TLS", nil)
+		sess.end()
+		return
+	}
+	session, ok := s.terminate(ctx, sess, &conn.peekConn, s.tlsDirect, deadline)
+	if !ok {
+		return
+	}
+	if sess.client.Identity == "" {
+		s.refuse(raw, errUnexpected, dst.Port(), "direct connection without an identity", nil)
+		sess.end()
+		return
+	}
+	session.SetReadDeadline(deadline)
+	header, err := transport.Read(session)
+	if err != nil {
+		kind := errUnexpected
+		if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, io.EOF) {
+			kind = errIO
+		}
+		s.refuse(raw, kind, dst.Port(), "no transport header", err)
+		sess.end()
+		return
+	}
+	session.SetReadDeadline(time.Time{})
+	switch {
+	case header.Name != "":
+		// Gateway mode needs an outbound side for strangers, which this proxy is not.
+		s.refuse(raw, "gateway domain invalid", dst.Port(), "not a gateway", nil)
+		sess.end()
+		return
+	case s.own(header.Port):
+		s.refuse(raw, errLoop, header.Port, "destination is a port of the proxy", nil)
+		sess.end()
+		return
+	}
+	sess.dst = netip.AddrPortFrom(dst.Addr(), header.Port)
+	sess.agreed = ""
+	snap := s.attach(ctx, sess)
+	if snap == nil {
+		return
+	}
+	switch header.Protocol {
+	case transport.HTTP1:
+		s.serveHTTP1(sess, session)
+	case transport.HTTP2:
+		s.serveHTTP2(ctx, sess, session)
+	default:
+		s.serveTCP(ctx, sess, session) // an HTTP-only policy has no list for it (T-33)
+	}
+}

@@ -1,0 +1,237 @@
+package inbound
+
+import (
+	"strconv"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/meshproof/meshproof/internal/mesh/proxy/policy"
+)
+
+// Label names (M-04). The order is that of the value slices built below.
+var (
+	connLabels   = []string{"target_addr", "target_ip", "target_port", "tls", "client_id", "no_tls_reason", "sni"}
+	serverLabels = []string{"srv_group", "srv_kind", "srv_name", "srv_port"}
+	routeLabels  = []string{"route_group", "route_kind", "route_name"}
+	authzLabels  = []string{"authz_group", "authz_kind", "authz_name"}
+	limitLabels  = []string{"ratelimit_group", "ratelimit_kind", "ratelimit_name", "ratelimit_scope"}
+)
+
+// latencyBuckets are in milliseconds, from one to fifty thousand.
+var latencyBuckets = []float64{
+	1, 2, 3, 4, 5, 10, 20, 30, 40, 50, 100, 200, 300, 400, 500,
+	1000, 2000, 3000, 4000, 5000, 10000, 20000, 30000, 40000, 50000,
+}
+
+// maxLabelValues bounds the values of labels that strangers choose: server names
+// and target ports. Beyond it they are called otherLabel.
+const (
+	maxLabelValues = 512
+	otherLabel     = "other"
+)
+
+// Metrics are the inbound metrics of section 4.4.
+type Metrics struct {
+	httpAllow, httpDeny, routeNotFound, rateLimited *prometheus.CounterVec
+	tcpAllow, tcpDeny, tcpTerminate                 *prometheus.CounterVec
+	httpErrors, tcpErrors                           *prometheus.CounterVec
+	requests, responses                             *prometheus.CounterVec
+	latency                                         *prometheus.HistogramVec
+	detectResults                                   *prometheus.CounterVec
+	policyUpdates, policyInvalid                    prometheus.Counter
+
+	ports, names valueSet
+}
+
+// NewMetrics registers the metrics.
+func NewMetrics(registry prometheus.Registerer) *Metrics {
+	counter := func(name, help string, labels ...[]string) *prometheus.CounterVec {
+		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, concat(labels...))
+		registry.MustRegister(c)
+		return c
+	}
+	direction := []string{"direction"}
+	m := &Metrics{
+		httpAllow:     counter("inbound_http_authz_allow_total", "HTTP requests that were authorized.", connLabels, serverLabels, routeLabels, authzLabels),
+		httpDeny:      counter("inbound_http_authz_deny_total", "HTTP requests that were denied.", connLabels, serverLabels, routeLabels),
+		routeNotFound: counter("inbound_http_route_not_found_total", "HTTP requests that no route matches.", connLabels, serverLabels),
+		rateLimited:   counter("inbound_http_local_ratelimit_total", "HTTP requests over a rate limit.", connLabels, serverLabels, routeLabels, limitLabels),
+		tcpAllow:      counter("inbound_tcp_authz_allow_total", "TCP connections that were authorized.", connLabels, serverLabels, authzLabels),
+		tcpDeny:       counter("inbound_tcp_authz_deny_total", "TCP connections that were denied.", connLabels, serverLabels),
+		tcpTerminate:  counter("inbound_tcp_authz_terminate_total", "TCP connections cut because of a policy change.", connLabels, serverLabels),
+		httpErrors:    counter("inbound_http_errors_total", "HTTP requests that failed in the proxy, policy denials aside.", []string{"error"}),
+		tcpErrors:     counter("inbound_tcp_errors_total", "TCP connections that failed in the proxy, policy denials aside.", []string{"error", "target_port"}),
+		requests:      counter("request_total", "Permitted HTTP requests.", direction, connLabels, serverLabels, routeLabels, authzLabels),
+		responses: counter("response_total", "Answers to permitted HTTP requests.", direction, connLabels, serverLabels, routeLabels, authzLabels,
+			[]string{"status_code", "classification", "grpc_status", "error"}),
+		detectResults: counter("inbound_tcp_detect_http_results_total", "Outcomes of HTTP detection.", []string{"result"}, serverLabels),
+		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "response_latency_ms", Help: "Time from the head of a permitted request to the end of its answer.", Buckets: latencyBuckets,
+		}, concat(direction, connLabels, serverLabels, routeLabels, authzLabels, []string{"status_code"})),
+		policyUpdates: prometheus.NewCounter(prometheus.CounterOpts{Name: "inbound_policy_updates_total", Help: "Policy messages brought into force."}),
+		policyInvalid: prometheus.NewCounter(prometheus.CounterOpts{Name: "inbound_policy_invalid_total", Help: "Policy messages that were not understood and left the last good policy in force."}),
+	}
+	registry.MustRegister(m.latency, m.policyUpdates, m.policyInvalid)
+	return m
+}
+
+// valueSet admits a bounded number of label values.
+type valueSet struct {
+	mu   sync.Mutex
+	seen map[string]struct{}
+}
+
+func (v *valueSet) admit(value string) string {
+	if value == "" {
+		return ""
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if _, ok := v.seen[value]; ok {
+		return value
+	}
+	if len(v.seen) >= maxLabelValues {
+		return otherLabel
+	}
+	if v.seen == nil {
+		v.seen = map[string]struct{}{}
+	}
+	v.seen[value] = struct{}{}
+	return value
+}
+
+// connValues are the values of connLabels (M-05).
+func (m *Metrics) connValues(sess *session) []string {
+	port := m.ports.admit(strconv.Itoa(int(sess.dst.Port())))
+	ip := sess.dst.Addr().String()
+	tls, id, reason, sni := "no_identity", "", "", ""
+	switch sess.client.TLS {
+	case policy.Terminated:
+		tls, id = "true", sess.client.Identity
+	case policy.PassThrough:
+		tls, sni = "opaque", m.names.admit(sess.client.SNI)
+	case policy.Loopback:
+		reason = "loopback"
+	case policy.PortSkipped:
+		reason = "port_skipped"
+	default:
+		reason = "no_tls_from_remote"
+	}
+	return []string{ip + ":" + port, ip, port, tls, id, reason, sni}
+}
+
+func (m *Metrics) serverValues(server policy.Ref, sess *session) []string {
+	port := m.ports.admit(strconv.Itoa(int(sess.dst.Port())))
+	return []string{server.Group, server.Kind, server.Name, port}
+}
+
+func refValues(ref policy.Ref) []string { return []string{ref.Group, ref.Kind, ref.Name} }
+
+func concat(parts ...[]string) []string {
+	var all []string
+	for _, part := range parts {
+		all = append(all, part...)
+	}
+	return all
+}
+
+func (m *Metrics) tcpError(kind string, port uint16) {
+	label := ""
+	if port != 0 {
+		label = m.ports.admit(strconv.Itoa(int(port)))
+	}
+	m.tcpErrors.WithLabelValues(kind, label).Inc()
+}
+
+func (m *Metrics) httpError(kind string) { m.httpErrors.WithLabelValues(kind).Inc() }
+
+func (m *Metrics) detected(snap *snapshot, sess *session, result string) {
+	m.detectResults.WithLabelValues(concat([]string{result}, m.serverValues(snap.port.Server, sess))...).Inc()
+}
+
+// handles are the series of one permit on one connection, looked up once.
+type handles struct {
+	allow, request prometheus.Counter
+	labels         []string // direction, connection, server, route, authorization
+
+	mu        sync.Mutex
+	responses map[responseKey]response
+}
+
+type responseKey struct {
+	status, grpc int
+	failed       bool
+}
+
+type response struct {
+	count   prometheus.Counter
+	latency prometheus.Observer
+}
+
+// labelCache keeps the handles of a connection's permits.
+type labelCache struct {
+	mu    sync.Mutex
+	conn  []string
+	known map[*policy.Permit]*handles
+}
+
+// maxCachedPermits bounds the cache of one long-lived connection over many policy changes.
+const maxCachedPermits = 64
+
+func (l *labelCache) connection(m *Metrics, sess *session) []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.conn == nil {
+		l.conn = m.connValues(sess)
+	}
+	return l.conn
+}
+
+// http returns the series of a permitted request.
+func (l *labelCache) http(m *Metrics, sess *session, permit *policy.Permit) *handles {
+	conn := l.connection(m, sess)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if h := l.known[permit]; h != nil {
+		return h
+	}
+	labels := concat([]string{"inbound"}, conn, m.serverValues(permit.Server, sess), refValues(permit.Route), refValues(permit.Authz))
+	h := &handles{
+		labels:    labels,
+		allow:     m.httpAllow.WithLabelValues(labels[1:]...),
+		request:   m.requests.WithLabelValues(labels...),
+		responses: map[responseKey]response{},
+	}
+	if l.known == nil || len(l.known) >= maxCachedPermits {
+		l.known = map[*policy.Permit]*handles{}
+	}
+	l.known[permit] = h
+	return h
+}
+
+// response returns the series of an answer. status 0 is an answer that never came; grpc -1 is none.
+func (h *handles) response(m *Metrics, status, grpc int, failed bool, fault string) response {
+	key := responseKey{status, grpc, failed}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if r, ok := h.responses[key]; ok {
+		return r
+	}
+	code, grpcCode, class := "", "", "success"
+	if status != 0 {
+		code = strconv.Itoa(status)
+	}
+	if grpc >= 0 {
+		grpcCode = strconv.Itoa(grpc)
+	}
+	if failed {
+		class = "failure"
+	}
+	r := response{
+		count:   m.responses.WithLabelValues(concat(h.labels, []string{code, class, grpcCode, fault})...),
+		latency: m.latency.WithLabelValues(concat(h.labels, []string{code})...),
+	}
+	h.responses[key] = r
+	return r
+}

@@ -1,0 +1,328 @@
+// Package inbound is the inbound half of the proxy: it stands in front of every
+// port of a pod and lets through what the policy of that port permits.
+//
+// What flows through: a redirected (or, on the proxy's own port, direct)
+// connection comes in; its original destination names the port, the port names
+// the policy, which a watch on the policy controller keeps current (store,
+// watch). The connection's protocol is found out as far as the policy leaves it
+// open (detect, clienthello), mesh TLS is terminated, and then
+//
+//	HTTP/1, HTTP/2, gRPC   each request is decided by the policy in force at
+//	                       that moment, and forwarded or answered (http, forward, deny)
+//	anything else          the connection is decided once and again with every
+//	                       policy message, and cut when nothing covers it (tcp)
+//
+// Each decision leaves one record (decisions) and one increment (metrics), both
+// made from the value that the policy answered with.
+//
+// It refuses: any connection before the first policy of its port is known and
+// after the discovery time-out (fail closed), any destination that is not the
+// pod's, its own ports as a destination, and any identity that comes from a
+// header.
+package inbound
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	pb "github.com/linkerd/linkerd2-proxy-api/go/inbound"
+	"golang.org/x/net/http2"
+
+	"github.com/meshproof/meshproof/internal/mesh/identity"
+	"github.com/meshproof/meshproof/internal/mesh/intercept/sockopt"
+	"github.com/meshproof/meshproof/internal/mesh/proxy/policy"
+	"github.com/meshproof/meshproof/internal/mesh/proxy/transport"
+)
+
+// Config is what a Server is made of. Fields without a comment on their zero value must be set.
+type Config struct {
+	// Identity terminates mesh TLS and names the server name that is ours.
+	Identity *identity.Client
+	// Policies is the controller; watches begin when PoliciesReady is closed (nil: at once).
+	Policies      pb.InboundServerPoliciesClient
+	PoliciesReady <-chan struct{}
+	// Workload is what the controller knows the pod by (K-04).
+	Workload string
+	// Ports are watched from start, besides AdminPort (L-01).
+	Ports []uint16
+	// InboundPort marks direct connections; AdminPort is served by Admin.
+	InboundPort, AdminPort uint16
+	// OwnPorts are the proxy's other ports, which are never a destination.
+	OwnPorts []uint16
+	// IPs are the addresses of the pod; empty means any (T-01).
+	IPs []netip.Addr
+	// Admin answers permitted requests to AdminPort.
+	Admin http.Handler
+	// Dialect's zero value is `documented`.
+	Dialect policy.Dialect
+	// Default is what a port without an answer is judged by in dialect linkerd.
+	Default func(port uint16) *policy.Port
+	// SocketMark is put on connections to the application; 0 for none.
+	SocketMark int
+	// MaxInFlight bounds requests in progress (H-04); 0 means DefaultMaxInFlight.
+	MaxInFlight int64
+	// Metrics and Decisions get an entry for everything decided.
+	Metrics   *Metrics
+	Decisions *Decisions
+	// Logger defaults to slog.Default().
+	Logger *slog.Logger
+	// Timeouts' zero fields mean the defaults.
+	Timeouts Timeouts
+
+	// originalDst replaces SO_ORIGINAL_DST in tests.
+	originalDst func(*net.TCPConn) (netip.AddrPort, error)
+}
+
+// Timeouts are the durations of the data path that an installation or a test may change.
+type Timeouts struct {
+	// Detect bounds TLS detection and the direct path's header (T-11, T-32).
+	Detect time.Duration
+	// AdminDetect bounds each detection on the admin port (B-05).
+	AdminDetect time.Duration
+	// Discovery is how long a connection is held for the first policy of its port.
+	Discovery time.Duration
+	// Connect bounds a dial to the application.
+	Connect time.Duration
+	// Drain bounds the wait for open connections after the end was asked for.
+	Drain time.Duration
+	// PortIdle is how long a port that was found lazily is watched without a connection (L-01).
+	PortIdle time.Duration
+}
+
+// The defaults of Timeouts.
+const (
+	DefaultDetect      = 10 * time.Second
+	DefaultAdminDetect = time.Second
+	// DefaultDiscovery is the ceiling of the hold: a connection that waits longer is refused.
+	DefaultDiscovery = 10 * time.Second
+	DefaultConnect   = time.Second
+	// DefaultDrain leaves half of the usual 30 s termination grace to the application.
+	DefaultDrain    = 15 * time.Second
+	DefaultPortIdle = 90 * time.Second
+)
+
+// DefaultMaxInFlight is how many requests may be in progress at once (H-04).
+const DefaultMaxInFlight = 100_000
+
+func (t *Timeouts) setDefaults() {
+	set := func(d *time.Duration, to time.Duration) {
+		if *d == 0 {
+			*d = to
+		}
+	}
+	set(&t.Detect, DefaultDetect)
+	set(&t.AdminDetect, DefaultAdminDetect)
+	set(&t.Discovery, DefaultDiscovery)
+	set(&t.Connect, DefaultConnect)
+	set(&t.Drain, DefaultDrain)
+	set(&t.PortIdle, DefaultPortIdle)
+}
+
+// Limits of what one client may make the proxy hold.
+const (
+	// headerTimeout bounds the reading of one HTTP/1 request head.
+	headerTimeout = 10 * time.Second
+	// idleTimeout ends an HTTP connection without a request in progress.
+	idleTimeout    = 10 * time.Minute
+	maxHeaderBytes = 64 << 10
+	// maxStreams is the number of concurrent streams of one HTTP/2 connection.
+	maxStreams   = 250
+	maxFrame     = 16 << 10
+	streamWindow = 256 << 10
+	connWindow   = 1 << 20
+	// Waits after a failed accept, for instance without file descriptors.
+	acceptRetryMin = 5 * time.Millisecond
+	acceptRetryMax = time.Second
+)
+
+// Server is made by New and runs once.
+type Server struct {
+	cfg   Config
+	log   *policyLog
+	store *store
+	dial  *net.Dialer
+
+	http1   *http.Server
+	http2   *http2.Server
+	handoff *handoff
+
+	inFlight atomic.Int64
+
+	// mu guards live, the connections that drain waits for, and draining.
+	mu       sync.Mutex
+	live     map[*session]struct{}
+	draining bool
+	// open counts live; handlers counts the goroutines of accepted connections.
+	open, handlers sync.WaitGroup
+
+	tlsPlain, tlsHTTP, tlsDirect *tls.Config
+}
+
+// New checks the configuration. Nothing runs before Serve.
+func New(cfg Config) (*Server, error) {
+	if cfg.Identity == nil || cfg.Policies == nil || cfg.Metrics == nil || cfg.Decisions == nil || cfg.Admin == nil {
+		return nil, errors.New("inbound: identity, policies, metrics, decisions and admin handler are needed")
+	}
+	if cfg.Dialect.JudgeBeforeFirstAnswer && cfg.Default == nil {
+		return nil, errors.New("inbound: this dialect needs a default policy")
+	}
+	cfg.Timeouts.setDefaults()
+	if cfg.MaxInFlight == 0 {
+		cfg.MaxInFlight = DefaultMaxInFlight
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	if cfg.originalDst == nil {
+		cfg.originalDst = sockopt.OriginalDst
+	}
+	s := &Server{
+		cfg:  cfg,
+		log:  newPolicyLog(cfg.Logger),
+		live: map[*session]struct{}{},
+		dial: sockopt.Dialer(cfg.SocketMark),
+		http2: &http2.Server{
+			MaxConcurrentStreams:         maxStreams,
+			MaxReadFrameSize:             maxFrame,
+			MaxUploadBufferPerStream:     streamWindow,
+			MaxUploadBufferPerConnection: connWindow,
+			IdleTimeout:                  idleTimeout,
+		},
+		handoff: newHandoff(),
+	}
+	s.dial.Timeout = cfg.Timeouts.Connect
+	s.tlsPlain = cfg.Identity.ServerConfig()
+	s.tlsHTTP = cfg.Identity.ServerConfig("h2", "http/1.1")
+	s.tlsDirect = cfg.Identity.ServerConfig(transport.ALPN)
+	quiet := slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug)
+	s.http1 = &http.Server{
+		Handler:           s,
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          quiet,
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, sessionKey{}, c.(*httpConn).session)
+		},
+	}
+	if err := http2.ConfigureServer(s.http1, s.http2); err != nil {
+		return nil, fmt.Errorf("inbound: set up HTTP/2: %w", err)
+	}
+	s.store = newStore(cfg)
+	return s, nil
+}
+
+// Policies is the table of ports and what is in force on them, for the control port.
+func (s *Server) Policies() *PolicyView { return &PolicyView{s.store} }
+
+// Serve accepts on both listeners until ctx ends, then drains: no new
+// connections, GOAWAY, and what is open may finish within the drain time-out.
+// It closes the listeners and returns when nothing of it runs any more.
+func (s *Server) Serve(ctx context.Context, inbound, admin net.Listener) error {
+	// Watches outlive ctx: policy changes count while connections drain.
+	watchCtx, stopWatches := context.WithCancel(context.WithoutCancel(ctx))
+	s.store.start(watchCtx)
+	connCtx, cutConnections := context.WithCancel(watchCtx)
+
+	var servers sync.WaitGroup
+	servers.Go(func() { s.http1.Serve(s.handoff) })
+	failed := make(chan error, 2)
+	for _, l := range []struct {
+		listener net.Listener
+		handle   func(context.Context, *net.TCPConn)
+	}{{inbound, s.serveInbound}, {admin, s.serveAdmin}} {
+		servers.Go(func() { failed <- s.accept(ctx, connCtx, l.listener, l.handle) })
+	}
+
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	inbound.Close()
+	admin.Close()
+	s.drain()
+	cutConnections()
+	s.http1.Close()
+	s.handoff.Close()
+	stopWatches()
+	servers.Wait()
+	s.handlers.Wait()
+	s.store.wait()
+	return err
+}
+
+// drain waits for the open connections up to the drain time-out, then cuts them.
+func (s *Server) drain() {
+	s.mu.Lock()
+	s.draining = true
+	count := len(s.live)
+	s.mu.Unlock()
+	s.cfg.Logger.Info("draining", "connections", count, "limit", s.cfg.Timeouts.Drain)
+	s.closeLive(func(sess *session) bool { return !sess.decided() })
+	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Timeouts.Drain)
+	defer cancel()
+	done := make(chan struct{})
+	go func() { defer close(done); s.open.Wait() }()
+	// Tells HTTP/2 clients to go away and closes idle connections; it does not know of tunnels.
+	s.http1.Shutdown(ctx)
+	select {
+	case <-done:
+	case <-ctx.Done():
+		s.closeLive(func(*session) bool { return true })
+		<-done
+	}
+}
+
+// closeLive cuts the connections that cut chooses.
+func (s *Server) closeLive(cut func(*session) bool) {
+	s.mu.Lock()
+	open := make([]*session, 0, len(s.live))
+	for sess := range s.live {
+		open = append(open, sess)
+	}
+	s.mu.Unlock()
+	for _, sess := range open {
+		if cut(sess) {
+			sess.cut()
+		}
+	}
+}
+
+// accept runs until the listener is closed. Lack of file descriptors is waited out.
+func (s *Server) accept(ctx, connCtx context.Context, l net.Listener, handle func(context.Context, *net.TCPConn)) error {
+	wait := acceptRetryMin
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+				return nil
+			}
+			s.cfg.Metrics.tcpError("i/o", 0)
+			s.cfg.Logger.Warn("accept failed", "error", err, "retry", wait)
+			select {
+			case <-time.After(wait):
+			case <-ctx.Done():
+				return nil
+			}
+			wait = min(2*wait, acceptRetryMax)
+			continue
+		}
+		wait = acceptRetryMin
+		tcp, ok := conn.(*net.TCPConn)
+		if !ok {
+			conn.Close()
+			return fmt.Errorf("accept on %s: a %T is no TCP connection", l.Addr(), conn)
+		}
+		s.handlers.Go(func() { handle(connCtx, tcp) })
+	}
+}

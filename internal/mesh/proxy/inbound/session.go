@@ -1,0 +1,104 @@
+package inbound
+
+import (
+	"net"
+	"net/netip"
+	"sync"
+
+	"github.com/meshproof/meshproof/internal/mesh/proxy/policy"
+)
+
+// session is one accepted connection from the moment its port is known until it
+// is closed. Whoever serves the connection ends the session.
+type session struct {
+	server *Server
+	// cell is nil until the port is known.
+	cell *cell
+	// raw is the accepted connection; closing it ends everything above it.
+	raw *net.TCPConn
+	// dst is where the client meant to go; requests and bytes are forwarded there.
+	dst    netip.AddrPort
+	client policy.Client
+	// admin: permitted requests are answered by the proxy itself.
+	admin bool
+	// http: the session is judged per request, not by recheck (except L-09 for ports that became opaque or TLS).
+	http bool
+	// agreed is the ALPN protocol of a terminated session that negotiated HTTP.
+	agreed string
+
+	upstream upstreams
+	labels   labelCache
+
+	mu sync.Mutex
+	// permit is what an opaque connection lives by; nil before the decision and for HTTP.
+	permit *policy.Permit
+	ended  bool
+}
+
+// track makes the session known to drain; false when the server takes no more.
+func (s *Server) track(sess *session) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining {
+		return false
+	}
+	s.live[sess] = struct{}{}
+	s.open.Add(1)
+	return true
+}
+
+// end closes what belongs to the session. It is idempotent.
+func (sess *session) end() {
+	sess.mu.Lock()
+	ended := sess.ended
+	sess.ended = true
+	sess.mu.Unlock()
+	if ended {
+		return
+	}
+	sess.raw.Close()
+	sess.upstream.close()
+	s := sess.server
+	if sess.cell != nil {
+		sess.cell.remove(sess)
+		s.store.release(sess.cell)
+	}
+	s.mu.Lock()
+	delete(s.live, sess)
+	s.mu.Unlock()
+	s.open.Done()
+}
+
+// cut resets the connection: nothing queued is delivered any more (L-10).
+func (sess *session) cut() {
+	sess.raw.SetLinger(0)
+	sess.raw.Close()
+	sess.upstream.cut()
+}
+
+// decided tells whether it is known how the connection is served.
+func (sess *session) decided() bool {
+	sess.mu.Lock()
+	defer sess.mu.Unlock()
+	return sess.http || sess.permit != nil
+}
+
+// recheck applies a new policy to an open connection (L-09). An opaque one needs
+// a permit; which one it is does not matter, and its labels stay. An HTTP one is
+// judged with its next request, unless the port became opaque or TLS.
+func (sess *session) recheck(snap *snapshot) {
+	sess.mu.Lock()
+	permit, http := sess.permit, sess.http
+	sess.mu.Unlock()
+	if permit == nil && !http || http && (snap.port.Protocol != policy.Opaque && snap.port.Protocol != policy.TLS) {
+		return
+	}
+	if snap.port.Connection(sess.client) != nil {
+		return
+	}
+	sess.server.terminated(sess, snap)
+	sess.cut()
+}
+
+// halfCloser is a connection whose sending direction can end alone.
+type halfCloser interface{ CloseWrite() error }

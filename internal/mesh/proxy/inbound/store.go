@@ -1,0 +1,207 @@
+package inbound
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/meshproof/meshproof/internal/mesh/proxy/policy"
+)
+
+// maxLazyPorts bounds the ports watched because somebody connected to them:
+// a port scan must not open a watch per port. Beyond it connections are refused.
+const maxLazyPorts = 512
+
+var errTooManyPorts = errors.New("too many ports in use")
+
+// Where a policy in force came from, as the control port names it.
+const (
+	sourceNone       = "none"
+	sourceDefault    = "default"
+	sourceController = "controller"
+)
+
+// snapshot is the policy of a port at one moment. It is never changed, only
+// superseded.
+type snapshot struct {
+	// port is nil while nothing is known.
+	port   *policy.Port
+	source string
+	// version counts the policies of this port, from 0 for none.
+	version int
+	// superseded is closed when the next snapshot is in force.
+	superseded chan struct{}
+}
+
+// cell is a port: its policy in force, its watch, and the open connections.
+type cell struct {
+	number  uint16
+	current atomic.Pointer[snapshot]
+	stop    context.CancelFunc
+
+	// mu guards sessions and orders updates.
+	mu       sync.Mutex
+	sessions map[*session]struct{}
+
+	// users and idle belong to the store's mutex.
+	users     int
+	permanent bool
+	idle      *time.Timer
+}
+
+func newCell(number uint16, fallback *policy.Port) *cell {
+	c := &cell{number: number, sessions: map[*session]struct{}{}}
+	first := &snapshot{source: sourceNone, superseded: make(chan struct{})}
+	if fallback != nil {
+		first.port, first.source = fallback, sourceDefault
+	}
+	c.current.Store(first)
+	return c
+}
+
+func (c *cell) add(sess *session) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sessions[sess] = struct{}{}
+}
+
+func (c *cell) remove(sess *session) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.sessions, sess)
+}
+
+// put brings a policy into force and rechecks the open connections. The same
+// message again changes nothing.
+func (c *cell) put(port *policy.Port) (changed bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	old := c.current.Load()
+	if old.source == sourceController && old.port.Hash == port.Hash {
+		return false
+	}
+	next := &snapshot{port: port, source: sourceController, version: old.version + 1, superseded: make(chan struct{})}
+	c.current.Store(next)
+	close(old.superseded)
+	for sess := range c.sessions {
+		sess.recheck(next)
+	}
+	return true
+}
+
+// await returns the policy in force, waiting for the first one up to d. nil means that there is none still.
+func (c *cell) await(ctx context.Context, d time.Duration) *snapshot {
+	snap := c.current.Load()
+	if snap.port != nil {
+		return snap
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-snap.superseded:
+		return c.current.Load()
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+// store holds the cells of all ports in use.
+type store struct {
+	cfg Config
+	ctx context.Context
+
+	mu    sync.Mutex
+	cells map[uint16]*cell
+	lazy  int
+
+	watches sync.WaitGroup
+}
+
+func newStore(cfg Config) *store {
+	return &store{cfg: cfg, cells: map[uint16]*cell{}}
+}
+
+// start begins the permanent watches (L-01). ctx ends all watches.
+func (s *store) start(ctx context.Context) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ctx = ctx
+	for _, port := range append([]uint16{s.cfg.AdminPort}, s.cfg.Ports...) {
+		if s.cells[port] == nil {
+			s.open(port).permanent = true
+		}
+	}
+}
+
+// open makes a cell and begins its watch; s.mu is held.
+func (s *store) open(port uint16) *cell {
+	var fallback *policy.Port
+	if s.cfg.Dialect.JudgeBeforeFirstAnswer {
+		fallback = s.cfg.Default(port)
+	}
+	c := newCell(port, fallback)
+	s.cells[port] = c
+	ctx, stop := context.WithCancel(s.ctx)
+	c.stop = stop
+	s.watches.Go(func() { s.watch(ctx, c) })
+	return c
+}
+
+// acquire returns the cell of a port; the caller releases it.
+func (s *store) acquire(port uint16) (*cell, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.cells[port]
+	if c == nil {
+		if s.lazy >= maxLazyPorts {
+			return nil, errTooManyPorts
+		}
+		s.lazy++
+		c = s.open(port)
+	}
+	c.users++
+	if c.idle != nil {
+		c.idle.Stop()
+		c.idle = nil
+	}
+	return c, nil
+}
+
+// release lets a port that was found lazily go after its idle time.
+func (s *store) release(c *cell) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.users--
+	if c.users > 0 || c.permanent {
+		return
+	}
+	var timer *time.Timer
+	timer = time.AfterFunc(s.cfg.Timeouts.PortIdle, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if c.idle != timer || c.users > 0 {
+			return
+		}
+		c.stop()
+		delete(s.cells, c.number)
+		s.lazy--
+	})
+	c.idle = timer
+}
+
+// wait returns when no watch runs any more; their context has ended.
+func (s *store) wait() {
+	s.watches.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.cells {
+		c.stop()
+		if c.idle != nil {
+			c.idle.Stop()
+			c.idle = nil
+		}
+	}
+}

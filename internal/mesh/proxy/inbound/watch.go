@@ -1,0 +1,108 @@
+package inbound
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"time"
+
+	pb "github.com/linkerd/linkerd2-proxy-api/go/inbound"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/meshproof/meshproof/internal/mesh/proxy/policy"
+)
+
+// Limits of a watch stream (L-05); after each of them the port is subscribed
+// again, and the last policy stays in force meanwhile.
+const (
+	watchFirstMessage = 3 * time.Second
+	watchIdle         = 5 * time.Minute
+	watchLifetime     = time.Hour
+
+	// Waits between attempts (L-06). The rule allows 60 s; ten bound how long a
+	// returned controller goes unnoticed.
+	watchRetryMin = 100 * time.Millisecond
+	watchRetryMax = 10 * time.Second
+	watchJitter   = 0.1
+)
+
+// watch keeps the cell's policy current until ctx ends.
+func (s *store) watch(ctx context.Context, c *cell) {
+	if s.cfg.PoliciesReady != nil {
+		select {
+		case <-s.cfg.PoliciesReady:
+		case <-ctx.Done():
+			return
+		}
+	}
+	log := s.cfg.Logger.With("port", c.number)
+	retry := watchRetryMin
+	for {
+		received, err := s.subscribe(ctx, c)
+		if ctx.Err() != nil {
+			return
+		}
+		if received {
+			retry = watchRetryMin
+		}
+		switch status.Code(err) {
+		case codes.InvalidArgument, codes.FailedPrecondition:
+			// The controller will not answer otherwise to the same question (L-07).
+			log.Error("policy watch refused for good, the policy in force stays", "error", err)
+			return
+		}
+		wait := time.Duration(float64(retry) * (1 + watchJitter*(2*rand.Float64()-1)))
+		log.Debug("policy watch ended", "error", err, "retry", wait)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return
+		}
+		retry = min(2*retry, watchRetryMax)
+	}
+}
+
+// subscribe runs one stream to its end and tells whether a message came.
+func (s *store) subscribe(ctx context.Context, c *cell) (received bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, watchLifetime)
+	defer cancel()
+	// The stream itself has no time-out per message: cancelling it is one.
+	quiet := time.AfterFunc(watchFirstMessage, cancel)
+	defer quiet.Stop()
+	stream, err := s.cfg.Policies.WatchPort(ctx, &pb.PortSpec{Workload: s.cfg.Workload, Port: uint32(c.number)}, grpc.WaitForReady(true))
+	if err != nil {
+		return false, fmt.Errorf("watch the policy of port %d: %w", c.number, err)
+	}
+	for {
+		msg, err := stream.Recv()
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				err = nil
+			}
+			return received, err
+		}
+		received = true
+		quiet.Reset(watchIdle)
+		s.apply(c, msg)
+	}
+}
+
+// apply brings a message into force. One that cannot be understood changes
+// nothing: the last good policy stays (W-22), and without one everything is refused.
+func (s *store) apply(c *cell, msg *pb.Server) {
+	port, err := policy.Parse(msg, s.cfg.Dialect, c.current.Load().port)
+	if err != nil {
+		s.cfg.Metrics.policyInvalid.Inc()
+		s.cfg.Logger.Warn("Server misconfigured, the policy in force stays", "port", c.number, "error", err)
+		return
+	}
+	if c.put(port) {
+		s.cfg.Metrics.policyUpdates.Inc()
+		s.cfg.Logger.Debug("policy in force", "port", c.number, "hash", port.Hash,
+			"server.kind", port.Server.Kind, "server.name", port.Server.Name, "protocol", port.Protocol.String())
+	}
+}
