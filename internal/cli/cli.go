@@ -153,6 +153,13 @@ func newRoot(streams IOStreams) *cobra.Command {
 // verbs is the table of commands, one file each.
 var verbs = []func(IOStreams) *cobra.Command{
 	newCluster,
+	newInstall,
+	newUninstall,
+	newInject,
+	newViz,
+	newCheck,
+	newAuthz,
+	newReport,
 	newCleanup,
 	newVersion,
 	newNode,

@@ -21,11 +21,11 @@ func (o Object) Reference() map[string]any {
 	if o.Namespace != "" {
 		metadata["namespace"] = o.Namespace
 	}
-	return map[string]any{"apiVersion": version, "kind": kinds[o.Resource], "metadata": metadata}
+	return map[string]any{"apiVersion": version, "kind": kindOf[o.Resource], "metadata": metadata}
 }
 
-// kinds names the kind of each resource that Uninstall lists.
-var kinds = map[string]string{
+// kindOf names the kind of each resource that Uninstall lists.
+var kindOf = map[string]string{
 	"deployments": "Deployment", "namespaces": "Namespace", "clusterroles": "ClusterRole", "clusterrolebindings": "ClusterRoleBinding",
 	"mutatingwebhookconfigurations": "MutatingWebhookConfiguration", "validatingwebhookconfigurations": "ValidatingWebhookConfiguration",
 	"customresourcedefinitions": "CustomResourceDefinition",
