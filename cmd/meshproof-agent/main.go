@@ -21,6 +21,7 @@ import (
 	"github.com/meshproof/meshproof/internal/authz"
 	"github.com/meshproof/meshproof/internal/mesh/controller"
 	"github.com/meshproof/meshproof/internal/mesh/identity/issuer"
+	"github.com/meshproof/meshproof/internal/mesh/injector"
 	"github.com/meshproof/meshproof/internal/mesh/intercept"
 	"github.com/meshproof/meshproof/internal/mesh/proxy"
 	"github.com/meshproof/meshproof/workloads/echo"
@@ -41,6 +42,7 @@ var roles = map[string]role{
 	"voting":      emojivoto.VotingMain,
 	"web":         emojivoto.WebMain,
 	"identity":    issuer.Main,
+	"injector":    injector.Main,
 	"policy":      controller.Main,
 	"proxy":       proxy.Main,
 	"proxy-await": proxy.AwaitMain,

@@ -1,0 +1,290 @@
+package injector
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"sigs.k8s.io/yaml"
+
+	"github.com/meshproof/meshproof/internal/policy/api"
+	"github.com/meshproof/meshproof/workloads/mesh/values"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func mkSettings(t *testing.T, edit func(*values.Values)) Settings {
+	t.Helper()
+	v := values.Default()
+	if edit != nil {
+		edit(&v)
+	}
+	s, err := NewSettings(v, "-----BEGIN CERTIFICATE-----\nanchors\n-----END CERTIFICATE-----\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// mkPod is emojivoto's voting pod as its ReplicaSet creates it.
+func mkPod(annotations map[string]string) *corev1.Pod {
+	return &corev1.Pod{
+		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
+		ObjectMeta: metav1.ObjectMeta{
+			GenerateName: "voting-5f5b555dff-", Labels: map[string]string{"app": "voting-svc"}, Annotations: annotations,
+			OwnerReferences: []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "voting-5f5b555dff", UID: "1", Controller: ptr(true)}},
+		},
+		Spec: corev1.PodSpec{
+			ServiceAccountName: "voting",
+			Containers: []corev1.Container{{Name: "voting-svc", Image: "voting:v11", Ports: []corev1.ContainerPort{
+				{Name: "grpc", ContainerPort: 8080}, {Name: "prom", ContainerPort: 8801}, {Name: "dns", ContainerPort: 53, Protocol: corev1.ProtocolUDP}}}},
+		},
+	}
+}
+
+func mkNamespace(annotations map[string]string) *corev1.Namespace {
+	return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "emojivoto", Annotations: annotations}}
+}
+
+var enabled = map[string]string{InjectAnnotation: "enabled"}
+
+func with(pairs ...string) map[string]string {
+	m := map[string]string{}
+	for i := 0; i < len(pairs); i += 2 {
+		m[pairs[i]] = pairs[i+1]
+	}
+	return m
+}
+
+// Each golden file is a whole pod.
+func TestInjectedPodsAreExactlyThese(t *testing.T) {
+	rich := func() *corev1.Pod {
+		pod := mkPod(with(InjectAnnotation, "ingress",
+			api.DefaultPolicyAnnotation, "cluster-authenticated",
+			api.OpaquePortsAnnotation, "prom,3000-3010", api.RequireIdentityAnnotation, "grpc",
+			SkipInboundAnnotation, "9000", SkipOutboundAnnotation, "25,587",
+			LogLevelAnnotation, "debug", CPURequestAnnotation, "50m", CPULimitAnnotation, "1",
+			MemoryRequestAnnotation, "32Mi", MemoryLimitAnnotation, "64Mi"))
+		pod.Spec.InitContainers = []corev1.Container{{Name: "first", Image: "first"},
+			{Name: "sidecar", Image: "sidecar", RestartPolicy: ptr(corev1.ContainerRestartPolicyAlways), Ports: []corev1.ContainerPort{{ContainerPort: 7000}}}}
+		pod.Spec.Volumes = []corev1.Volume{{Name: "own"}}
+		pod.Spec.Containers[0].ReadinessProbe = &corev1.Probe{ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Port: intstr.FromInt32(9001)}}}
+		return pod
+	}
+	for name, row := range map[string]struct {
+		pod      *corev1.Pod
+		settings Settings
+	}{
+		"plain":             {mkPod(enabled), mkSettings(t, nil)},
+		"every-annotation":  {rich(), mkSettings(t, nil)},
+		"mark":              {mkPod(enabled), mkSettings(t, func(v *values.Values) { v.ProxyExemption = values.ExemptMark })},
+		"other-trustdomain": {mkPod(enabled), mkSettings(t, func(v *values.Values) { v.IdentityTrustDomain, v.Dialect = "example.org", "linkerd" })},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := row.pod.DeepCopy()
+			result := Inject(row.pod, mkNamespace(nil), row.settings)
+			if diff := cmp.Diff(before, row.pod); diff != "" {
+				t.Errorf("the argument was changed: -before +after\n%s", diff)
+			}
+			if diff := cmp.Diff([]Note(nil), result.Notes); diff != "" {
+				t.Errorf("notes: %s", diff)
+			}
+			golden(t, name, result.Pod)
+			if again := Inject(result.Pod, mkNamespace(nil), row.settings); again.Pod != nil {
+				t.Error("an injected pod is injected again")
+			}
+		})
+	}
+}
+
+func golden(t *testing.T, name string, pod *corev1.Pod) {
+	t.Helper()
+	got, err := yaml.Marshal(pod)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join("testdata", name+".yaml")
+	if *update {
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("-want +got (go test ./internal/mesh/injector -update writes what it gets)\n%s", diff)
+	}
+}
+
+func TestWhoIsInjected(t *testing.T) {
+	const skipped, none = ReasonSkipped, ""
+	for name, row := range map[string]struct {
+		pod, namespace map[string]string
+		edit           func(*corev1.Pod, *corev1.Namespace)
+		injected       bool
+		note           string
+	}{
+		"nobody says anything":          {nil, nil, nil, false, none},
+		"the pod asks":                  {enabled, nil, nil, true, none},
+		"the namespace asks":            {nil, enabled, nil, true, none},
+		"the pod refuses":               {with(InjectAnnotation, "disabled"), enabled, nil, false, none},
+		"the pod asks, namespace not":   {enabled, with(InjectAnnotation, "disabled"), nil, true, none},
+		"ingress mode":                  {with(InjectAnnotation, "ingress"), nil, nil, true, none},
+		"a misspelt value":              {with(InjectAnnotation, "true"), enabled, nil, false, skipped},
+		"on the host's network":         {enabled, nil, func(p *corev1.Pod, _ *corev1.Namespace) { p.Spec.HostNetwork = true }, false, skipped},
+		"unasked on the host's network": {nil, nil, func(p *corev1.Pod, _ *corev1.Namespace) { p.Spec.HostNetwork = true }, false, none},
+		"in the control plane":          {enabled, nil, func(_ *corev1.Pod, n *corev1.Namespace) { n.Name = "linkerd" }, false, none},
+		"in kube-system":                {enabled, nil, func(_ *corev1.Pod, n *corev1.Namespace) { n.Name = "kube-system" }, false, none},
+		"with a proxy": {enabled, nil, func(p *corev1.Pod, _ *corev1.Namespace) {
+			p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: "linkerd-proxy"})
+		}, false, none},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod, namespace := mkPod(row.pod), mkNamespace(row.namespace)
+			if row.edit != nil {
+				row.edit(pod, namespace)
+			}
+			result := Inject(pod, namespace, mkSettings(t, nil))
+			if got := result.Pod != nil; got != row.injected {
+				t.Errorf("injected %v, want %v (%s)", got, row.injected, result.Skipped)
+			}
+			if (result.Skipped == "") != row.injected {
+				t.Errorf("skipped because %q", result.Skipped)
+			}
+			var note string
+			for _, n := range result.Notes {
+				note += n.Reason
+			}
+			if note != row.note {
+				t.Errorf("notes %q, want %q", note, row.note)
+			}
+		})
+	}
+}
+
+// Every one of the six policies at every level, over every cluster default:
+// the more specific level wins (DOC-05).
+func TestTheMostSpecificDefaultPolicyWins(t *testing.T) {
+	for _, cluster := range api.PolicyNames() {
+		settings := mkSettings(t, func(v *values.Values) { v.DefaultInboundPolicy = cluster })
+		for _, pod := range append(api.PolicyNames(), "") {
+			for _, namespace := range append(api.PolicyNames(), "") {
+				want := cluster
+				podSays, namespaceSays := with(InjectAnnotation, "enabled"), map[string]string{}
+				if namespace != "" {
+					namespaceSays[api.DefaultPolicyAnnotation], want = string(namespace), namespace
+				}
+				if pod != "" {
+					podSays[api.DefaultPolicyAnnotation], want = string(pod), pod
+				}
+				got := Inject(mkPod(podSays), mkNamespace(namespaceSays), settings)
+				if policy := proxyEnv(t, got.Pod, api.ProxyDefaultPolicyVariable); policy != string(want) || len(got.Notes) > 0 {
+					t.Errorf("cluster %s, namespace %q, pod %q: got %s, notes %v", cluster, namespace, pod, policy, got.Notes)
+				}
+			}
+		}
+	}
+}
+
+func TestAnInvalidDefaultPolicyFallsBackToTheClustersAndIsTold(t *testing.T) {
+	settings := mkSettings(t, func(v *values.Values) { v.DefaultInboundPolicy = api.Deny })
+	for from, row := range map[string]struct{ pod, namespace map[string]string }{
+		"pod":       {with(InjectAnnotation, "enabled", api.DefaultPolicyAnnotation, "allow"), with(api.DefaultPolicyAnnotation, "audit")},
+		"namespace": {enabled, with(api.DefaultPolicyAnnotation, "allow")},
+	} {
+		got := Inject(mkPod(row.pod), mkNamespace(row.namespace), settings)
+		if policy := proxyEnv(t, got.Pod, api.ProxyDefaultPolicyVariable); policy != "deny" {
+			t.Errorf("%s: got %s", from, policy)
+		}
+		want := []Note{{ReasonInvalidPolicy, fmt.Sprintf(`annotation config.linkerd.io/default-inbound-policy of the %s is "allow", which is no policy; the cluster's default deny holds`, from)}}
+		if diff := cmp.Diff(want, got.Notes); diff != "" {
+			t.Errorf("%s: -want +got\n%s", from, diff)
+		}
+	}
+}
+
+// D-08 in Linkerd's dialect, where the controller follows the pod's annotation.
+// In the documented one an annotation that looks effective and is not would only
+// mislead.
+func TestTheNamespacesDefaultIsCopiedOnlyWhereAnnotationsAreFollowed(t *testing.T) {
+	for dialect, want := range map[string]string{api.DialectLinkerd: "deny", api.DialectDocumented: ""} {
+		settings := mkSettings(t, func(v *values.Values) { v.Dialect = dialect })
+		got := Inject(mkPod(enabled), mkNamespace(with(api.DefaultPolicyAnnotation, "deny")), settings)
+		if annotation := got.Pod.Annotations[api.DefaultPolicyAnnotation]; annotation != want {
+			t.Errorf("%s: annotation %q, want %q", dialect, annotation, want)
+		}
+	}
+}
+
+func TestPortListsAreResolved(t *testing.T) {
+	type ports struct{ annotation, env string }
+	for name, row := range map[string]struct {
+		pod, namespace map[string]string
+		edit           func(*corev1.Pod)
+		want           ports
+		notes          int
+	}{
+		"nothing opaque":              {nil, nil, nil, ports{"", ""}, 0},
+		"a default one is exposed":    {nil, nil, func(p *corev1.Pod) { p.Spec.Containers[0].Ports[0].ContainerPort = 3306 }, ports{"3306", "3306"}, 0},
+		"the pod's own list":          {with(api.OpaquePortsAnnotation, "8801"), nil, nil, ports{"8801", "8801"}, 0},
+		"an empty list of its own":    {with(api.OpaquePortsAnnotation, ""), with(api.OpaquePortsAnnotation, "1"), nil, ports{"", ""}, 0},
+		"the namespace's is copied":   {nil, with(api.OpaquePortsAnnotation, "9,8801"), nil, ports{"9,8801", "9,8801"}, 0},
+		"names and ranges":            {with(api.OpaquePortsAnnotation, "prom, 100-200 ,grpc"), nil, nil, ports{"prom, 100-200 ,grpc", "100-200,8080,8801"}, 0},
+		"a UDP name is no port":       {with(api.OpaquePortsAnnotation, "dns,1"), nil, nil, ports{"dns,1", "1"}, 1},
+		"what cannot be used is told": {with(api.OpaquePortsAnnotation, "70000,9-1,x,1"), nil, nil, ports{"70000,9-1,x,1", "1"}, 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := mkPod(row.pod)
+			if row.edit != nil {
+				row.edit(pod)
+			}
+			if row.namespace == nil {
+				row.namespace = map[string]string{}
+			}
+			row.namespace[InjectAnnotation] = "enabled"
+			result := Inject(pod, mkNamespace(row.namespace), mkSettings(t, nil))
+			got := ports{result.Pod.Annotations[api.OpaquePortsAnnotation], proxyEnv(t, result.Pod, "LINKERD2_PROXY_INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION")}
+			if diff := cmp.Diff(row.want, got, cmp.AllowUnexported(ports{})); diff != "" {
+				t.Errorf("-want +got\n%s", diff)
+			}
+			if len(result.Notes) != row.notes {
+				t.Errorf("%d notes, want %d: %v", len(result.Notes), row.notes, result.Notes)
+			}
+		})
+	}
+}
+
+// A typing error must not keep a pod from starting: proxy-init would refuse it.
+func TestUnusableSkipPortsAndAmountsAreLeftOut(t *testing.T) {
+	result := Inject(mkPod(with(InjectAnnotation, "enabled", SkipInboundAnnotation, "22,ssh", CPURequestAnnotation, "much", MemoryLimitAnnotation, "-1")),
+		mkNamespace(nil), mkSettings(t, nil))
+	args := result.Pod.Spec.InitContainers[0].Args
+	if diff := cmp.Diff("4190,4191,22", args[len(args)-1]); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+	if diff := cmp.Diff(corev1.ResourceRequirements{}, result.Pod.Spec.Containers[0].Resources); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+	if len(result.Notes) != 3 {
+		t.Errorf("notes: %v", result.Notes)
+	}
+}
+
+func proxyEnv(t *testing.T, pod *corev1.Pod, name string) string {
+	t.Helper()
+	for _, variable := range pod.Spec.Containers[0].Env {
+		if variable.Name == name {
+			return variable.Value
+		}
+	}
+	t.Errorf("the proxy has no %s", name)
+	return ""
+}
