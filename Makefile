@@ -13,6 +13,11 @@ CLUSTER ?= embedded
 LABELS  ?=
 ARGS    ?=
 
+# Kubernetes takes its version from the linker; without it the node would call
+# itself v0.0.0.
+KUBE_VERSION := $(shell sed -n 's/.*k8s.io\/kubernetes \(v[0-9.]*\)$$/\1/p' cmd/meshproof-kube/go.mod)
+KUBE_LDFLAGS := -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$(KUBE_VERSION) -X k8s.io/client-go/pkg/version.gitVersion=$(KUBE_VERSION)"
+
 KUBE_SOURCES := $(wildcard cmd/meshproof-kube/*.go) cmd/meshproof-kube/go.mod cmd/meshproof-kube/go.sum
 
 .PHONY: build e2e test vet unit smoke clean FORCE
@@ -32,7 +37,7 @@ bin/grpcurl: go.mod
 bin/meshproof-kube: $(KUBE_SOURCES)
 	@mkdir -p bin
 	@echo "building meshproof-kube: the first time on a machine this compiles Kubernetes, about 12 CPU minutes"
-	$(GO) -C cmd/meshproof-kube build $(LDFLAGS) -o $(CURDIR)/$@ .
+	$(GO) -C cmd/meshproof-kube build $(KUBE_LDFLAGS) -o $(CURDIR)/$@ .
 	@touch $@
 
 bin/conformance.test: FORCE
