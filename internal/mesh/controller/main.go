@@ -11,20 +11,30 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"google.golang.org/grpc"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 
 	"github.com/meshproof/meshproof/internal/mesh/admin"
+	"github.com/meshproof/meshproof/internal/mesh/controller/admission"
 	"github.com/meshproof/meshproof/internal/mesh/controller/inbound"
 	"github.com/meshproof/meshproof/internal/mesh/controller/index"
 	"github.com/meshproof/meshproof/internal/mesh/controller/observe"
+	"github.com/meshproof/meshproof/internal/mesh/controller/report"
 	"github.com/meshproof/meshproof/internal/mesh/controller/watch"
 	"github.com/meshproof/meshproof/internal/mesh/identity"
 	"github.com/meshproof/meshproof/internal/mesh/kube"
+	"github.com/meshproof/meshproof/internal/mesh/webhook"
 	"github.com/meshproof/meshproof/workloads/mesh/values"
+)
+
+// The objects of the webhook, which the manifests name likewise.
+const (
+	webhookService       = "linkerd-policy-validator"
+	webhookSecret        = "linkerd-policy-validator-k8s-tls"
+	webhookConfiguration = "linkerd-policy-validator-webhook-config"
 )
 
 const (
@@ -55,11 +65,13 @@ func Main(ctx context.Context, args []string) error {
 // controller is the role with everything found and nothing started.
 type controller struct {
 	options options
-	access  *rest.Config
 	core    rest.Interface
 	index   *index.Index
 	watcher *watch.Watcher
-	admin   *admin.Server
+	report  *report.Reporter
+	// hook is nil when the webhook is switched off.
+	hook  *webhook.Server
+	admin *admin.Server
 	// serving is closed when proxies can connect.
 	serving chan struct{}
 }
@@ -91,11 +103,23 @@ func newController(ctx context.Context, o options, access *rest.Config) (*contro
 	o.identities(v, config)
 	slog.Info("configuration", "default_policy", config.DefaultPolicy, "cluster_networks", config.ClusterNetworks,
 		"probe_networks", config.ProbeNetworks, "identity_domain", config.IdentityDomain, "dialect", config.Dialect.String())
-	x := index.New(config)
-	return &controller{
-		options: o, access: access, core: core, index: x, admin: admin.New(), serving: make(chan struct{}),
-		watcher: watch.New(x, watch.Clients{Core: core, Custom: custom, Metadata: heads}),
-	}, nil
+	registration, err := kube.For(access, admissionregistrationv1.SchemeGroupVersion)
+	if err != nil {
+		return nil, err
+	}
+	c := &controller{options: o, core: core, index: index.New(config), admin: admin.New(), serving: make(chan struct{})}
+	c.watcher = watch.New(c.index, watch.Clients{Core: core, Custom: custom, Metadata: heads})
+	c.report = report.New(c.index, report.Events{Core: core}, c.admin.Registry)
+	c.index.OnChange(c.report.Note)
+	if o.webhookAddr != "" {
+		c.hook = &webhook.Server{
+			Core: core, Registration: registration, Namespace: o.namespace, Service: webhookService, Secret: webhookSecret,
+			Configuration: webhookConfiguration, Handle: admission.Handle,
+		}
+		c.admin.Check("webhook", c.hook.Ready)
+	}
+	c.metrics()
+	return c, nil
 }
 
 // run starts every part and waits for all of them.
@@ -104,6 +128,10 @@ func (c *controller) run(ctx context.Context) error {
 	c.admin.Await("synced", c.watcher.Synced())
 	c.admin.Await("serving", c.serving)
 	group.Go(func() error { c.watcher.Run(ctx); return nil })
+	group.Go(func() error { c.report.Run(ctx, c.watcher.Synced()); return nil })
+	if c.hook != nil {
+		group.Go(func() error { return c.hook.Run(ctx, c.options.webhookAddr) })
+	}
 	group.Go(func() error { return c.admin.Run(ctx, c.options.adminAddr) })
 	group.Go(func() error { return c.serveObserved(ctx) })
 	group.Go(func() error { return c.servePolicy(ctx, group) })
@@ -133,10 +161,8 @@ func (c *controller) servePolicy(ctx context.Context, group *errgroup.Group) err
 	close(c.serving)
 	slog.Info("serving policy", "address", listener.Addr().String(), "mesh_tls", config != nil)
 	service := &inbound.Service{Index: c.index, Synced: c.watcher.Synced(), Stopping: ctx.Done()}
-	return inbound.Serve(ctx, listener, config, service, c.grpcOptions()...)
+	return inbound.Serve(ctx, listener, config, service, admin.GRPCMetrics(c.admin.Registry)...)
 }
-
-func (c *controller) grpcOptions() []grpc.ServerOption { return admin.GRPCMetrics(c.admin.Registry) }
 
 // identity is the mesh client of this process, nil when ctx ended first.
 func (c *controller) identity(ctx context.Context) (*identity.Client, error) {
@@ -161,20 +187,12 @@ func (c *controller) identity(ctx context.Context) (*identity.Client, error) {
 func (c *controller) serveObserved(ctx context.Context) error {
 	mux := http.NewServeMux()
 	mux.Handle("GET /observed", &observe.Handler{Index: c.index, Watcher: c.watcher})
-	return serveHTTP(ctx, c.options.observeAddr, mux, nil)
-}
-
-// serveHTTP serves until ctx ends, with TLS when config is given.
-func serveHTTP(ctx context.Context, address string, handler http.Handler, config *tls.Config) error {
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.options.observeAddr)
 	if err != nil {
-		return fmt.Errorf("listen for requests: %w", err)
-	}
-	if config != nil {
-		listener = tls.NewListener(listener, config)
+		return fmt.Errorf("listen for questions: %w", err)
 	}
 	server := &http.Server{
-		Handler: handler, ReadHeaderTimeout: headerTimeout, ErrorLog: slog.NewLogLogger(slog.Default().Handler(), slog.LevelWarn),
+		Handler: mux, ReadHeaderTimeout: headerTimeout, ErrorLog: slog.NewLogLogger(slog.Default().Handler(), slog.LevelWarn),
 		BaseContext: func(net.Listener) context.Context { return ctx },
 	}
 	stopped := make(chan struct{})
@@ -193,5 +211,5 @@ func serveHTTP(ctx context.Context, address string, handler http.Handler, config
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
-	return fmt.Errorf("serve requests on %s: %w", address, err)
+	return fmt.Errorf("answer questions on %s: %w", listener.Addr(), err)
 }

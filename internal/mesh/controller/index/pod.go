@@ -1,9 +1,7 @@
 package index
 
 import (
-	"cmp"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -69,7 +67,7 @@ func NewPodSpec(pod *corev1.Pod, dialect api.Dialect) PodSpec {
 // keeps it.
 func (s *PodSpec) readDefaultPolicy(pod *corev1.Pod, dialect api.Dialect) {
 	annotation, annotated := pod.Annotations[api.DefaultPolicyAnnotation]
-	if annotated && !api.PolicyName(annotation).Valid() {
+	if annotated && dialect.InvalidDefaultReported && !api.PolicyName(annotation).Valid() {
 		s.Problems.add("metadata.annotations["+api.DefaultPolicyAnnotation+"]", fmt.Sprintf("%q is not one of %s; it has no effect", annotation, policyNames()))
 	}
 	value, field := annotation, ""
@@ -160,9 +158,6 @@ func containers(pod *corev1.Pod) func(yield func(*corev1.Container) bool) {
 }
 
 func portNumber(n int64) (uint16, bool) { return uint16(n), n >= 1 && n <= 65535 }
-
-// declared lists the declared ports in order.
-func (s *PodSpec) declared() []uint16 { return slices.SortedFunc(maps.Keys(s.Declared), cmp.Compare) }
 
 func policyNames() string {
 	names := make([]string, 0, len(api.PolicyNames()))
