@@ -34,7 +34,7 @@ bin/grpcurl: go.mod
 	$(GO) build $(LDFLAGS) -o $@ github.com/fullstorydev/grpcurl/cmd/grpcurl
 	@touch $@
 
-bin/meshproof-kube: $(KUBE_SOURCES)
+bin/meshproof-kube: $(KUBE_SOURCES) Makefile
 	@mkdir -p bin
 	@echo "building meshproof-kube: the first time on a machine this compiles Kubernetes, about 12 CPU minutes"
 	$(GO) -C cmd/meshproof-kube build $(KUBE_LDFLAGS) -o $(CURDIR)/$@ .
