@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
@@ -37,7 +38,7 @@ func app(args []string) int {
 	case "ignore": // everything but SIGKILL
 		signal.Ignore(syscall.SIGTERM)
 		fmt.Println("ignoring")
-		select {}
+		forever()
 	case "exit":
 		code, _ := strconv.Atoi(args[1])
 		fmt.Fprintln(os.Stderr, "exiting")
@@ -111,7 +112,7 @@ func app(args []string) int {
 			return say(err, "spawn")
 		}
 		fmt.Println("spawned", child.Pid)
-		select {}
+		forever()
 	case "status":
 		text, err := os.ReadFile("/proc/self/status")
 		fmt.Print(string(text))
@@ -121,4 +122,11 @@ func app(args []string) int {
 		return 64
 	}
 	return 0
+}
+
+// forever waits in a way that Go does not take for a deadlock.
+func forever() {
+	for {
+		time.Sleep(time.Hour)
+	}
 }

@@ -123,12 +123,11 @@ func (s *Server) StartContainer(ctx context.Context, request *runtimeapi.StartCo
 		s.emit(runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT, c.id, c.pod)
 		return nil, err
 	}
-	s.emit(runtimeapi.ContainerEventType_CONTAINER_STARTED_EVENT, c.id, c.pod)
 	return &runtimeapi.StartContainerResponse{}, nil
 }
 
 // supervise waits for a started container and records how it ended.
-func (s *Server) supervise(c *container, p *process, output *sync.WaitGroup, kills uint64) {
+func (s *Server) supervise(c *container, p *process, output *sync.WaitGroup) {
 	end, err := p.wait()
 	c.streams.finish(output)
 	c.log.close()
@@ -140,7 +139,7 @@ func (s *Server) supervise(c *container, p *process, output *sync.WaitGroup, kil
 		c.exitCode, c.reason, c.message = -1, reasonError, err.Error()
 	case end.code == 0:
 		c.reason = reasonCompleted
-	case end.signal == syscall.SIGKILL && !c.killed.Load() && oomKills() > kills:
+	case end.signal == syscall.SIGKILL && !c.killed.Load() && s.newOOMKill():
 		c.reason = reasonOOMKilled
 	default:
 		c.reason = reasonError

@@ -108,8 +108,11 @@ func (p *process) enter() error {
 
 // killSession kills a process that leads a session, and who has stayed in it.
 func (p *process) killSession() {
-	_ = unix.Kill(-p.pid, unix.SIGKILL)
-	_ = p.signal(unix.SIGKILL)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.reaped {
+		_ = unix.Kill(-p.pid, unix.SIGKILL)
+	}
 }
 
 // waitJoined waits for an executed process and books its processor time.

@@ -3,6 +3,7 @@ package cri
 import (
 	"bufio"
 	"context"
+	"debug/elf"
 	"errors"
 	"flag"
 	"fmt"
@@ -54,10 +55,29 @@ func inNamespaces(t *testing.T, body func(t *testing.T, r *rig)) {
 		body(t, newRig(t))
 		return
 	}
+	if dynamic(t) {
+		t.Skip("the test binary is linked dynamically and cannot run in a container: build it with CGO_ENABLED=0")
+	}
 	bin := copyApp(t)
 	for _, kind := range []string{ranged, single} {
 		t.Run(kind, func(t *testing.T) { runInside(t, kind, bin) })
 	}
+}
+
+// dynamic says whether this binary needs a loader.
+func dynamic(t *testing.T) bool {
+	t.Helper()
+	binary, err := elf.Open("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer binary.Close()
+	for _, program := range binary.Progs {
+		if program.Type == elf.PT_INTERP {
+			return true
+		}
+	}
+	return false
 }
 
 // copyApp puts this binary where every user can read it.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -15,6 +16,10 @@ import (
 type process struct {
 	pid   int
 	pidfd *os.File
+
+	// mu keeps pid from being released while it is used as a number.
+	mu     sync.Mutex
+	reaped bool
 }
 
 // exit is how a process ended.
@@ -55,13 +60,16 @@ func (p *process) wait() (exit, error) {
 	var usage unix.Rusage
 	var failure error
 	err = raw.Read(func(uintptr) bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
 		for {
 			pid, err := unix.Wait4(p.pid, &state, unix.WNOHANG, &usage)
 			if err == unix.EINTR {
 				continue
 			}
 			failure = err
-			return err != nil || pid == p.pid
+			p.reaped = err != nil || pid == p.pid
+			return p.reaped
 		}
 	})
 	if err = errors.Join(err, failure); err != nil {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -61,8 +62,10 @@ type Server struct {
 	streams   streaming.Server
 	streamLis net.Listener
 	sessions  sessions
-	spawner   *spawner
-	events    broker
+	// oomKills is the kernel's count when it was last looked at.
+	oomKills atomic.Uint64
+	spawner  *spawner
+	events   broker
 
 	// mu guards the two maps and nothing slow.
 	mu         sync.RWMutex
@@ -110,6 +113,7 @@ func New(config Config) (_ *Server, err error) {
 	if s.streams, err = streaming.NewServer(streamConfig, streamRuntime{s}); err != nil {
 		return nil, errors.Join(fmt.Errorf("make stream server: %w", err), s.streamLis.Close())
 	}
+	s.oomKills.Store(oomKills())
 	s.spawner = startSpawner()
 	return s, nil
 }

@@ -160,7 +160,7 @@ func writer(w io.WriteCloser) io.Writer {
 
 // Attach connects the client to the container's standard streams until the
 // container ends or the client goes.
-func (r streamRuntime) Attach(ctx context.Context, containerID string, in io.Reader, out, errOut io.WriteCloser, tty bool, resize <-chan remotecommand.TerminalSize) error {
+func (r streamRuntime) Attach(ctx context.Context, containerID string, in io.Reader, out, errOut io.WriteCloser, _ bool, resize <-chan remotecommand.TerminalSize) error {
 	c, err := r.server.container(containerID)
 	if err != nil {
 		return err
@@ -169,41 +169,49 @@ func (r streamRuntime) Attach(ctx context.Context, containerID string, in io.Rea
 	if in != nil && input == nil {
 		return errors.New("the container has no standard input, or no longer")
 	}
-	w := &watcher{out: writer(out), err: writer(errOut)}
-	c.streams.attach(w)
+	w := c.streams.attach()
+	if w == nil {
+		return fmt.Errorf("container %q does not run", c.id)
+	}
 	defer c.streams.detach(w)
-	gone := make(chan struct{})
 	if in != nil {
+		// Ends with the client's stream, and so after this function.
 		go func() {
-			defer close(gone)
 			_, _ = io.Copy(input, in)
 			if c.streams.stdinOnce {
 				c.streams.closeInput()
 			}
 		}()
 	}
+	var helpers sync.WaitGroup
 	ended := make(chan struct{})
-	sized := make(chan struct{})
-	go func() {
-		defer close(sized)
-		if c.streams.tty {
-			followSize(ended, resize, c.streams.out)
-		}
-	}()
-	defer func() { close(ended); <-sized }()
-	if out == nil && errOut == nil {
+	defer helpers.Wait()
+	defer close(ended)
+	if c.streams.tty {
+		helpers.Go(func() { followSize(ended, resize, c.streams.out) })
+	}
+	for {
 		select {
-		case <-c.exited:
 		case <-ctx.Done():
-		case <-gone:
+			return nil
+		case shown, ok := <-w.queue:
+			if !ok {
+				return nil
+			}
+			to := out
+			if shown.isErr {
+				to = errOut
+			}
+			if to == nil {
+				continue
+			}
+			if _, err := to.Write(shown.text); err != nil {
+				return nil // the client has gone
+			}
+		case <-w.gone:
+			return errors.New("detached: the output was not read in time")
 		}
-		return nil
 	}
-	select {
-	case <-c.exited:
-	case <-ctx.Done():
-	}
-	return nil
 }
 
 // PortForward connects a client's stream to a port on the pod's loopback.

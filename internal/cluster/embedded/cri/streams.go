@@ -2,8 +2,8 @@ package cri
 
 import (
 	"fmt"
-	"io"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -30,9 +30,27 @@ type streams struct {
 	finished bool
 }
 
+const (
+	// watcherBacklog is how many chunks of output somebody attached may be
+	// behind before the container waits for them, as with other runtimes.
+	watcherBacklog = 16
+	// watcherTimeout bounds how long an ended container waits for those who
+	// are attached and do not read.
+	watcherTimeout = 5 * time.Second
+)
+
 // watcher is somebody who attached.
 type watcher struct {
-	out, err io.Writer
+	// queue is closed after the container's last output.
+	queue chan chunk
+	// gone is closed when nobody reads the queue any more.
+	gone chan struct{}
+}
+
+// chunk is a piece of output as it came.
+type chunk struct {
+	text  []byte
+	isErr bool
 }
 
 // stdio are the descriptors that a process starts with.
@@ -116,42 +134,58 @@ func (s *streams) pump(log *containerLog) *sync.WaitGroup {
 	return &output
 }
 
-// show passes a chunk of output to everybody attached, who so slow the
-// container down if they do not read, as with other runtimes.
-func (s *streams) show(chunk []byte, isErr bool) {
+// show passes a chunk of output to everybody attached.
+func (s *streams) show(text []byte, isErr bool) {
 	s.mu.Lock()
 	var all []*watcher
 	for w := range s.watchers {
 		all = append(all, w)
 	}
 	s.mu.Unlock()
+	if len(all) == 0 {
+		return
+	}
+	shown := chunk{slices.Clone(text), isErr}
 	for _, w := range all {
-		to := w.out
-		if isErr {
-			to = w.err
-		}
-		if to == nil {
-			continue
-		}
-		if _, err := to.Write(chunk); err != nil {
-			s.detach(w)
+		select {
+		case w.queue <- shown:
+		case <-w.gone:
 		}
 	}
 }
 
-func (s *streams) attach(w *watcher) {
+// attach gives the caller all output from now on. It returns nil when there is
+// none to come. The caller detaches it.
+func (s *streams) attach() *watcher {
+	w := &watcher{queue: make(chan chunk, watcherBacklog), gone: make(chan struct{})}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.finished {
+		return nil
+	}
 	if s.watchers == nil {
 		s.watchers = map[*watcher]struct{}{}
 	}
 	s.watchers[w] = struct{}{}
+	return w
 }
 
 func (s *streams) detach(w *watcher) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.watchers, w)
+	if _, ok := s.watchers[w]; ok {
+		delete(s.watchers, w)
+		close(w.gone)
+	}
+}
+
+func (s *streams) detachAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for w := range s.watchers {
+		delete(s.watchers, w)
+		close(w.gone)
+	}
 }
 
 // input is where to write the container's input, or nil.
@@ -183,7 +217,9 @@ func (s *streams) finish(output *sync.WaitGroup) {
 			_ = file.SetReadDeadline(deadline)
 		}
 	}
+	impatient := time.AfterFunc(watcherTimeout, s.detachAll)
 	output.Wait()
+	impatient.Stop()
 	s.close()
 }
 
@@ -198,4 +234,9 @@ func (s *streams) close() {
 	}
 	s.stdin = nil
 	s.finished = true
+	// Nobody is in show any more.
+	for w := range s.watchers {
+		close(w.queue)
+	}
+	s.watchers = nil
 }
