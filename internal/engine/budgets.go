@@ -1,0 +1,45 @@
+package engine
+
+import "time"
+
+// The budgets of every wait. They bound how long a run can hang on something
+// that does not happen; none is a measure of the product except inForceBudget.
+const (
+	// portForwardBudget is for opening a port-forward. The kubelet needs
+	// milliseconds; a loaded machine may need seconds.
+	portForwardBudget = 10 * time.Second
+	// podsBudget is from asking for pods to their readiness, many at once on two
+	// cores. A pod that needs longer is named with its reason.
+	podsBudget = 75 * time.Second
+	// inForceBudget is from an accepted write to its enforcement. The target is
+	// 200 ms; a mesh that needs longer than this is found to be wrong.
+	inForceBudget = 5 * time.Second
+	// agentBudget is for a batch of calls, above the calls' own time-outs.
+	agentBudget = 40 * time.Second
+	// callTimeout is for a call that says nothing: above the 10 s of protocol
+	// detection, so that a proxy that gives up is seen to close.
+	callTimeout = 12 * time.Second
+	// installBudget is for the control plane after a change of its settings.
+	installBudget = 60 * time.Second
+	// settleBudget is for things that Kubernetes does in its own time: a Service
+	// that gets its endpoints, a Deployment that replaces its pods.
+	settleBudget = 30 * time.Second
+	// probeBudget is for what the kubelet makes of probes, when the claim names
+	// no time: several periods of a second.
+	probeBudget = 20 * time.Second
+	// commandBudget is for a pod that runs one command.
+	commandBudget = 30 * time.Second
+	// cutBudget is how soon a connection must be gone once the policy that
+	// revokes it is in force.
+	cutBudget = 2 * time.Second
+	// holdBudget is how long a connection that must survive is watched after the
+	// policy is in force: a cut would come with the policy.
+	holdBudget = 500 * time.Millisecond
+	// cleanBudget is for giving everything back.
+	cleanBudget = 25 * time.Second
+	// bundleBudget is for gathering the evidence of one scenario.
+	bundleBudget = 15 * time.Second
+
+	// pollInterval is between two looks at what cannot be waited for otherwise.
+	pollInterval = 100 * time.Millisecond
+)

@@ -1,0 +1,248 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"k8s.io/client-go/rest"
+
+	"github.com/meshproof/meshproof/clients"
+	"github.com/meshproof/meshproof/reports/result"
+	"github.com/meshproof/meshproof/scenarios"
+)
+
+// InstallOptions are the mesh's install-time settings that a scenario may ask
+// for; zero values mean the installer's defaults.
+type InstallOptions struct {
+	DefaultInboundPolicy string
+	ClusterNetworks      []string
+	HA                   bool
+}
+
+// Manifests prints what is applied to install the mesh or to upgrade it.
+type Manifests func(InstallOptions) ([]byte, error)
+
+// Options of a run.
+type Options struct {
+	// ID of the run, in the form of its folder: 20261122-023000-7f3a.
+	ID string
+	// Dir is the run's folder, for bundles; none are written when it is empty.
+	Dir string
+	// Manifests of the mesh, for scenarios that upgrade it; those are in error
+	// when it is nil.
+	Manifests Manifests
+	// Observe is told what happens, from one goroutine at a time; nil: nobody.
+	Observe func(Event)
+	// Parallel bounds the scenarios that run side by side; 0 means all.
+	Parallel int
+	// Leave keeps what the scenarios made: the cluster ends with the run.
+	Leave bool
+	// SingleUID says that the cluster's containers run under one user id.
+	SingleUID bool
+	// Tool, Cluster, Mesh, Seed and Timings go into the result as they are.
+	Tool    result.Tool
+	Cluster result.Cluster
+	Mesh    result.Mesh
+	Seed    int64
+	Timings []result.Timing
+}
+
+// EventKind says what an Event tells.
+type EventKind string
+
+const (
+	RunStarted      EventKind = "run-started"
+	ScenarioStarted EventKind = "scenario-started"
+	// Waiting: Text says for what.
+	Waiting          EventKind = "waiting"
+	StepStarted      EventKind = "step-started"
+	ClaimFinished    EventKind = "claim-finished"
+	ScenarioFinished EventKind = "scenario-finished"
+	RunFinished      EventKind = "run-finished"
+)
+
+// Event is one thing that happened in a run.
+type Event struct {
+	Kind     EventKind
+	Time     time.Time
+	Scenario string
+	Step     string
+	Text     string
+	// Claim and Result are set with ClaimFinished; Outcome is what the client
+	// saw, where the claim is about one call.
+	Claim   *scenarios.PlannedClaim
+	Result  *result.Claim
+	Outcome *clients.Outcome
+	// Finished is set with ScenarioFinished.
+	Finished *result.Scenario
+}
+
+// run is one run while it works.
+type run struct {
+	Options
+	plan    *scenarios.Plan
+	kube    *kube
+	pods    *podStore
+	forward *forwarder
+	shared  *sharedClients
+
+	observing sync.Mutex
+	figures   figures
+	locks     map[string]*sync.Mutex
+	// users are the scenarios that still want a fixed namespace; under observing.
+	users map[string][]*scenarioRun
+}
+
+// Run carries out the plan. It always returns a result, also when ctx ends
+// early; what was not reached is inconclusive and says so.
+func Run(ctx context.Context, config *rest.Config, plan *scenarios.Plan, options Options) *result.Run {
+	out := &result.Run{SchemaVersion: result.SchemaVersion, ID: options.ID, Tool: options.Tool, Cluster: options.Cluster, Mesh: options.Mesh,
+		Seed: options.Seed, Started: time.Now(), Timings: slices.Clone(options.Timings)}
+	if out.Tool.Go == "" {
+		out.Tool.Go = runtime.Version()
+	}
+	e := &run{Options: options, plan: plan}
+	e.tell(Event{Kind: RunStarted, Text: fmt.Sprintf("%d claims in %d scenarios", len(plan.Claims()), len(plan.Scenarios))})
+	runs := e.carryOut(ctx, config, out)
+	for _, s := range runs {
+		out.Scenarios = append(out.Scenarios, *s.result())
+	}
+	out.Figures = append(out.Figures, e.figures.list()...)
+	out.Finished = time.Now()
+	out.Timings = append(out.Timings, result.Timing{Name: "scenarios", Seconds: out.Finished.Sub(out.Started).Seconds()})
+	conclude(ctx, out)
+	e.tell(Event{Kind: RunFinished, Text: string(out.Outcome)})
+	return out
+}
+
+func (e *run) tell(event Event) {
+	if e.Observe == nil {
+		return
+	}
+	event.Time = time.Now()
+	e.observing.Lock()
+	defer e.observing.Unlock()
+	e.Observe(event)
+}
+
+// carryOut runs the scenarios and returns one scenarioRun for each, in the
+// order of the plan.
+func (e *run) carryOut(ctx context.Context, config *rest.Config, out *result.Run) []*scenarioRun {
+	all := make([]*scenarioRun, len(e.plan.Scenarios))
+	for i, planned := range e.plan.Scenarios {
+		all[i] = newScenarioRun(e, planned)
+	}
+	giveUp := func(err error) []*scenarioRun {
+		out.Reason = err.Error()
+		for _, s := range all {
+			s.abandon(err)
+		}
+		return all
+	}
+	var err error
+	if e.kube, err = newKube(config); err != nil {
+		return giveUp(err)
+	}
+	if e.pods, err = startPodStore(ctx, e.kube.typed); err != nil {
+		return giveUp(err)
+	}
+	defer e.pods.close()
+	e.kube.startPolicyWatch(ctx)
+	defer e.kube.watch.close()
+	e.forward = newForwarder(e.kube.config, e.kube.typed)
+	defer e.forward.close()
+	e.shared = newSharedClients(e)
+	e.locks, e.users = map[string]*sync.Mutex{}, map[string][]*scenarioRun{}
+	for _, s := range all {
+		for _, name := range s.exactNamespaces() {
+			e.locks[name] = &sync.Mutex{}
+			e.users[name] = append(e.users[name], s)
+		}
+	}
+
+	limit := e.Parallel
+	if limit <= 0 {
+		limit = len(all) + 1
+	}
+	slots := make(chan struct{}, limit)
+	var group sync.WaitGroup
+	for _, s := range all {
+		if s.planned.Spec.Serial {
+			continue
+		}
+		group.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			s.run(ctx)
+		})
+	}
+	group.Wait()
+	for _, s := range all {
+		if s.planned.Spec.Serial {
+			s.run(ctx)
+		}
+	}
+	if !e.Leave {
+		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanBudget)
+		defer cancel()
+		e.shared.remove(clean)
+	}
+	return all
+}
+
+// errInput marks what the user's input, and not the machine, is to blame for.
+var errInput = errors.New("the scenario is wrong")
+
+// Exit codes of a run, which the result carries.
+const (
+	ExitPassed       = 0
+	ExitFailed       = 1
+	ExitInconclusive = 2
+	ExitSetup        = 3
+	ExitInput        = 4
+	ExitInternal     = 70
+	ExitInterrupted  = 130
+)
+
+// conclude fills summary, outcome and exit code from the claims.
+func conclude(ctx context.Context, out *result.Run) {
+	out.Summary = out.Count()
+	var broken []string
+	input := false
+	for _, s := range out.Scenarios {
+		if s.Outcome == result.Error {
+			broken = append(broken, s.Name+": "+s.Reason)
+			input = input || strings.Contains(s.Reason, errInput.Error())
+		}
+	}
+	switch {
+	case out.Summary.Failed > 0:
+		out.Outcome, out.ExitCode = result.Failed, ExitFailed
+	case errors.Is(ctx.Err(), context.Canceled):
+		out.Outcome, out.ExitCode = result.Inconclusive, ExitInconclusive
+	case out.Reason != "" || len(broken) > 0:
+		out.Outcome, out.ExitCode = result.Error, ExitSetup
+		if input {
+			out.ExitCode = ExitInput
+		}
+	case out.Summary.Inconclusive > 0 || out.Summary.Passed == 0:
+		out.Outcome, out.ExitCode = result.Inconclusive, ExitInconclusive
+	default:
+		out.Outcome, out.ExitCode = result.Passed, ExitPassed
+	}
+	if errors.Is(ctx.Err(), context.Canceled) {
+		out.ExitCode, out.Reason = ExitInterrupted, "interrupted"
+	}
+	if out.Reason == "" && len(broken) > 0 {
+		out.Reason = broken[0]
+	}
+	if out.Reason == "" && out.Summary.Total == 0 {
+		out.Reason = "nothing was selected"
+	}
+}

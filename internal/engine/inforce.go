@@ -1,0 +1,111 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/meshproof/meshproof/scenarios"
+)
+
+// endpoints are the meshed, ready pods and ports that the scenario's claims
+// depend on, those only for which keep says yes.
+func (s *scenarioRun) endpoints(keep func(endpoint) bool) []endpoint {
+	var all []endpoint
+	for component, ports := range s.interest {
+		for _, pod := range s.componentPods(component) {
+			if !meshed(pod) || !ready(pod) {
+				continue
+			}
+			for port := range ports {
+				if e := (endpoint{nameOf(pod), port}); keep == nil || keep(e) {
+					all = append(all, e)
+				}
+			}
+		}
+	}
+	return all
+}
+
+// settle waits until the writes of one action are observed, or in force at
+// every endpoint that they can concern.
+func (s *scenarioRun) settle(ctx context.Context, writes []write, wait scenarios.Wait) error {
+	if wait == scenarios.WaitNone {
+		return nil
+	}
+	var least versions
+	var accepted time.Time
+	namespaces := map[string]bool{}
+	concerned := false
+	for _, w := range writes {
+		if !w.policy() && w.kind != "Pod" && w.kind != "Namespace" {
+			continue
+		}
+		concerned = true
+		least = least.with(w)
+		accepted = w.accepted
+		namespaces[w.namespace] = true
+		if w.kind == "Namespace" {
+			namespaces[w.name] = true
+		}
+	}
+	if !concerned {
+		return nil
+	}
+	if wait == scenarios.WaitObserved {
+		return s.e.observedBy(ctx, least)
+	}
+	return s.inForce(ctx, s.endpoints(func(e endpoint) bool { return namespaces[e.pod.Namespace] }), least, accepted)
+}
+
+// observedBy waits until every controller has observed the versions.
+func (e *run) observedBy(ctx context.Context, least versions) error {
+	group := newGroup()
+	for _, controller := range e.controllers() {
+		group.do(func() error {
+			var body []byte
+			return e.get(ctx, nameOf(controller), policyPort, "/observed", least.query(map[string][]string{}), &body)
+		})
+	}
+	return group.wait()
+}
+
+// inForce waits until every endpoint enforces what the controller serves after
+// it has observed the versions. When the write had an effect somewhere, the time
+// since it was accepted becomes part of the figures.
+func (s *scenarioRun) inForce(ctx context.Context, endpoints []endpoint, least versions, accepted time.Time) error {
+	if len(endpoints) == 0 {
+		return s.e.observedBy(ctx, least)
+	}
+	changed := false
+	group := newGroup()
+	for _, one := range endpoints {
+		group.do(func() error {
+			served, err := s.e.askController(ctx, one.pod, one.port, least)
+			if errors.Is(err, errUnknownPod) {
+				return nil // gone since the pods were listed
+			}
+			if err != nil {
+				return err
+			}
+			if err := s.e.awaitProxy(ctx, one.pod, one.port, served.Hash); err != nil {
+				return fmt.Errorf("the policy of %s (%s) is not in force on port %d: %w", one.pod, served.server(), one.port, err)
+			}
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if s.hashes[one] != served.Hash {
+				changed = changed || s.hashes[one] != ""
+				s.hashes[one] = served.Hash
+			}
+			return nil
+		})
+	}
+	if err := group.wait(); err != nil {
+		return err
+	}
+	if changed && !accepted.IsZero() {
+		s.e.figures.wrote(time.Since(accepted))
+	}
+	return nil
+}

@@ -1,0 +1,159 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/meshproof/meshproof/clients"
+	"github.com/meshproof/meshproof/reports/result"
+	"github.com/meshproof/meshproof/scenarios"
+)
+
+// verdict is what a judge found about one claim.
+type verdict struct {
+	outcome  result.Outcome
+	reason   string
+	expected string
+	observed string
+	witness  string
+	details  []string
+	samples  int
+	call     *clients.Outcome
+}
+
+func passed(observed string) verdict { return verdict{outcome: result.Passed, observed: observed} }
+
+func failed(format string, args ...any) verdict {
+	return verdict{outcome: result.Failed, reason: fmt.Sprintf(format, args...)}
+}
+
+// unsure is for what could not be judged: it is never passed.
+func unsure(format string, args ...any) verdict {
+	return verdict{outcome: result.Inconclusive, reason: fmt.Sprintf(format, args...)}
+}
+
+// judge judges the claims of a step side by side and fills the result. late is
+// set when the policy did not come into force in time: the claims are then
+// failed, whatever the clients see.
+func (s *scenarioRun) judge(ctx context.Context, index int, late error) {
+	planned, res := &s.planned.Steps[index], &s.res.Steps[index]
+	var done sync.WaitGroup
+	finish := func(i int, began time.Time, v verdict) {
+		claim := &res.Claims[i]
+		claim.Duration = time.Since(began).Seconds()
+		claim.Outcome, claim.Reason = v.outcome, v.reason
+		claim.Observed, claim.Witness, claim.Details, claim.Samples = v.observed, v.witness, v.details, v.samples
+		if v.expected != "" {
+			claim.Expected = v.expected
+		}
+		s.finished(index, i, v.call)
+	}
+	var batch []*callJudge
+	var places []int
+	base := s.mark(ctx, planned)
+	for i, claim := range planned.Claims {
+		switch {
+		case claim.Claim.Skip != "":
+			s.finished(index, i, nil)
+		case late != nil:
+			v := failed("the policy was not in force in time: %v", late)
+			finish(i, time.Now(), v)
+		case claim.Call != nil && claim.Claim.Within == 0:
+			batch = append(batch, &callJudge{claim: claim})
+			places = append(places, i)
+		default:
+			done.Go(func() {
+				began := time.Now()
+				v := s.judgeOne(ctx, claim, base)
+				if ctx.Err() != nil && v.outcome != result.Passed {
+					v = unsure("interrupted")
+				}
+				finish(i, began, v)
+			})
+		}
+	}
+	began := time.Now()
+	s.judgeCalls(ctx, batch)
+	for i, one := range batch {
+		if ctx.Err() != nil && one.verdict.outcome != result.Passed {
+			one.verdict = unsure("interrupted")
+		}
+		finish(places[i], began, one.verdict)
+	}
+	done.Wait()
+}
+
+// judgeOne judges one claim that is not part of the batch of calls.
+func (s *scenarioRun) judgeOne(ctx context.Context, c *scenarios.PlannedClaim, base *baseline) verdict {
+	switch claim := c.Claim; {
+	case c.Call != nil:
+		return s.within(ctx, claim.Within, func() verdict {
+			one := &callJudge{claim: c}
+			s.judgeCalls(ctx, []*callJudge{one})
+			return one.verdict
+		})
+	case claim.Probe != nil:
+		return s.judgeProbe(ctx, claim, base)
+	case claim.Held != nil:
+		return s.judgeHeld(ctx, claim.Held, base)
+	case claim.Traffic != nil:
+		return s.judgeTraffic(ctx, claim.Traffic)
+	case claim.Authz != nil:
+		return s.judgeAuthz(ctx, claim, base)
+	case claim.Metric != nil:
+		return s.within(ctx, claim.Within, func() verdict { return s.judgeMetric(ctx, claim.Metric, base) })
+	case claim.Command != nil:
+		return s.judgeCommand(ctx, claim.Command)
+	case claim.Admission != nil:
+		return s.judgeAdmission(ctx, claim.Admission)
+	case claim.Event != nil:
+		return s.within(ctx, budget(claim.Within, probeBudget), func() verdict { return s.judgeEvent(ctx, claim.Event) })
+	case claim.Healthy != nil:
+		return s.within(ctx, budget(claim.Within, settleBudget), func() verdict { return s.judgeHealthy(ctx, claim.Healthy) })
+	case claim.Policy != nil:
+		return s.within(ctx, claim.Within, func() verdict { return s.judgePolicy(ctx, claim.Policy) })
+	case claim.Pods != nil:
+		return s.within(ctx, claim.Within, func() verdict { return s.judgePods(claim.Pods) })
+	}
+	return unsure("no judge knows this form of claim")
+}
+
+func budget(asked, otherwise time.Duration) time.Duration {
+	if asked > 0 {
+		return asked
+	}
+	return otherwise
+}
+
+// within repeats a judgement until it passes or the budget is spent; without a
+// budget it is made once.
+func (s *scenarioRun) within(ctx context.Context, budget time.Duration, judge func() verdict) verdict {
+	ctx, cancel := context.WithTimeout(ctx, max(budget, time.Nanosecond))
+	defer cancel()
+	for {
+		v := judge()
+		if v.outcome == result.Passed || budget == 0 {
+			return v
+		}
+		if pause(ctx, pollInterval) != nil {
+			if v.reason != "" && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				v.reason += fmt.Sprintf(", for %s", budget)
+			}
+			return v
+		}
+	}
+}
+
+func lines(parts ...string) string {
+	var out []string
+	for _, part := range parts {
+		if part != "" {
+			out = append(out, part)
+		}
+	}
+	return strings.Join(out, "; ")
+}

@@ -1,0 +1,322 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/discovery/cached/memory"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/restmapper"
+)
+
+// fieldManager owns what the engine applies.
+const fieldManager = "meshproof"
+
+// kube is the API server as the engine uses it.
+type kube struct {
+	config  *rest.Config
+	typed   kubernetes.Interface
+	dynamic dynamic.Interface
+	mapper  *restmapper.DeferredDiscoveryRESTMapper
+	watch   *policyWatch
+}
+
+func newKube(config *rest.Config) (*kube, error) {
+	config = rest.CopyConfig(config)
+	config.QPS, config.Burst = -1, -1 // the engine is the only one who asks
+	config.WarningHandler = rest.NoWarnings{}
+	typed, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("make a client: %w", err)
+	}
+	dyn, err := dynamic.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("make a client: %w", err)
+	}
+	return &kube{config: config, typed: typed, dynamic: dyn,
+		mapper: restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(typed.Discovery()))}, nil
+}
+
+// policyKinds are the kinds whose writes are waited for.
+var policyKinds = map[string]bool{"Server": true, "ServerAuthorization": true}
+
+const policyGroup = "policy.linkerd.io"
+
+// write is an accepted change of an object.
+type write struct {
+	kind, namespace, name string
+	// version is the resourceVersion after the write, of a deletion too.
+	version uint64
+	// accepted is when the API server's answer was there.
+	accepted time.Time
+	verb     string
+}
+
+func (w write) String() string {
+	where := w.name
+	if w.namespace != "" {
+		where = w.namespace + "/" + w.name
+	}
+	return w.verb + " " + w.kind + " " + where
+}
+
+// policy reports whether the controller has to observe it.
+func (w write) policy() bool { return policyKinds[w.kind] }
+
+func (k *kube) resource(gvk schema.GroupVersionKind, namespace string) (dynamic.ResourceInterface, bool, error) {
+	mapping, err := k.mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
+	if meta.IsNoMatchError(err) {
+		// Installed since the last look, perhaps.
+		k.mapper.Reset()
+		mapping, err = k.mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("find the resource of kind %s in %s: %w", gvk.Kind, gvk.GroupVersion(), err)
+	}
+	namespaced := mapping.Scope.Name() == meta.RESTScopeNameNamespace
+	if !namespaced {
+		return k.dynamic.Resource(mapping.Resource), false, nil
+	}
+	return k.dynamic.Resource(mapping.Resource).Namespace(namespace), true, nil
+}
+
+// refusedError is an object that the API server did not take: the input's
+// fault, as opposed to a server that cannot be reached.
+type refusedError struct{ err error }
+
+func (e *refusedError) Error() string { return e.err.Error() }
+func (e *refusedError) Unwrap() error { return e.err }
+
+func refusal(err error) error {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) {
+		return err
+	}
+	switch code := status.Status().Code; {
+	case code == 409, code == 429, code >= 500, code == 401:
+		return err
+	}
+	return &refusedError{err}
+}
+
+// apply does what kubectl apply --server-side does. namespace is for objects
+// that name none.
+func (k *kube) apply(ctx context.Context, content map[string]any, namespace string, dryRun bool) (write, error) {
+	object := &unstructured.Unstructured{Object: content}
+	gvk := object.GroupVersionKind()
+	if object.GetNamespace() != "" {
+		namespace = object.GetNamespace()
+	}
+	resource, namespaced, err := k.resource(gvk, namespace)
+	if err != nil {
+		return write{}, &refusedError{err}
+	}
+	if namespaced {
+		object.SetNamespace(namespace)
+	} else {
+		namespace = ""
+	}
+	body, err := json.Marshal(object)
+	if err != nil {
+		return write{}, fmt.Errorf("encode %s %s: %w", gvk.Kind, object.GetName(), err)
+	}
+	force := true
+	options := metav1.PatchOptions{FieldManager: fieldManager, Force: &force}
+	if dryRun {
+		options.DryRun = []string{metav1.DryRunAll}
+	}
+	done, err := resource.Patch(ctx, object.GetName(), types.ApplyPatchType, body, options)
+	if err != nil {
+		return write{}, fmt.Errorf("apply %s %s: %w", gvk.Kind, object.GetName(), refusal(err))
+	}
+	return written("applied", done), nil
+}
+
+func written(verb string, object *unstructured.Unstructured) write {
+	version, _ := strconv.ParseUint(object.GetResourceVersion(), 10, 64)
+	return write{kind: object.GetKind(), namespace: object.GetNamespace(), name: object.GetName(), version: version, accepted: time.Now(), verb: verb}
+}
+
+// kindOf resolves the kind that a scenario names without group: those of the
+// policy group, of core and of apps.
+func kindOf(kind string) schema.GroupVersionKind {
+	switch kind {
+	case "Server", "ServerAuthorization":
+		return schema.GroupVersionKind{Group: policyGroup, Version: "v1beta1", Kind: kind}
+	case "Deployment", "ReplicaSet", "StatefulSet", "DaemonSet":
+		return schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: kind}
+	}
+	return schema.GroupVersionKind{Version: "v1", Kind: kind}
+}
+
+// merge sends a JSON merge patch.
+func (k *kube) merge(ctx context.Context, kind, namespace, name string, patch map[string]any) (write, error) {
+	resource, _, err := k.resource(kindOf(kind), namespace)
+	if err != nil {
+		return write{}, &refusedError{err}
+	}
+	body, err := json.Marshal(patch)
+	if err != nil {
+		return write{}, fmt.Errorf("encode the patch of %s %s: %w", kind, name, err)
+	}
+	done, err := resource.Patch(ctx, name, types.MergePatchType, body, metav1.PatchOptions{FieldManager: fieldManager})
+	if err != nil {
+		return write{}, fmt.Errorf("patch %s %s: %w", kind, name, refusal(err))
+	}
+	return written("patched", done), nil
+}
+
+// remove deletes an object; for policy objects the version of the deletion is
+// learnt from a watch, because the API's answer does not tell it.
+func (k *kube) remove(ctx context.Context, kind, namespace, name string) (write, error) {
+	resource, namespaced, err := k.resource(kindOf(kind), namespace)
+	if err != nil {
+		return write{}, &refusedError{err}
+	}
+	if !namespaced {
+		namespace = ""
+	}
+	var deleted <-chan uint64
+	if policyKinds[kind] && k.watch != nil {
+		var stop func()
+		deleted, stop = k.watch.deletion(kind, namespace, name)
+		defer stop()
+	}
+	if err := resource.Delete(ctx, name, metav1.DeleteOptions{}); err != nil {
+		return write{}, fmt.Errorf("delete %s %s: %w", kind, name, refusal(err))
+	}
+	w := write{kind: kind, namespace: namespace, name: name, accepted: time.Now(), verb: "deleted"}
+	if deleted == nil {
+		return w, nil
+	}
+	timer := time.NewTimer(inForceBudget)
+	defer timer.Stop()
+	select {
+	case w.version = <-deleted:
+		return w, nil
+	case <-timer.C:
+		return w, fmt.Errorf("the deletion of %s %s/%s was not seen by a watch within %s", kind, namespace, name, inForceBudget)
+	case <-ctx.Done():
+		return w, ctx.Err()
+	}
+}
+
+// policyWatch follows the policy objects of all namespaces to learn the
+// versions of deletions.
+type policyWatch struct {
+	mu      sync.Mutex
+	waiting map[string][]chan uint64
+	stop    context.CancelFunc
+	done    sync.WaitGroup
+}
+
+func (k *kube) startPolicyWatch(ctx context.Context) {
+	ctx, stop := context.WithCancel(ctx)
+	p := &policyWatch{waiting: map[string][]chan uint64{}, stop: stop}
+	k.watch = p
+	for kind := range policyKinds {
+		ready := make(chan struct{})
+		p.done.Go(func() { p.follow(ctx, k, kind, ready) })
+		select {
+		case <-ready:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// follow watches one kind, anew whenever the watch ends.
+func (p *policyWatch) follow(ctx context.Context, k *kube, kind string, ready chan<- struct{}) {
+	announced := false
+	announce := func() {
+		if !announced {
+			announced = true
+			close(ready)
+		}
+	}
+	defer announce()
+	for ctx.Err() == nil {
+		resource, _, err := k.resource(kindOf(kind), "")
+		if err == nil {
+			list, listErr := resource.List(ctx, metav1.ListOptions{Limit: 1})
+			if err = listErr; err == nil {
+				w, watchErr := resource.Watch(ctx, metav1.ListOptions{ResourceVersion: list.GetResourceVersion()})
+				if err = watchErr; err == nil {
+					announce()
+					for event := range w.ResultChan() {
+						if object, ok := event.Object.(*unstructured.Unstructured); ok && event.Type == "DELETED" {
+							p.tell(object)
+						}
+					}
+					w.Stop()
+					continue
+				}
+			}
+		}
+		// No such kind on this cluster, or no server: nobody waits for long.
+		announce()
+		_ = pause(ctx, pollInterval)
+	}
+}
+
+func (p *policyWatch) tell(object *unstructured.Unstructured) {
+	version, _ := strconv.ParseUint(object.GetResourceVersion(), 10, 64)
+	key := object.GetKind() + " " + object.GetNamespace() + "/" + object.GetName()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, channel := range p.waiting[key] {
+		select {
+		case channel <- version:
+		default:
+		}
+	}
+}
+
+func (p *policyWatch) deletion(kind, namespace, name string) (<-chan uint64, func()) {
+	key, channel := kind+" "+namespace+"/"+name, make(chan uint64, 1)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.waiting[key] = append(p.waiting[key], channel)
+	return channel, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		for i, one := range p.waiting[key] {
+			if one == channel {
+				p.waiting[key] = append(p.waiting[key][:i], p.waiting[key][i+1:]...)
+				break
+			}
+		}
+		if len(p.waiting[key]) == 0 {
+			delete(p.waiting, key)
+		}
+	}
+}
+
+func (p *policyWatch) close() {
+	p.stop()
+	p.done.Wait()
+}
+
+// pause waits; it returns early with the context's error.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,185 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	listers "k8s.io/client-go/listers/core/v1"
+	"k8s.io/client-go/tools/cache"
+)
+
+// Names that Linkerd's users know.
+const (
+	meshNamespace  = "linkerd"
+	meshedLabel    = "linkerd.io/control-plane-ns"
+	injectKey      = "linkerd.io/inject"
+	proxyContainer = "linkerd-proxy"
+	defaultPolicy  = "config.linkerd.io/default-inbound-policy"
+)
+
+// podStore follows all pods, so that waiting for one costs no requests.
+type podStore struct {
+	lister  listers.PodLister
+	factory informers.SharedInformerFactory
+	stop    context.CancelFunc
+
+	mu      sync.Mutex
+	changed chan struct{}
+}
+
+func startPodStore(ctx context.Context, client kubernetes.Interface) (*podStore, error) {
+	ctx, stop := context.WithCancel(ctx)
+	p := &podStore{factory: informers.NewSharedInformerFactory(client, 0), stop: stop, changed: make(chan struct{})}
+	informer := p.factory.Core().V1().Pods().Informer()
+	p.lister = p.factory.Core().V1().Pods().Lister()
+	notify := func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		close(p.changed)
+		p.changed = make(chan struct{})
+	}
+	if _, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc: func(any) { notify() }, UpdateFunc: func(_, _ any) { notify() }, DeleteFunc: func(any) { notify() },
+	}); err != nil {
+		stop()
+		return nil, fmt.Errorf("follow the pods: %w", err)
+	}
+	p.factory.Start(ctx.Done())
+	if !cache.WaitForCacheSync(ctx.Done(), informer.HasSynced) {
+		p.close()
+		return nil, fmt.Errorf("list the pods: %w", context.Cause(ctx))
+	}
+	return p, nil
+}
+
+func (p *podStore) close() {
+	p.stop()
+	p.factory.Shutdown()
+}
+
+// list returns the pods that match and are not being deleted, oldest first.
+func (p *podStore) list(namespace string, match map[string]string) []*corev1.Pod {
+	pods, err := p.lister.Pods(namespace).List(labels.SelectorFromSet(match))
+	if err != nil {
+		return nil // the cache's lister has no failures of its own
+	}
+	pods = slices.DeleteFunc(pods, func(pod *corev1.Pod) bool { return pod.DeletionTimestamp != nil })
+	slices.SortFunc(pods, func(a, b *corev1.Pod) int {
+		if c := a.CreationTimestamp.Compare(b.CreationTimestamp.Time); c != 0 {
+			return c
+		}
+		return strings.Compare(a.Name, b.Name)
+	})
+	return pods
+}
+
+func (p *podStore) get(name types.NamespacedName) (*corev1.Pod, bool) {
+	pod, err := p.lister.Pods(name.Namespace).Get(name.Name)
+	return pod, err == nil
+}
+
+// until waits until holds says yes; it is asked again after every change of a
+// pod. The last state that holds returned is part of the error.
+func (p *podStore) until(ctx context.Context, budget time.Duration, holds func() (bool, string)) error {
+	ctx, cancel := context.WithTimeout(ctx, budget)
+	defer cancel()
+	for {
+		p.mu.Lock()
+		changed := p.changed
+		p.mu.Unlock()
+		ok, state := holds()
+		if ok {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				return fmt.Errorf("%s, after %s", state, budget)
+			}
+			return ctx.Err()
+		}
+	}
+}
+
+func nameOf(pod *corev1.Pod) types.NamespacedName {
+	return types.NamespacedName{Namespace: pod.Namespace, Name: pod.Name}
+}
+
+func meshed(pod *corev1.Pod) bool { return pod.Labels[meshedLabel] != "" }
+
+func ready(pod *corev1.Pod) bool {
+	for _, condition := range pod.Status.Conditions {
+		if condition.Type == corev1.PodReady {
+			return condition.Status == corev1.ConditionTrue
+		}
+	}
+	return false
+}
+
+// why says in one line what keeps a pod from being ready.
+func why(pod *corev1.Pod) string {
+	text := fmt.Sprintf("pod %s/%s is %s", pod.Namespace, pod.Name, strings.ToLower(string(pod.Status.Phase)))
+	for _, status := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
+		switch state := status.State; {
+		case state.Waiting != nil && state.Waiting.Reason != "PodInitializing":
+			return text + fmt.Sprintf(": container %s waits: %s %s", status.Name, state.Waiting.Reason, state.Waiting.Message)
+		case state.Terminated != nil && state.Terminated.ExitCode != 0:
+			return text + fmt.Sprintf(": container %s ended with %d %s", status.Name, state.Terminated.ExitCode, state.Terminated.Reason)
+		case state.Running != nil && !status.Ready:
+			text += ": container " + status.Name + " is not ready"
+		}
+	}
+	for _, condition := range pod.Status.Conditions {
+		if condition.Status == corev1.ConditionFalse && condition.Message != "" && condition.Type == corev1.PodScheduled {
+			return text + ": " + condition.Message
+		}
+	}
+	return text
+}
+
+// allEvents lists every event of a namespace as lines, oldest first.
+func (k *kube) allEvents(ctx context.Context, namespace string) []string {
+	list, err := k.typed.CoreV1().Events(namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return []string{err.Error()}
+	}
+	slices.SortFunc(list.Items, func(a, b corev1.Event) int { return a.LastTimestamp.Compare(b.LastTimestamp.Time) })
+	var lines []string
+	for _, event := range list.Items {
+		lines = append(lines, fmt.Sprintf("%s %s %s %s/%s: %s", event.LastTimestamp.Format(time.RFC3339), event.Type, event.Reason,
+			strings.ToLower(event.InvolvedObject.Kind), event.InvolvedObject.Name, event.Message))
+	}
+	return lines
+}
+
+// events lists the latest warnings of a namespace, or of one object in it.
+func (k *kube) events(ctx context.Context, namespace, object string, most int) []string {
+	list, err := k.typed.CoreV1().Events(namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil
+	}
+	slices.SortFunc(list.Items, func(a, b corev1.Event) int { return a.LastTimestamp.Compare(b.LastTimestamp.Time) })
+	var lines []string
+	for _, event := range list.Items {
+		if object != "" && event.InvolvedObject.Name != object || event.Type == corev1.EventTypeNormal {
+			continue
+		}
+		lines = append(lines, fmt.Sprintf("%s %s/%s: %s", event.Reason, strings.ToLower(event.InvolvedObject.Kind), event.InvolvedObject.Name, event.Message))
+	}
+	if len(lines) > most {
+		lines = lines[len(lines)-most:]
+	}
+	return lines
+}
