@@ -16,6 +16,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
+	"log/slog"
 	"math/big"
 	"testing"
 	"time"
@@ -107,7 +108,7 @@ func (ca *CA) Sign(edit func(*x509.Certificate)) identity.Signer {
 // Client returns a client certified as name, which runs until the test ends.
 func (ca *CA) Client(tb testing.TB, name string) *identity.Client {
 	tb.Helper()
-	client, err := identity.NewLocalClient(identity.ClientConfig{LocalName: name, TrustAnchors: ca.PEM()}, ca.Sign(nil))
+	client, err := identity.NewLocalClient(identity.ClientConfig{LocalName: name, TrustAnchors: ca.PEM(), Logger: slog.New(slog.DiscardHandler)}, ca.Sign(nil))
 	if err != nil {
 		tb.Fatal(err)
 	}
