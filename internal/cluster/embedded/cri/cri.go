@@ -8,8 +8,9 @@
 // kubelet asks for. What flows through: CRI calls in, processes, their log
 // files, container events and streams (exec, attach, port-forward) out.
 //
-// Wiring. The program that hosts the runtime calls [InitMain] first thing in
-// main, because containers start as that same program; then
+// Wiring. Containers start as the program that hosts the runtime, called with
+// hidden arguments; linking this package is enough for that, and [InitMain],
+// first thing in main, says so. Then
 //
 //	server, err := cri.New(cri.Config{BinDir: "/state/bin", RunDir: "/state/run/cri", Network: network})
 //	err = server.Serve(ctx, listener) // a unix socket; returns when ctx ended and every container is gone
@@ -52,14 +53,10 @@ type Network interface {
 	Detach(ctx context.Context, sandboxID string) error
 }
 
-// initArgs is how the hosting program is called for a container's first
-// process.
-var initArgs = []string{"node", containerinit.Argument}
-
-// InitMain becomes a container when this process was started to be one, and
-// then does not return. Otherwise it does nothing.
+// InitMain says that the calling program hosts containers: linking this package
+// is what does it, long before main. It fails loudly if that did not happen.
 func InitMain() {
-	if len(os.Args) == 1+len(initArgs) && os.Args[1] == initArgs[0] && os.Args[2] == initArgs[1] {
-		containerinit.Main()
+	if containerinit.Requested(os.Args) {
+		panic("a container's first process has reached main")
 	}
 }

@@ -13,6 +13,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/meshproof/meshproof/internal/cluster/embedded/cri/containerinit"
 )
 
 const (
@@ -90,7 +92,7 @@ func (s *Server) clone(c *container, child stdio, control *os.File) (*process, e
 	for _, namespace := range c.pod.namespaces {
 		files = append(files, namespace.Fd())
 	}
-	p, err := s.spawner.start("/proc/self/exe", append([]string{"container-init"}, initArgs...), &syscall.ProcAttr{
+	p, err := s.spawner.start("/proc/self/exe", append([]string{"meshproof"}, containerinit.Arguments...), &syscall.ProcAttr{
 		// One garbage collection more or less is all this process would do.
 		Env:   []string{"GOGC=off"},
 		Files: files,

@@ -14,9 +14,9 @@
 // of its own.
 package containerinit
 
-// Argument is the hidden command line argument, after the program's own
-// "node" command, by which a program is told to be a container's first process.
-const Argument = "container-init"
+// Arguments are the hidden command line arguments by which a program that
+// links this package is told to be a container's first process.
+var Arguments = []string{"node", "container-init"}
 
 // ControlFD is the descriptor on which process 1 finds its Spec: one end of a
 // connected stream socket. Namespaces follow in the order of Spec.Namespaces.
