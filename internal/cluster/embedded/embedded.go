@@ -57,8 +57,11 @@ func New(binDir, stateDir string) (*Provider, error) {
 		}
 		binDir = filepath.Dir(executable)
 	}
+	binDir, err := filepath.Abs(binDir)
+	if err != nil {
+		return nil, fmt.Errorf("find folder of programs: %w", err)
+	}
 	if stateDir == "" {
-		var err error
 		if stateDir, err = StateDir(); err != nil {
 			return nil, err
 		}
@@ -120,7 +123,36 @@ func (p *Provider) programs() (map[string]string, error) {
 			}
 		}
 	}
+	for _, path := range found {
+		if err := checkStatic(path); err != nil {
+			return nil, err
+		}
+	}
 	return found, nil
+}
+
+// placePrograms makes the programs available in the state folder: by hard links
+// where they are on the same file system and this user may link them. Where
+// not, a cluster of the same user is told where they are, and mounts them over
+// the empty files made here; any other cluster may be unable to reach them and
+// gets copies.
+func placePrograms(f folder, programs map[string]string, singleUID bool) (mounted map[string]string, err error) {
+	mounted = map[string]string{}
+	for name, path := range programs {
+		target := f.path(layout.Bin, name)
+		switch {
+		case link(path, target):
+		case singleUID:
+			mounted[name] = path
+			err = os.WriteFile(target, nil, 0o755)
+		default:
+			err = copyProgram(path, target)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("place program %s: %w", name, err)
+		}
+	}
+	return mounted, nil
 }
 
 // start fills the folder and starts the first process.
@@ -130,10 +162,10 @@ func (p *Provider) start(ctx context.Context, f folder, lock *os.File, programs 
 			return nil, fmt.Errorf("make cluster's folder: %w", err)
 		}
 	}
-	for name, path := range programs {
-		if err := place(path, f.path(layout.Bin, name)); err != nil {
-			return nil, err
-		}
+	setup := layout.Setup{Name: options.Name, SingleUID: singleUID(), Verbosity: p.verbosity}
+	var err error
+	if setup.Programs, err = placePrograms(f, programs, setup.SingleUID); err != nil {
+		return nil, err
 	}
 	var config net.ListenConfig
 	listener, err := config.Listen(ctx, "tcp4", "127.0.0.1:0")
@@ -145,7 +177,6 @@ func (p *Provider) start(ctx context.Context, f folder, lock *os.File, programs 
 	if err := writePKI(string(f), options.Name, server); err != nil {
 		return nil, err
 	}
-	setup := layout.Setup{Name: options.Name, SingleUID: singleUID(), Verbosity: p.verbosity}
 	if !setup.SingleUID {
 		if err := p.handOver(f); err != nil {
 			return nil, err

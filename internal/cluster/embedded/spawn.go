@@ -88,9 +88,13 @@ func startSandbox(f folder, setup layout.Setup, uid int, owned bool, listener *n
 	if owned {
 		attributes.Pdeathsig = syscall.SIGKILL
 	}
+	// Relative to the folder, which may be all that the process can reach.
+	path := filepath.Join(layout.Bin, program)
+	if elsewhere, ok := setup.Programs[program]; ok {
+		path = elsewhere
+	}
 	cmd := &exec.Cmd{
-		// Relative to the folder, which is all that the process can reach.
-		Path:        filepath.Join(layout.Bin, program),
+		Path:        path,
 		Args:        []string{program, "node", "init", string(argument)},
 		Env:         environment(),
 		Stdout:      log,

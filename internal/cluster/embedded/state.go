@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"bytes"
+	"debug/elf"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -234,18 +235,21 @@ func startTime(pid int) uint64 {
 	return value
 }
 
-// place makes source available as target, by a hard link where possible: the
-// cluster's processes may not be able to reach where programs were built.
-func place(source, target string) error {
-	if os.Link(source, target) == nil {
-		// A link must be executable for the cluster's user, too.
-		if info, err := os.Stat(target); err == nil && info.Mode().Perm()&0o005 == 0o005 {
-			return nil
-		}
-		if err := os.Remove(target); err != nil {
-			return fmt.Errorf("replace link %s: %w", target, err)
-		}
+// link makes source available as target without copying it, and reports false
+// when that cannot be, or when others could not execute it.
+func link(source, target string) bool {
+	if os.Link(source, target) != nil {
+		return false
 	}
+	if info, err := os.Stat(target); err == nil && info.Mode().Perm()&0o005 == 0o005 {
+		return true
+	}
+	_ = os.Remove(target) // or whoever makes it next says so
+	return false
+}
+
+// copyProgram copies source to target.
+func copyProgram(source, target string) error {
 	in, err := os.Open(source)
 	if err != nil {
 		return fmt.Errorf("copy program: %w", err)
@@ -255,11 +259,24 @@ func place(source, target string) error {
 	if err != nil {
 		return fmt.Errorf("copy program %s: %w", source, err)
 	}
-	if _, err := io.Copy(out, in); err != nil {
-		return errors.Join(fmt.Errorf("copy program %s: %w", source, err), out.Close())
-	}
-	if err := out.Close(); err != nil {
+	_, err = io.Copy(out, in)
+	if err = errors.Join(err, out.Close()); err != nil {
 		return fmt.Errorf("copy program %s: %w", source, err)
+	}
+	return nil
+}
+
+// checkStatic reports whether a program runs where there is nothing but it.
+func checkStatic(path string) error {
+	file, err := elf.Open(path)
+	if err != nil {
+		return fmt.Errorf("read program %s: %w", path, err)
+	}
+	defer file.Close()
+	for _, header := range file.Progs {
+		if header.Type == elf.PT_INTERP {
+			return &cluster.SetupError{Cause: "the program " + path + " needs shared libraries", Remedy: "run make build, or build it with CGO_ENABLED=0"}
+		}
 	}
 	return nil
 }

@@ -102,6 +102,9 @@ type Setup struct {
 	Name string `json:"name"`
 	// SingleUID is true when only one user ID is mapped.
 	SingleUID bool `json:"singleUID"`
+	// Programs are those that are not in the state folder's bin/ but mounted
+	// there, by name, with absolute paths.
+	Programs map[string]string `json:"programs,omitempty"`
 	// Verbosity of the Kubernetes components.
 	Verbosity int `json:"verbosity"`
 }

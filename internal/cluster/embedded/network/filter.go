@@ -132,6 +132,9 @@ func setHairpin(address netip.Addr, present bool) error {
 	if err == nil {
 		err = conn.Flush()
 	}
+	if !present && errors.Is(err, unix.ENOENT) {
+		return nil // it was removed before
+	}
 	if err != nil {
 		return fmt.Errorf("change hairpin set for %s: %w", address, err)
 	}

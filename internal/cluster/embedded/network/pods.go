@@ -81,26 +81,28 @@ func (p *Pods) Attach(ctx context.Context, sandboxID, path string, outside bool)
 	return address, nil
 }
 
-// Detach takes link and address away again. A sandbox that was never attached
-// is none of its business.
+// Detach takes link and address away again. It may be repeated after a
+// failure; a sandbox that was never attached is none of its business.
 func (p *Pods) Detach(_ context.Context, sandboxID string) error {
 	p.mu.Lock()
 	a, ok := p.attached[sandboxID]
-	delete(p.attached, sandboxID)
 	p.mu.Unlock()
 	if !ok {
 		return nil
 	}
-	err := errors.Join(disconnect(a.device), setHairpin(a.address, false))
+	if err := errors.Join(disconnect(a.device), setHairpin(a.address, false)); err != nil {
+		return fmt.Errorf("detach pod %s: %w", sandboxID, err)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if _, ok := p.attached[sandboxID]; !ok {
+		return nil // somebody else was faster
+	}
+	delete(p.attached, sandboxID)
 	if layout.Outside.Contains(a.address) {
 		p.outside.give(a.address)
 	} else {
 		p.inside.give(a.address)
-	}
-	if err != nil {
-		return fmt.Errorf("detach pod %s: %w", sandboxID, err)
 	}
 	return nil
 }

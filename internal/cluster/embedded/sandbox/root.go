@@ -18,7 +18,7 @@ var devices = []string{"null", "zero", "full", "random", "urandom", "tty"}
 // that holds the state folder, which is the working directory, and what the
 // kernel provides. The host's files are out of reach afterwards, so nothing can
 // be written outside the state folder whatever a component thinks of doing.
-func makeRoot() error {
+func makeRoot(programs map[string]string) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return step("mount", fmt.Errorf("take mounts for ourselves: %w", err))
 	}
@@ -34,11 +34,12 @@ func makeRoot() error {
 	if err := os.Chmod(filepath.Join(root, "tmp"), 0o1777); err != nil {
 		return fmt.Errorf("open /tmp: %w", err)
 	}
-	mounts := []struct {
+	type mount struct {
 		step, source, target, kind string
 		flags                      uintptr
 		data                       string
-	}{
+	}
+	mounts := []mount{
 		{"mount", ".", layout.State, "", unix.MS_BIND, ""},
 		// Before the host's /proc goes out of sight: the kernel gives a new one
 		// only to those who see a whole one.
@@ -52,11 +53,10 @@ func makeRoot() error {
 		if err := os.WriteFile(filepath.Join(root, target), nil, 0o666); err != nil {
 			return fmt.Errorf("make mount point: %w", err)
 		}
-		mounts = append(mounts, struct {
-			step, source, target, kind string
-			flags                      uintptr
-			data                       string
-		}{"mount", "/" + target, target, "", unix.MS_BIND, ""})
+		mounts = append(mounts, mount{"mount", "/" + target, target, "", unix.MS_BIND, ""})
+	}
+	for name, path := range programs {
+		mounts = append(mounts, mount{"mount", path, filepath.Join(layout.State, layout.Bin, name), "", unix.MS_BIND, ""})
 	}
 	for _, m := range mounts {
 		if err := unix.Mount(m.source, filepath.Join(root, m.target), m.kind, m.flags, m.data); err != nil {

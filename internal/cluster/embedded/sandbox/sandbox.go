@@ -78,7 +78,7 @@ func run(argument string, status *os.File) error {
 	ended, detached := make(chan error, 2), make(chan struct{})
 	go watchLifeline(os.NewFile(layout.LifelineFD, "lifeline"), ended, detached)
 
-	if err := makeRoot(); err != nil {
+	if err := makeRoot(setup.Programs); err != nil {
 		return err
 	}
 	if err := unix.Sethostname([]byte(layout.NodeName)); err != nil {
