@@ -87,12 +87,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer s.inFlight.Add(-1)
 
 	c := &call{sess: sess, start: time.Now(), snap: sess.cell.current.Load()}
+	if r.Method == "PRI" || r.ProtoMajor == 1 && r.ProtoMinor > 1 {
+		// An HTTP/2 preface that the HTTP/1 server let through, or a version nobody speaks.
+		c.http1 = true
+		s.answer(w, c, reply{status: http.StatusBadRequest, close: true})
+		return
+	}
 	if r.ProtoMajor == 1 {
 		c.http1 = true
-		if r.Method == "PRI" || r.ProtoMinor > 1 {
-			s.answer(w, c, reply{status: http.StatusBadRequest, close: true})
-			return
-		}
 	} else if proto := r.Header.Get(headerOrigProto); strings.HasPrefix(proto, "HTTP/1") {
 		c.http1, c.carried = true, true
 	} else {

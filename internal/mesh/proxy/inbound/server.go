@@ -167,7 +167,7 @@ type Server struct {
 	tlsPlain, tlsHTTP, tlsDirect *tls.Config
 }
 
-// New checks the configuration. Nothing runs before Serve.
+// New checks the configuration. Nothing runs before Serve, watches aside that a question to Policies begins.
 func New(cfg Config) (*Server, error) {
 	if cfg.Identity == nil || cfg.Policies == nil || cfg.Metrics == nil || cfg.Decisions == nil || cfg.Admin == nil {
 		return nil, errors.New("inbound: identity, policies, metrics, decisions and admin handler are needed")
@@ -229,9 +229,8 @@ func (s *Server) Policies() *PolicyView { return &PolicyView{s.store} }
 // It closes the listeners and returns when nothing of it runs any more.
 func (s *Server) Serve(ctx context.Context, inbound, admin net.Listener) error {
 	// Watches outlive ctx: policy changes count while connections drain.
-	watchCtx, stopWatches := context.WithCancel(context.WithoutCancel(ctx))
-	s.store.start(watchCtx)
-	connCtx, cutConnections := context.WithCancel(watchCtx)
+	s.store.start()
+	connCtx, cutConnections := context.WithCancel(context.WithoutCancel(ctx))
 
 	var servers sync.WaitGroup
 	servers.Go(func() { s.http1.Serve(s.handoff) })
@@ -254,10 +253,9 @@ func (s *Server) Serve(ctx context.Context, inbound, admin net.Listener) error {
 	cutConnections()
 	s.http1.Close()
 	s.handoff.Close()
-	stopWatches()
 	servers.Wait()
 	s.handlers.Wait()
-	s.store.wait()
+	s.store.close()
 	return err
 }
 

@@ -111,7 +111,10 @@ func (c *cell) await(ctx context.Context, d time.Duration) *snapshot {
 // store holds the cells of all ports in use.
 type store struct {
 	cfg Config
-	ctx context.Context
+
+	// ctx is that of all watches; stop ends it.
+	ctx  context.Context
+	stop context.CancelFunc
 
 	mu    sync.Mutex
 	cells map[uint16]*cell
@@ -121,18 +124,21 @@ type store struct {
 }
 
 func newStore(cfg Config) *store {
-	return &store{cfg: cfg, cells: map[uint16]*cell{}}
+	s := &store{cfg: cfg, cells: map[uint16]*cell{}}
+	s.ctx, s.stop = context.WithCancel(context.Background())
+	return s
 }
 
-// start begins the permanent watches (L-01). ctx ends all watches.
-func (s *store) start(ctx context.Context) {
+// start begins the permanent watches (L-01).
+func (s *store) start() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.ctx = ctx
 	for _, port := range append([]uint16{s.cfg.AdminPort}, s.cfg.Ports...) {
-		if s.cells[port] == nil {
-			s.open(port).permanent = true
+		c := s.cells[port]
+		if c == nil {
+			c = s.open(port)
 		}
+		c.permanent = true
 	}
 }
 
@@ -192,8 +198,9 @@ func (s *store) release(c *cell) {
 	c.idle = timer
 }
 
-// wait returns when no watch runs any more; their context has ended.
-func (s *store) wait() {
+// close ends all watches and returns when none runs any more.
+func (s *store) close() {
+	s.stop()
 	s.watches.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,0 +1,260 @@
+package policy
+
+import (
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/linkerd/linkerd2-proxy-api/go/http_route"
+	"github.com/linkerd/linkerd2-proxy-api/go/http_types"
+	pb "github.com/linkerd/linkerd2-proxy-api/go/inbound"
+	"github.com/linkerd/linkerd2-proxy-api/go/meta"
+	"github.com/linkerd/linkerd2-proxy-api/go/net"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+)
+
+func ipNet(text string) *net.IPNetwork {
+	p := netip.MustParsePrefix(text)
+	if p.Addr().Is4() {
+		a := p.Addr().As4()
+		return &net.IPNetwork{PrefixLen: uint32(p.Bits()), Ip: &net.IPAddress{Ip: &net.IPAddress_Ipv4{
+			Ipv4: uint32(a[0])<<24 | uint32(a[1])<<16 | uint32(a[2])<<8 | uint32(a[3]),
+		}}}
+	}
+	a := p.Addr().As16()
+	half := func(b []byte) (n uint64) {
+		for _, c := range b {
+			n = n<<8 | uint64(c)
+		}
+		return n
+	}
+	return &net.IPNetwork{PrefixLen: uint32(p.Bits()), Ip: &net.IPAddress{Ip: &net.IPAddress_Ipv6{
+		Ipv6: &net.IPv6{First: half(a[:8]), Last: half(a[8:])},
+	}}}
+}
+
+func unauthenticated() *pb.Authn {
+	return &pb.Authn{Permit: &pb.Authn_Unauthenticated{Unauthenticated: &pb.Authn_PermitUnauthenticated{}}}
+}
+
+func grant(name string, nets ...string) *pb.Authz {
+	a := &pb.Authz{Authentication: unauthenticated(), Metadata: &meta.Metadata{Kind: &meta.Metadata_Resource{
+		Resource: &meta.Resource{Group: "policy.linkerd.io", Kind: "serverauthorization", Name: name},
+	}}}
+	for _, n := range nets {
+		a.Networks = append(a.Networks, &pb.Network{Net: ipNet(n)})
+	}
+	return a
+}
+
+func detectServer(routes []*pb.HttpRoute, authzs ...*pb.Authz) *pb.Server {
+	return &pb.Server{
+		Protocol: &pb.ProxyProtocol{Kind: &pb.ProxyProtocol_Detect_{Detect: &pb.ProxyProtocol_Detect{
+			Timeout: durationpb.New(time.Second), HttpRoutes: routes,
+		}}},
+		Authorizations: authzs,
+		Labels:         map[string]string{"group": "policy.linkerd.io", "kind": "server", "name": "web"},
+	}
+}
+
+func mustParse(t *testing.T, msg *pb.Server, d Dialect) *Port {
+	t.Helper()
+	p, err := Parse(msg, d, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func from(addr string) Client {
+	return Client{Addr: netip.AddrPortFrom(netip.MustParseAddr(addr), 1234)}
+}
+
+func TestLocalhostIsAppendedToEveryList(t *testing.T) {
+	p := mustParse(t, detectServer(nil), Dialect{})
+	for addr, want := range map[string]bool{"127.0.0.1": true, "::1": true, "127.0.0.2": false, "10.0.0.1": false} {
+		permit := p.Connection(from(addr))
+		if (permit != nil) != want {
+			t.Errorf("connection from %s: got %v, want %v", addr, permit, want)
+		}
+		d := p.Request(from(addr), &Head{Method: "GET", Path: "/"})
+		if (d.Verdict == Allow) != want {
+			t.Errorf("request from %s: got %v, want %v", addr, d.Verdict, want)
+		}
+		if want && d.Permit.Authz != (Ref{Kind: "default", Name: "localhost"}) {
+			t.Errorf("request from %s: credited to %v", addr, d.Permit.Authz)
+		}
+	}
+}
+
+func TestBothFamiliesOfNetworksAreRead(t *testing.T) {
+	p := mustParse(t, detectServer(nil, grant("a", "10.1.2.3/32", "fd00:1::/32", "192.168.7.9/16")), Dialect{})
+	for addr, want := range map[string]bool{
+		"10.1.2.3": true, "10.1.2.4": false, "3.2.1.10": false, "fd00:1:ffff::1": true, "fd00:2::1": false, "192.168.0.1": true,
+	} {
+		if got := p.Connection(from(addr)) != nil; got != want {
+			t.Errorf("%s: got %v, want %v", addr, got, want)
+		}
+	}
+}
+
+// withUnknown adds a field that no version of the API has.
+func withUnknown[M proto.Message](m M) M {
+	m.ProtoReflect().SetUnknown(protowire.AppendVarint(protowire.AppendTag(nil, 999, protowire.VarintType), 1))
+	return m
+}
+
+func TestMessagesThatAreNotUnderstoodInFullAreRefused(t *testing.T) {
+	route := func(edit func(*pb.HttpRoute_Rule)) *pb.Server {
+		rule := &pb.HttpRoute_Rule{}
+		edit(rule)
+		return detectServer([]*pb.HttpRoute{{Rules: []*pb.HttpRoute_Rule{rule}}})
+	}
+	bad := map[string]*pb.Server{
+		"no protocol":          {},
+		"protocol from future": {Protocol: withUnknown(&pb.ProxyProtocol{})},
+		"unknown field":        withUnknown(detectServer(nil)),
+		"unknown route field":  detectServer([]*pb.HttpRoute{withUnknown(&pb.HttpRoute{})}),
+		"no detect time-out":   {Protocol: &pb.ProxyProtocol{Kind: &pb.ProxyProtocol_Detect_{Detect: &pb.ProxyProtocol_Detect{}}}},
+		"no networks":          detectServer(nil, &pb.Authz{Authentication: unauthenticated()}),
+		"no authentication":    detectServer(nil, &pb.Authz{Networks: []*pb.Network{{Net: ipNet("0.0.0.0/0")}}}),
+		"network without ip":   detectServer(nil, &pb.Authz{Authentication: unauthenticated(), Networks: []*pb.Network{{Net: &net.IPNetwork{}}}}),
+		"prefix too long": detectServer(nil, &pb.Authz{Authentication: unauthenticated(), Networks: []*pb.Network{
+			{Net: &net.IPNetwork{Ip: &net.IPAddress{Ip: &net.IPAddress_Ipv4{}}, PrefixLen: 33}},
+		}}),
+		"except too long": detectServer(nil, &pb.Authz{Authentication: unauthenticated(), Networks: []*pb.Network{
+			{Net: ipNet("10.0.0.0/8"), Except: []*net.IPNetwork{{Ip: &net.IPAddress{Ip: &net.IPAddress_Ipv4{}}, PrefixLen: 99}}},
+		}}),
+		"mesh TLS without clients": detectServer(nil, &pb.Authz{Networks: []*pb.Network{{Net: ipNet("10.0.0.0/8")}},
+			Authentication: &pb.Authn{Permit: &pb.Authn_MeshTLS{MeshTLS: &pb.Authn_PermitMeshTLS{}}}}),
+		"bad regex": route(func(r *pb.HttpRoute_Rule) {
+			r.Matches = []*http_route.HttpRouteMatch{{Path: &http_route.PathMatch{Kind: &http_route.PathMatch_Regex{Regex: "("}}}}
+		}),
+		"path without kind": route(func(r *pb.HttpRoute_Rule) {
+			r.Matches = []*http_route.HttpRouteMatch{{Path: &http_route.PathMatch{}}}
+		}),
+		"method of the future": route(func(r *pb.HttpRoute_Rule) {
+			r.Matches = []*http_route.HttpRouteMatch{{Method: &http_types.HttpMethod{Type: &http_types.HttpMethod_Registered_{Registered: 77}}}}
+		}),
+		"filter without kind": route(func(r *pb.HttpRoute_Rule) { r.Filters = []*pb.HttpRoute_Filter{{}} }),
+	}
+	for name, msg := range bad {
+		if p, err := Parse(msg, Dialect{}, nil); err == nil || p != nil || !errors.Is(err, ErrInvalid) {
+			t.Errorf("%s: got %v, %v", name, p, err)
+		}
+	}
+}
+
+func TestAnAuthenticationOfUnknownKindGrantsNothingAndSpoilsNothing(t *testing.T) {
+	future := grant("future", "0.0.0.0/0")
+	future.Authentication = withUnknown(&pb.Authn{})
+	futureTLS := grant("future-tls", "0.0.0.0/0")
+	futureTLS.Authentication = &pb.Authn{Permit: &pb.Authn_MeshTLS{MeshTLS: withUnknown(&pb.Authn_PermitMeshTLS{})}}
+	narrowed := grant("narrowed", "0.0.0.0/0")
+	narrowed.Authentication = withUnknown(unauthenticated())
+	p := mustParse(t, detectServer(nil, future, futureTLS, narrowed, grant("known", "10.0.0.0/8")), Dialect{})
+	if permit := p.Connection(from("10.0.0.1")); permit == nil || permit.Authz.Name != "known" {
+		t.Errorf("known authorization: got %+v", permit)
+	}
+	if permit := p.Connection(from("11.0.0.1")); permit != nil {
+		t.Errorf("unknown authentication granted: %+v", permit)
+	}
+}
+
+func TestEveryProtocolHasConnectionsOrRequestsOrBoth(t *testing.T) {
+	kinds := map[Protocol]*pb.ProxyProtocol{
+		Detect: detectServer(nil).Protocol,
+		Opaque: {Kind: &pb.ProxyProtocol_Opaque_{}},
+		TLS:    {Kind: &pb.ProxyProtocol_Tls_{}},
+		HTTP1:  {Kind: &pb.ProxyProtocol_Http1_{}},
+		HTTP2:  {Kind: &pb.ProxyProtocol_Http2_{}},
+		GRPC:   {Kind: &pb.ProxyProtocol_Grpc_{}},
+	}
+	connections := map[Protocol]bool{Detect: true, Opaque: true, TLS: true}
+	requests := map[Protocol]bool{Detect: true, HTTP1: true, HTTP2: true, GRPC: true}
+	for _, protocol := range Protocols {
+		kind, ok := kinds[protocol]
+		if !ok {
+			t.Errorf("%v has no row", protocol)
+			continue
+		}
+		p := mustParse(t, &pb.Server{Protocol: kind, Authorizations: []*pb.Authz{grant("all", "0.0.0.0/0")}}, Dialect{})
+		if p.Protocol != protocol {
+			t.Errorf("%v: read as %v", protocol, p.Protocol)
+		}
+		if got := p.Connection(from("10.0.0.1")) != nil; got != connections[protocol] {
+			t.Errorf("%v: connection permitted: %v", protocol, got)
+		}
+		want := NotFound
+		if requests[protocol] {
+			want = Allow
+		}
+		if got := p.Request(from("10.0.0.1"), &Head{Method: "POST", Path: "/a.B/C"}); got.Verdict != want {
+			t.Errorf("%v: request: got %v, want %v", protocol, got.Verdict, want)
+		}
+	}
+}
+
+func TestLabelsInEitherStyle(t *testing.T) {
+	for _, tt := range []struct {
+		labels map[string]string
+		want   Ref
+	}{
+		{map[string]string{"group": "policy.linkerd.io", "kind": "server", "name": "web"}, Ref{"policy.linkerd.io", "server", "web"}},
+		{map[string]string{"kind": "default", "name": "deny"}, Ref{"", "default", "deny"}},
+		{map[string]string{"name": "default:all-authenticated"}, Ref{"", "default", "all-authenticated"}},
+	} {
+		if got := labelRef(tt.labels); got != tt.want {
+			t.Errorf("%v: got %v, want %v", tt.labels, got, tt.want)
+		}
+	}
+}
+
+func TestDefaultPortIsTheSameWordAsTheControllers(t *testing.T) {
+	nets := prefixes("10.0.0.0/8")
+	meshed := Client{TLS: Terminated, Identity: "a.b"}
+	rows := map[string]struct{ inside, insideMeshed, outside, outsideMeshed bool }{
+		"all-unauthenticated":     {true, true, true, true},
+		"all-authenticated":       {false, true, false, true},
+		"cluster-unauthenticated": {true, true, false, false},
+		"cluster-authenticated":   {false, true, false, false},
+		"deny":                    {},
+		"audit":                   {true, true, true, true},
+	}
+	for _, name := range Defaults {
+		row, ok := rows[name]
+		if !ok {
+			t.Errorf("%s has no row", name)
+			continue
+		}
+		for _, opaque := range []bool{false, true} {
+			p, err := DefaultPort(name, nets, opaque, time.Second, Linkerd)
+			if err != nil {
+				t.Fatal(err)
+			}
+			check := func(addr string, c Client, want bool) {
+				c.Addr = from(addr).Addr
+				if got := p.Connection(c) != nil; got != want {
+					t.Errorf("%s from %s %+v: got %v, want %v", name, addr, c, got, want)
+				}
+			}
+			check("10.0.0.1", Client{}, row.inside)
+			check("10.0.0.1", meshed, row.insideMeshed)
+			check("11.0.0.1", Client{}, row.outside)
+			check("11.0.0.1", meshed, row.outsideMeshed)
+		}
+	}
+	if _, err := DefaultPort("audit", nil, false, time.Second, Linkerd); err == nil {
+		t.Error("audit without networks: accepted in dialect linkerd (D-14)")
+	}
+	if _, err := DefaultPort("audit", nil, false, time.Second, Dialect{}); err != nil {
+		t.Errorf("audit without networks: %v", err)
+	}
+	if _, err := DefaultPort("Deny", nets, false, time.Second, Dialect{}); err == nil || !strings.Contains(err.Error(), "Deny") {
+		t.Errorf("unknown default: %v", err)
+	}
+}
