@@ -38,19 +38,19 @@ func TestObjectsThatDoNotDoWhatTheySeemToAreFound(t *testing.T) {
 		{"unusable objects", []any{mkServer("s", "voting", intstr.FromInt32(0)), mkAuthorization("a", "grpc", api.Client{})},
 			[]Finding{
 				{object("Server", "s"), Unusable, "admits nobody until it is valid: spec.port: 0 is not between 1 and 65535"},
-				{object("ServerAuthorization", "a"), Unusable, "admits nobody until it is valid: spec.client: holds neither unauthenticated nor meshTLS; it admits nobody"},
+				{object("ServerAuthorization", "a"), Unusable, "admits nobody until it is valid: spec.client: holds neither unauthenticated nor meshTLS, it admits nobody"},
 			}},
 		{"an invalid default on a pod", []any{mkPod("voting", annotated(api.DefaultPolicyAnnotation, "Deny"))},
-			[]Finding{{object("Pod", "voting"), SettingIgnored, `metadata.annotations[config.linkerd.io/default-inbound-policy]: "Deny" is not one of ` + six + "; it has no effect"}}},
+			[]Finding{{object("Pod", "voting"), SettingIgnored, `metadata.annotations[config.linkerd.io/default-inbound-policy]: "Deny" is not one of ` + six + ", it has no effect"}}},
 		{"an invalid default in the proxy", []any{mkPod("voting", withDefault("x"))},
-			[]Finding{{object("Pod", "voting"), SettingIgnored, `spec.containers[linkerd-proxy].env[LINKERD2_PROXY_INBOUND_DEFAULT_POLICY]: "x" is not one of ` + six + "; the cluster's default applies"}}},
+			[]Finding{{object("Pod", "voting"), SettingIgnored, `spec.containers[linkerd-proxy].env[LINKERD2_PROXY_INBOUND_DEFAULT_POLICY]: "x" is not one of ` + six + ", the cluster's default applies"}}},
 		{"an invalid default on the namespace", []any{emojivoto},
-			[]Finding{{Object{"Namespace", "", ns, "uid-" + ns}, SettingIgnored, `metadata.annotations[config.linkerd.io/default-inbound-policy]: "none" is not one of ` + six + "; it has no effect"}}},
+			[]Finding{{Object{"Namespace", "", ns, "uid-" + ns}, SettingIgnored, `metadata.annotations[config.linkerd.io/default-inbound-policy]: "none" is not one of ` + six + ", it has no effect"}}},
 		{"opaque ports that are none", []any{mkPod("voting", annotated(api.OpaquePortsAnnotation, "25,mysql,9-1"))},
-			[]Finding{{object("Pod", "voting"), SettingIgnored, `metadata.annotations[config.linkerd.io/opaque-ports]: "mysql" is neither a port, a range of ports nor a port name of the pod; it is left out; ` +
-				`metadata.annotations[config.linkerd.io/opaque-ports]: "9-1" is not a range of ports; it is left out`}}},
+			[]Finding{{object("Pod", "voting"), SettingIgnored, `metadata.annotations[config.linkerd.io/opaque-ports]: "mysql" is neither a port, a range of ports nor a port name of the pod, it is left out; ` +
+				`metadata.annotations[config.linkerd.io/opaque-ports]: "9-1" is not a range of ports, it is left out`}}},
 		{"a probe path without slash", []any{mkPod("voting", withProbe("healthz", 8080))},
-			[]Finding{{object("Pod", "voting"), SettingIgnored, `spec.containers[app]: probe path "healthz" does not begin with /; the probe is not authorized by itself`}}},
+			[]Finding{{object("Pod", "voting"), SettingIgnored, `spec.containers[app]: probe path "healthz" does not begin with /, the probe is not authorized by itself`}}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			x := mkIndex(api.Documented(), nil)

@@ -22,7 +22,7 @@ func NewNamespaceSpec(namespace *corev1.Namespace) NamespaceSpec {
 	value, annotated := namespace.Annotations[api.DefaultPolicyAnnotation]
 	if annotated && !api.PolicyName(value).Valid() {
 		spec.UID = string(namespace.UID)
-		spec.Problems.add("metadata.annotations["+api.DefaultPolicyAnnotation+"]", fmt.Sprintf("%q is not one of %s; it has no effect", value, policyNames()))
+		spec.Problems.add("metadata.annotations["+api.DefaultPolicyAnnotation+"]", fmt.Sprintf("%q is not one of %s, it has no effect", value, policyNames()))
 	}
 	return spec
 }

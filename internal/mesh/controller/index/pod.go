@@ -68,7 +68,7 @@ func NewPodSpec(pod *corev1.Pod, dialect api.Dialect) PodSpec {
 func (s *PodSpec) readDefaultPolicy(pod *corev1.Pod, dialect api.Dialect) {
 	annotation, annotated := pod.Annotations[api.DefaultPolicyAnnotation]
 	if annotated && dialect.InvalidDefaultReported && !api.PolicyName(annotation).Valid() {
-		s.Problems.add("metadata.annotations["+api.DefaultPolicyAnnotation+"]", fmt.Sprintf("%q is not one of %s; it has no effect", annotation, policyNames()))
+		s.Problems.add("metadata.annotations["+api.DefaultPolicyAnnotation+"]", fmt.Sprintf("%q is not one of %s, it has no effect", annotation, policyNames()))
 	}
 	value, field := annotation, ""
 	if dialect.DefaultFixedAtCreation {
@@ -78,7 +78,7 @@ func (s *PodSpec) readDefaultPolicy(pod *corev1.Pod, dialect api.Dialect) {
 	case policy.Valid():
 		s.DefaultPolicy = policy
 	case value != "" && field != "":
-		s.Problems.add(field, fmt.Sprintf("%q is not one of %s; the cluster's default applies", value, policyNames()))
+		s.Problems.add(field, fmt.Sprintf("%q is not one of %s, the cluster's default applies", value, policyNames()))
 	}
 }
 
@@ -110,7 +110,7 @@ func (s *PodSpec) addProbe(container *corev1.Container, probe *corev1.Probe) {
 	}
 	path, ok := probePath(probe.HTTPGet.Path)
 	if !ok {
-		s.Problems.add("spec.containers["+container.Name+"]", fmt.Sprintf("probe path %q does not begin with /; the probe is not authorized by itself", probe.HTTPGet.Path))
+		s.Problems.add("spec.containers["+container.Name+"]", fmt.Sprintf("probe path %q does not begin with /, the probe is not authorized by itself", probe.HTTPGet.Path))
 		return
 	}
 	if at, found := slices.BinarySearch(s.Probes[port], path); !found {

@@ -48,9 +48,9 @@ func (s *PodSpec) portsAnnotation(pod *corev1.Pod, annotation string, dialect ap
 		case err == nil:
 			set = append(set, r)
 		case dialect.QuirksRepaired:
-			s.Problems.add(field, err.Error()+"; it is left out")
+			s.Problems.add(field, err.Error()+", it is left out")
 		default:
-			s.Problems.add(field, err.Error()+"; the whole list is ignored")
+			s.Problems.add(field, err.Error()+", the whole list is ignored")
 			return nil
 		}
 	}

@@ -61,7 +61,7 @@ func NewServerSpec(server *api.Server) ServerSpec {
 	}
 	switch pods, external := server.Spec.PodSelector != nil, server.Spec.ExternalWorkloadSelector != nil; {
 	case pods && external:
-		spec.Problems.add("spec", "holds both podSelector and externalWorkloadSelector; want one of them")
+		spec.Problems.add("spec", "holds both podSelector and externalWorkloadSelector, want one of them")
 	case !pods && !external:
 		spec.Problems.add("spec", "holds neither podSelector nor externalWorkloadSelector")
 	}
@@ -122,7 +122,7 @@ func (s ServerSpec) inForce(old *ServerSpec, dialect api.Dialect) ServerSpec {
 func portReference(port intstr.IntOrString) (PortReference, string) {
 	if port.Type == intstr.String {
 		if port.StrVal == "" {
-			return PortReference{}, "is empty; want a port number or name"
+			return PortReference{}, "is empty, want a port number or name"
 		}
 		return PortReference{Name: port.StrVal}, ""
 	}

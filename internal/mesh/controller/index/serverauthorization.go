@@ -29,7 +29,7 @@ func (c Config) NewAuthorizationSpec(authorization *api.ServerAuthorization) Aut
 	spec := AuthorizationSpec{UID: string(authorization.UID)}
 	switch server := authorization.Spec.Server; {
 	case server.Name != "" && server.Selector != nil:
-		spec.Problems.add("spec.server", "holds both name and selector; want one of them")
+		spec.Problems.add("spec.server", "holds both name and selector, want one of them")
 	case server.Name == "" && server.Selector == nil:
 		spec.Problems.add("spec.server", "holds neither name nor selector")
 	default:
@@ -64,10 +64,10 @@ func (s AuthorizationSpec) inForce(old *AuthorizationSpec, dialect api.Dialect) 
 //
 func ContradictoryClient(client api.Client, problems *Problems) {
 	if client.Unauthenticated && client.MeshTLS != nil {
-		problems.add("spec.client.unauthenticated", "is true although meshTLS is given; want one of them")
+		problems.add("spec.client.unauthenticated", "is true although meshTLS is given, want one of them")
 	}
 	if tls := client.MeshTLS; tls != nil && tls.UnauthenticatedTLS && len(tls.Identities)+len(tls.ServiceAccounts) > 0 {
-		problems.add("spec.client.meshTLS.unauthenticatedTLS", "is true although identities or serviceAccounts are given; want one of them")
+		problems.add("spec.client.meshTLS.unauthenticatedTLS", "is true although identities or serviceAccounts are given, want one of them")
 	}
 }
 
@@ -79,12 +79,12 @@ func (c Config) authentication(authorization *api.ServerAuthorization, problems 
 	case client.Unauthenticated:
 		return Authentication{Kind: Unauthenticated}
 	case tls == nil:
-		problems.add("spec.client", "holds neither unauthenticated nor meshTLS; it admits nobody")
+		problems.add("spec.client", "holds neither unauthenticated nor meshTLS, it admits nobody")
 		return Authentication{}
 	case tls.UnauthenticatedTLS:
 		return Authentication{Kind: TLSUnauthenticated}
 	case len(tls.Identities)+len(tls.ServiceAccounts) == 0:
-		problems.add("spec.client.meshTLS", "names no client; it admits nobody")
+		problems.add("spec.client.meshTLS", "names no client, it admits nobody")
 		return Authentication{}
 	}
 	authentication := Authentication{Kind: Identified}
