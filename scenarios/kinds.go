@@ -44,7 +44,7 @@ var (
 		"http": same(8080), "grpc": same(8081), "tls": same(8443), "tcp": same(9090), "server-first": same(9091),
 	}
 	probedPorts = map[string]Port{
-		"http": same(8080), "grpc": same(8081), "tcp": same(8082),
+		"http-ready": same(8080), "http-live": same(8081), "tcp-ready": same(9080), "tcp-live": same(9081), "grpc-ready": same(9180), "grpc-live": same(9181),
 	}
 )
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/meshproof/meshproof/clients"
 	"github.com/meshproof/meshproof/workloads/echo"
+	"github.com/meshproof/meshproof/workloads/probed"
 )
 
 // The tables are written out so that the language stands alone; here they are
@@ -16,6 +17,15 @@ func TestPortsAreThoseOfThePrograms(t *testing.T) {
 		echo.NameTCP: same(echo.PortTCP), echo.NameServerFirst: same(echo.PortServerFirst)}
 	if !maps.Equal(echoPorts, want) {
 		t.Errorf("echo: have %v, want %v", echoPorts, want)
+	}
+	want = map[string]Port{}
+	for _, probe := range probed.Probes() {
+		if probe.Port != 0 {
+			want[probe.Name] = same(probe.Port)
+		}
+	}
+	if !maps.Equal(probedPorts, want) {
+		t.Errorf("probed: have %v, want %v", probedPorts, want)
 	}
 }
 

@@ -99,11 +99,11 @@ func TestAMatrixIsOneClaimPerCellWithALineOfItsOwn(t *testing.T) {
 		got = append(got, claim.Source.String()+" "+claim.ID+" "+claim.Name)
 	}
 	want := []string{
-		"s.yaml:18:11 small/1/1 alice gets in",
-		"s.yaml:28:29 small/1/2 everybody: alice → app over http1 is allowed",
-		"s.yaml:28:29 small/1/3 everybody: alice → app over grpc is allowed",
-		"s.yaml:29:27 small/1/4 everybody: bob → app over http1 is denied",
-		"s.yaml:29:27 small/1/5 everybody: bob → app over grpc is denied",
+		"s.yaml:18:11 small.1.1 alice gets in",
+		"s.yaml:28:29 small.1.2 everybody: alice → app over http1 is allowed",
+		"s.yaml:28:29 small.1.3 everybody: alice → app over grpc is allowed",
+		"s.yaml:29:27 small.1.4 everybody: bob → app over http1 is denied",
+		"s.yaml:29:27 small.1.5 everybody: bob → app over grpc is denied",
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))

@@ -26,7 +26,8 @@ type PlannedStep struct {
 
 // PlannedClaim is one named expectation.
 type PlannedClaim struct {
-	// ID is unique within a plan: scenario/step number/claim number.
+	// ID is unique within a plan: scenario.step number.claim number. It is
+	// a label too.
 	ID       string
 	Scenario *Scenario
 	Step     *Step
@@ -36,7 +37,7 @@ type PlannedClaim struct {
 	Call  *Call
 	Name  string
 	Shows []string
-	// Labels are the scenario's, its name, and what the claim shows.
+	// Labels are the scenario's, its name, the ID, and what the claim shows.
 	Labels []string
 	// Source is the line that asks for the claim: of a matrix, the cell.
 	Source Pos
@@ -81,13 +82,14 @@ func expandStep(scenario *Scenario, stepIndex int) []*PlannedClaim {
 	step := &scenario.Spec.Steps[stepIndex]
 	var out []*PlannedClaim
 	add := func(claim *Claim, call *Call, name string, shows []string, source Pos) {
+		id := fmt.Sprintf("%s.%d.%d", scenario.Metadata.Name, stepIndex+1, len(out)+1)
 		labels := slices.Clone(scenario.Metadata.Labels)
-		for _, label := range append([]string{scenario.Metadata.Name}, shows...) {
+		for _, label := range append([]string{scenario.Metadata.Name, id}, shows...) {
 			if !slices.Contains(labels, label) {
 				labels = append(labels, label)
 			}
 		}
-		out = append(out, &PlannedClaim{ID: fmt.Sprintf("%s/%d/%d", scenario.Metadata.Name, stepIndex+1, len(out)+1),
+		out = append(out, &PlannedClaim{ID: id,
 			Scenario: scenario, Step: step, Claim: claim, Call: call, Name: name, Shows: shows, Labels: labels, Source: source})
 	}
 	for i := range step.Claims {

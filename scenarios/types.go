@@ -80,8 +80,9 @@ type Workload struct {
 	OwnAnnotations map[string]string `yaml:"ownAnnotations"`
 	// Undeclared ports are served but not declared as container ports.
 	Undeclared []string `yaml:"undeclared"`
-	// Probes of a probed workload: the kinds that its containers declare, both as readiness and as liveness probe.
-	Probes []ProbeKind `yaml:"probes"`
+	// Readiness and liveness: the kinds of probe that a probed workload declares, each on a port of its own.
+	Readiness ProbeKind `yaml:"readiness"`
+	Liveness  ProbeKind `yaml:"liveness"`
 	// Later leaves it to a deploy action.
 	Later bool `yaml:"later"`
 	// Await says whether set-up waits until the pods are ready: true when absent.

@@ -81,10 +81,10 @@ func (v *validator) parts() {
 				v.add(w.Pos, "undeclared: %v", err)
 			}
 		}
-		if w.Kind == Probed && len(w.Probes) == 0 {
-			v.add(w.Pos, "a probed workload needs probes")
+		if w.Kind == Probed && w.Readiness+w.Liveness == "" {
+			v.add(w.Pos, "a probed workload needs readiness or liveness")
 		}
-		if w.Kind != Probed && len(w.Probes) > 0 {
+		if w.Kind != Probed && w.Readiness+w.Liveness != "" {
 			v.add(w.Pos, "only a probed workload has probes")
 		}
 		if w.Form == FormPod && (w.Replicas > 1 || w.OwnAnnotations != nil) {

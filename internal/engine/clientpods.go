@@ -6,14 +6,13 @@ import (
 	"net/netip"
 	"sync"
 
-	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/meshproof/meshproof/clients"
 	"github.com/meshproof/meshproof/clients/agent/control"
 	"github.com/meshproof/meshproof/scenarios"
+	"github.com/meshproof/meshproof/workloads/manifests"
 )
 
 // clientPod is a pod with an agent that calls.
@@ -48,17 +47,12 @@ func (e *run) makeClientPod(ctx context.Context, namespace string, c scenarios.C
 	if err := e.makeAccount(ctx, namespace, serviceAccount); err != nil {
 		return err
 	}
-	annotations := injected(c.Kind == scenarios.Meshed)
-	if c.Network == scenarios.Outside {
-		annotations[networkKey] = "outside"
-	}
-	labels := e.labels()
-	labels[appLabel] = podName(c)
-	template := e.podTemplate("client", nil, labels, annotations, serviceAccount)
-	pod := &corev1.Pod{ObjectMeta: template.ObjectMeta, Spec: template.Spec}
-	pod.Name, pod.Namespace = podName(c), namespace
-	if _, err := e.kube.typed.CoreV1().Pods(namespace).Create(ctx, pod, metav1.CreateOptions{FieldManager: fieldManager}); err != nil && !apierrors.IsAlreadyExists(err) {
-		return fmt.Errorf("make Pod %s/%s: %w", namespace, pod.Name, err)
+	objects := manifests.Client(manifests.ClientOptions{Options: manifests.Options{Name: podName(c), Namespace: namespace, ServiceAccount: serviceAccount,
+		Mesh: injected(c.Kind == scenarios.Meshed), Outside: c.Network == scenarios.Outside, Labels: e.labels()}})
+	for _, object := range objects {
+		if _, err := e.kube.apply(ctx, object.Object, namespace, false); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -91,7 +91,7 @@ func (s *scenarioRun) runPod(ctx context.Context, c *scenarios.CommandClaim, com
 	grace, links := graceSeconds, false
 	labels := s.e.labels()
 	labels["run"] = "command"
-	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "mp-" + s.e.short() + "-" + uuid.NewString()[:8], Namespace: namespace, Labels: labels, Annotations: injected(false)},
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "mp-" + s.e.short() + "-" + uuid.NewString()[:8], Namespace: namespace, Labels: labels, Annotations: map[string]string{injectKey: string(injected(false))}},
 		Spec: corev1.PodSpec{RestartPolicy: corev1.RestartPolicyNever, TerminationGracePeriodSeconds: &grace, EnableServiceLinks: &links,
 			Containers: []corev1.Container{{Name: "command", Image: c.Image, ImagePullPolicy: corev1.PullIfNotPresent, Command: command}}}}
 	pods := s.e.kube.typed.CoreV1().Pods(namespace)

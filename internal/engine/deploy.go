@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,20 +13,20 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/meshproof/meshproof/scenarios"
+	"github.com/meshproof/meshproof/workloads/emojivoto"
+	"github.com/meshproof/meshproof/workloads/manifests"
+	"github.com/meshproof/meshproof/workloads/probed"
 )
 
 const (
-	agentImage = "meshproof/agent:dev"
-	// networkKey with the value outside asks for an address outside
-	// clusterNetworks; it is the cluster package's OutsideAnnotation.
-	networkKey = "meshproof.dev/network"
-	runLabel   = "meshproof.dev/run"
-	partOf     = "app.kubernetes.io/part-of"
-	tool       = "meshproof"
-	appLabel   = "app"
+	runLabel = "meshproof.dev/run"
+	partOf   = "app.kubernetes.io/part-of"
+	tool     = "meshproof"
+	appLabel = "app"
 	// graceSeconds is what a pod of ours gets to end: it holds nothing dear.
 	graceSeconds = int64(1)
 )
@@ -90,84 +91,103 @@ func identity(namespace, serviceAccount string) string {
 	return account(serviceAccount) + "." + namespace + ".serviceaccount.identity.linkerd.cluster.local"
 }
 
-func injected(yes bool) map[string]string {
+func injected(yes bool) manifests.Mesh {
 	if yes {
-		return map[string]string{injectKey: "enabled"}
+		return manifests.Meshed
 	}
-	return map[string]string{injectKey: "disabled"}
-}
-
-// podTemplate is a pod of the agent image in one role.
-func (e *run) podTemplate(role string, ports []corev1.ContainerPort, labels, annotations map[string]string, serviceAccount string) corev1.PodTemplateSpec {
-	grace, links := graceSeconds, false
-	return corev1.PodTemplateSpec{
-		ObjectMeta: metav1.ObjectMeta{Labels: labels, Annotations: annotations},
-		Spec: corev1.PodSpec{
-			ServiceAccountName: account(serviceAccount), TerminationGracePeriodSeconds: &grace, EnableServiceLinks: &links,
-			Containers: []corev1.Container{{Name: role, Image: agentImage, ImagePullPolicy: corev1.PullIfNotPresent, Args: []string{role}, Ports: ports}},
-		},
-	}
-}
-
-// containerPorts are those of a component that are not left undeclared.
-func containerPorts(component scenarios.Component, undeclared []string) []corev1.ContainerPort {
-	var ports []corev1.ContainerPort
-	for name, port := range component.Ports {
-		declared := true
-		for _, hidden := range undeclared {
-			declared = declared && hidden != name
-		}
-		if declared {
-			ports = append(ports, corev1.ContainerPort{Name: name, ContainerPort: int32(port.Container)})
-		}
-	}
-	return ports
+	return manifests.Unmeshed
 }
 
 // deployWorkload creates a workload's objects; it does not wait.
 func (s *scenarioRun) deployWorkload(ctx context.Context, w *scenarios.Workload) error {
 	namespace := s.space(w.Namespace)
-	if w.Kind == scenarios.Emojivoto {
-		return s.deployEmojivoto(ctx, w, namespace)
-	}
 	if err := s.e.makeAccount(ctx, namespace, w.ServiceAccount); err != nil {
 		return err
 	}
-	component := w.Components()[w.Name]
-	labels := s.e.labels()
-	maps.Copy(labels, w.Labels)
-	labels[appLabel] = w.Name
-	annotations := injected(w.Inject == nil || *w.Inject)
-	maps.Copy(annotations, w.Annotations)
-	var template corev1.PodTemplateSpec
-	if w.Kind == scenarios.Probed {
-		template = s.probedTemplate(w, labels, annotations)
-	} else {
-		template = s.e.podTemplate("echo", containerPorts(component, w.Undeclared), labels, annotations, w.ServiceAccount)
+	objects, err := s.objectsOf(w, namespace)
+	if err != nil {
+		return err
 	}
-	service := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: component.Service, Namespace: namespace, Labels: s.e.labels()},
-		Spec: corev1.ServiceSpec{Selector: map[string]string{appLabel: w.Name}}}
-	for name, port := range component.Ports {
-		service.Spec.Ports = append(service.Spec.Ports, corev1.ServicePort{Name: name, Port: int32(port.Service), TargetPort: intstr.FromInt32(int32(port.Container))})
-	}
-	if _, err := s.e.kube.typed.CoreV1().Services(namespace).Create(ctx, service, metav1.CreateOptions{FieldManager: fieldManager}); err != nil && !apierrors.IsAlreadyExists(err) {
-		return fmt.Errorf("make Service %s/%s: %w", namespace, service.Name, err)
-	}
-	if w.Form == scenarios.FormPod {
-		pod := &corev1.Pod{ObjectMeta: template.ObjectMeta, Spec: template.Spec}
-		pod.Name, pod.Namespace = w.Name, namespace
-		if _, err := s.e.kube.typed.CoreV1().Pods(namespace).Create(ctx, pod, metav1.CreateOptions{FieldManager: fieldManager}); err != nil {
-			return fmt.Errorf("make Pod %s/%s: %w", namespace, pod.Name, err)
+	for _, object := range objects {
+		if _, err := s.e.kube.apply(ctx, object.Object, namespace, false); err != nil {
+			return err
 		}
-		return nil
-	}
-	replicas := int32(max(w.Replicas, 1))
-	deployment := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Name: w.Name, Namespace: namespace, Labels: s.e.labels(), Annotations: w.OwnAnnotations},
-		Spec: appsv1.DeploymentSpec{Replicas: &replicas, Selector: &metav1.LabelSelector{MatchLabels: map[string]string{appLabel: w.Name}}, Template: template}}
-	if _, err := s.e.kube.typed.AppsV1().Deployments(namespace).Create(ctx, deployment, metav1.CreateOptions{FieldManager: fieldManager}); err != nil {
-		return fmt.Errorf("make Deployment %s/%s: %w", namespace, deployment.Name, err)
 	}
 	return nil
+}
+
+// objectsOf writes a workload's objects.
+func (s *scenarioRun) objectsOf(w *scenarios.Workload, namespace string) ([]*unstructured.Unstructured, error) {
+	if w.Kind == scenarios.Emojivoto {
+		return s.emojivoto(w, namespace)
+	}
+	labels := s.e.labels()
+	maps.Copy(labels, w.Labels)
+	options := manifests.Options{Name: w.Name, Namespace: namespace, ServiceAccount: w.ServiceAccount, Mesh: injected(w.Inject == nil || *w.Inject),
+		Labels: labels, Annotations: w.Annotations, Replicas: int32(w.Replicas)}
+	objects := manifests.Echo(options)
+	if w.Kind == scenarios.Probed {
+		var err error
+		objects, err = manifests.Probed(manifests.ProbedOptions{Options: options, Readiness: probed.Kind(w.Readiness), Liveness: probed.Kind(w.Liveness)})
+		if err != nil {
+			return nil, err
+		}
+	}
+	for i, object := range objects {
+		if object.GetKind() != "Deployment" {
+			continue
+		}
+		var deployment appsv1.Deployment
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, &deployment); err != nil {
+			return nil, fmt.Errorf("read the manifest of %s: %w", w.Name, err)
+		}
+		containers := deployment.Spec.Template.Spec.Containers
+		containers[0].Ports = slices.DeleteFunc(containers[0].Ports, func(p corev1.ContainerPort) bool { return slices.Contains(w.Undeclared, p.Name) })
+		deployment.Annotations = w.OwnAnnotations
+		var changed any = &deployment
+		if w.Form == scenarios.FormPod {
+			pod := &corev1.Pod{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"}, ObjectMeta: deployment.Spec.Template.ObjectMeta, Spec: deployment.Spec.Template.Spec}
+			pod.Name, pod.Namespace = w.Name, namespace
+			changed = pod
+		}
+		content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(changed)
+		if err != nil {
+			return nil, fmt.Errorf("write the manifest of %s: %w", w.Name, err)
+		}
+		delete(content, "status")
+		objects[i] = &unstructured.Unstructured{Object: content}
+	}
+	return objects, nil
+}
+
+// emojivoto is the sample application as published, asked for a proxy as
+// `meshproof inject` does, in the namespace of the scenario.
+func (s *scenarioRun) emojivoto(w *scenarios.Workload, namespace string) ([]*unstructured.Unstructured, error) {
+	objects, err := manifests.Parse(emojivoto.Manifest())
+	if err != nil {
+		return nil, err
+	}
+	var out []*unstructured.Unstructured
+	for _, object := range objects {
+		if object.GetKind() == "Namespace" {
+			continue // made already, with the scenario's annotations
+		}
+		object.SetNamespace(namespace)
+		if object.GetKind() == "Deployment" {
+			path := []string{"spec", "template", "metadata", "annotations"}
+			annotations, _, _ := unstructured.NestedStringMap(object.Object, path...)
+			if annotations == nil {
+				annotations = map[string]string{}
+			}
+			annotations[injectKey] = string(injected(w.Inject == nil || *w.Inject))
+			maps.Copy(annotations, w.Annotations)
+			if err := unstructured.SetNestedStringMap(object.Object, annotations, path...); err != nil {
+				return nil, fmt.Errorf("annotate %s: %w", object.GetName(), err)
+			}
+		}
+		out = append(out, object)
+	}
+	return out, nil
 }
 
 // componentPods are the pods behind a target's name.

@@ -246,3 +246,39 @@ func conclude(ctx context.Context, out *result.Run) {
 		out.Reason = "nothing was selected"
 	}
 }
+
+// Abandon is the result of a run that could not begin: every claim is
+// inconclusive, and err is the reason.
+func Abandon(ctx context.Context, plan *scenarios.Plan, options Options, err error) *result.Run {
+	out := &result.Run{SchemaVersion: result.SchemaVersion, ID: options.ID, Tool: options.Tool, Cluster: options.Cluster, Mesh: options.Mesh,
+		Seed: options.Seed, Started: time.Now(), Timings: slices.Clone(options.Timings), Reason: err.Error()}
+	out.Tool.Go = runtime.Version()
+	e := &run{Options: options, plan: plan}
+	for _, planned := range plan.Scenarios {
+		s := newScenarioRun(e, planned)
+		s.abandon(err)
+		out.Scenarios = append(out.Scenarios, *s.result())
+	}
+	out.Finished = time.Now()
+	conclude(ctx, out)
+	e.tell(Event{Kind: RunFinished, Text: string(out.Outcome)})
+	return out
+}
+
+// Apply applies a stream of manifests as the engine applies everything.
+func Apply(ctx context.Context, config *rest.Config, manifests []byte) error {
+	k, err := newKube(config)
+	if err != nil {
+		return err
+	}
+	objects, err := scenarios.Objects("manifests", manifests)
+	if err != nil {
+		return err
+	}
+	for _, object := range objects {
+		if _, err := k.apply(ctx, object.Content, meshNamespace, false); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,309 @@
+// Package session is a run from nothing to a verdict: it brings up a cluster,
+// installs the mesh, has the engine carry out a plan and gives the cluster back.
+//
+// The command line and the Ginkgo suites both run through it, so that the same
+// plan yields the same result tree in both. A set-up that fails yields a result
+// too, with the cause in it. It writes no reports and prints nothing.
+package session
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/meshproof/meshproof/internal/cluster"
+	"github.com/meshproof/meshproof/internal/engine"
+	"github.com/meshproof/meshproof/reports/result"
+	"github.com/meshproof/meshproof/scenarios"
+	"github.com/meshproof/meshproof/workloads/mesh"
+	"github.com/meshproof/meshproof/workloads/mesh/values"
+)
+
+const (
+	// meshBudget is for the control plane to come up, from the first apply.
+	meshBudget = 60 * time.Second
+	// closeBudget is for the cluster to end.
+	closeBudget = 30 * time.Second
+	// factInterval is between two looks at a fact that does not hold yet.
+	factInterval = 100 * time.Millisecond
+)
+
+// Options of a session.
+type Options struct {
+	// Provider makes or opens the cluster.
+	Provider cluster.Provider
+	// ClusterName is that of a cluster to use: an existing one is used as it
+	// stands, and else one of that name is made. Empty: one is made up.
+	ClusterName string
+	// Keep leaves a cluster that was made standing.
+	Keep bool
+	// ID of the run; NewID makes one.
+	ID string
+	// Dir is the run's folder; empty: no bundles and cluster logs are kept.
+	Dir string
+	// Seed is recorded.
+	Seed int64
+	// Parallel bounds the scenarios that run side by side; 0 means all.
+	Parallel int
+	// Version of this program.
+	Version string
+	// Observe is told what happens; nil: nobody.
+	Observe func(engine.Event)
+}
+
+// NewID makes the ID of a run that begins now: its date, time and a part that
+// tells apart runs of one second.
+func NewID(now time.Time) string {
+	var tail [2]byte
+	_, _ = rand.Read(tail[:]) // never fails
+	return now.Format("20060102-150405") + "-" + hex.EncodeToString(tail[:])
+}
+
+// Run carries out the plan on a cluster. The result is never nil.
+func Run(ctx context.Context, plan *scenarios.Plan, options Options) *result.Run {
+	began := time.Now()
+	if options.ID == "" {
+		options.ID = NewID(began)
+	}
+	s := &session{Options: options, began: began}
+	out := s.run(ctx, plan)
+	out.Started = began
+	out.Timings = append(out.Timings, result.Timing{Name: "total", Seconds: time.Since(began).Seconds()})
+	return out
+}
+
+type session struct {
+	Options
+	began   time.Time
+	timings []result.Timing
+	opened  bool
+	mesh    mesh.Options
+}
+
+func (s *session) say(format string, args ...any) {
+	if s.Observe != nil {
+		s.Observe(engine.Event{Kind: engine.Waiting, Time: time.Now(), Text: fmt.Sprintf(format, args...)})
+	}
+}
+
+// phase records how long something took since the last phase's end.
+func (s *session) phase(name string, since time.Time) {
+	s.timings = append(s.timings, result.Timing{Name: name, Seconds: time.Since(since).Seconds()})
+}
+
+func (s *session) engineOptions() engine.Options {
+	v, _ := s.mesh.Values()
+	return engine.Options{ID: s.ID, Dir: s.Dir, Observe: s.Observe, Parallel: s.Parallel, Seed: s.Seed, Timings: s.timings,
+		Tool: result.Tool{Version: s.Version}, Cluster: result.Cluster{Provider: s.Provider.Kind(), Name: s.ClusterName},
+		Mesh: result.Mesh{Name: "builtin", Version: v.ProxyVersion, Dialect: v.Dialect, DefaultPolicy: string(v.DefaultInboundPolicy), ClusterNetworks: v.ClusterNetworks},
+		Manifests: func(o engine.InstallOptions) ([]byte, error) {
+			asked := s.mesh
+			asked.DefaultInboundPolicy, asked.ClusterNetworks, asked.HA = o.DefaultInboundPolicy, o.ClusterNetworks, o.HA
+			return mesh.Install(asked)
+		}}
+}
+
+func (s *session) run(ctx context.Context, plan *scenarios.Plan) *result.Run {
+	if os.Geteuid() != 0 {
+		// An ordinary user's cluster has one user id: the proxy is told apart by
+		// a socket mark there. What the cluster says later decides.
+		s.mesh.ProxyExemption = values.ExemptMark
+	}
+	made, err := s.cluster(ctx)
+	if err != nil {
+		return engine.Abandon(ctx, plan, s.engineOptions(), err)
+	}
+	defer s.close(ctx, made)
+	s.phase("cluster", s.began)
+	config, err := clientcmd.BuildConfigFromFlags("", made.Kubeconfig())
+	if err != nil {
+		return engine.Abandon(ctx, plan, s.engineOptions(), fmt.Errorf("read the kubeconfig of cluster %s: %w", made.Name(), err))
+	}
+	installed := time.Now()
+	if err := s.install(ctx, made, config); err != nil {
+		if s.Dir != "" {
+			logs, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeBudget)
+			defer cancel()
+			err = errors.Join(err, made.Logs(logs, s.Dir+"/cluster"))
+		}
+		return engine.Abandon(ctx, plan, s.engineOptions(), fmt.Errorf("install the mesh: %w", err))
+	}
+	s.phase("mesh", installed)
+	options := s.engineOptions()
+	options.Cluster.Name, options.Cluster.Nodes, options.Cluster.Rootless = made.Name(), made.Capabilities().Nodes, made.Capabilities().SingleUID
+	options.Leave = !s.opened && !s.Keep
+	if version, err := discovery.NewDiscoveryClientForConfigOrDie(config).ServerVersion(); err == nil {
+		options.Cluster.Kubernetes = version.GitVersion
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stop := make(chan struct{})
+	watching := make(chan struct{})
+	go func() {
+		// A cluster that ends by itself ends the run; waiting would be in vain.
+		defer close(watching)
+		select {
+		case <-made.Done():
+			cancel(fmt.Errorf("the cluster has ended: %w", made.Err()))
+		case <-stop:
+		}
+	}()
+	out := engine.Run(ctx, config, plan, options)
+	close(stop)
+	<-watching
+	return out
+}
+
+// cluster opens the named cluster or makes one with the mesh's manifests.
+func (s *session) cluster(ctx context.Context) (cluster.Cluster, error) {
+	if s.ClusterName != "" {
+		opened, err := s.Provider.Open(ctx, s.ClusterName)
+		if err == nil {
+			s.opened = true
+			return opened, nil
+		}
+		if !errors.Is(err, cluster.ErrNotFound) {
+			return nil, fmt.Errorf("open cluster %s: %w", s.ClusterName, err)
+		}
+	}
+	manifests, err := mesh.Install(s.mesh)
+	if err != nil {
+		return nil, fmt.Errorf("print the mesh's manifests: %w", err)
+	}
+	return s.Provider.Create(ctx, cluster.Options{Name: s.ClusterName, Standing: s.Keep, Manifests: [][]byte{manifests},
+		Progress: func(e cluster.Event) {
+			if !e.Done {
+				s.say("waiting for the cluster: %s", e.Component)
+			} else {
+				s.say("%s is ready after %.1fs", e.Component, e.Elapsed.Seconds())
+			}
+		}})
+}
+
+func (s *session) close(ctx context.Context, made cluster.Cluster) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeBudget)
+	defer cancel()
+	s.say("giving back the cluster")
+	_ = made.Close(ctx) // the run's verdict stands whatever becomes of the cluster
+}
+
+// install applies the manifests and waits for the facts that the mesh names.
+func (s *session) install(ctx context.Context, made cluster.Cluster, config *rest.Config) error {
+	exemption := values.ExemptUID
+	if made.Capabilities().SingleUID {
+		exemption = values.ExemptMark
+	}
+	changed := s.mesh.ProxyExemption != exemption && (s.mesh.ProxyExemption != "" || exemption != values.ExemptUID)
+	s.mesh.ProxyExemption = exemption
+	if s.opened || changed {
+		s.say("applying the mesh's manifests")
+		manifests, err := mesh.Install(s.mesh)
+		if err != nil {
+			return fmt.Errorf("print the manifests: %w", err)
+		}
+		if err := engine.Apply(ctx, config, manifests); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, meshBudget)
+	defer cancel()
+	config = rest.CopyConfig(config)
+	config.QPS = -1
+	client, err := dynamic.NewForConfig(config)
+	if err != nil {
+		return fmt.Errorf("make a client: %w", err)
+	}
+	for _, fact := range mesh.WaitReady() {
+		s.say("waiting for the mesh: %s %s is %s", fact.Object.Resource, fact.Object.Name, fact.Condition)
+		for {
+			missing := check(ctx, client, fact)
+			if missing == nil {
+				break
+			}
+			timer := time.NewTimer(factInterval)
+			select {
+			case <-timer.C:
+			case <-ctx.Done():
+				timer.Stop()
+				return fmt.Errorf("%s %s is not %s after %s: %w", fact.Object.Resource, fact.Object.Name, fact.Condition, meshBudget, missing)
+			}
+		}
+	}
+	return nil
+}
+
+// check says what keeps a fact from holding, nil when it holds.
+func check(ctx context.Context, client dynamic.Interface, fact mesh.Fact) error {
+	o := fact.Object
+	resource := client.Resource(schema.GroupVersionResource{Group: o.Group, Version: o.Version, Resource: o.Resource})
+	var one dynamic.ResourceInterface = resource
+	if o.Namespace != "" {
+		one = resource.Namespace(o.Namespace)
+	}
+	object, err := one.Get(ctx, o.Name, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	switch fact.Condition {
+	case mesh.Accepting:
+		return accepting(ctx, client, object)
+	case mesh.RolledOut:
+		return rolledOut(object)
+	case mesh.Trusted:
+		hooks, _, _ := unstructured.NestedSlice(object.Object, "webhooks")
+		for _, hook := range hooks {
+			bundle, _, _ := unstructured.NestedString(hook.(map[string]any), "clientConfig", "caBundle")
+			if bundle == "" {
+				return errors.New("a webhook has no CA bundle yet")
+			}
+		}
+	}
+	return nil
+}
+
+func accepting(ctx context.Context, client dynamic.Interface, crd *unstructured.Unstructured) error {
+	group, _, _ := unstructured.NestedString(crd.Object, "spec", "group")
+	plural, _, _ := unstructured.NestedString(crd.Object, "spec", "names", "plural")
+	versions, _, _ := unstructured.NestedSlice(crd.Object, "spec", "versions")
+	for _, version := range versions {
+		name, _, _ := unstructured.NestedString(version.(map[string]any), "name")
+		served, _, _ := unstructured.NestedBool(version.(map[string]any), "served")
+		if !served {
+			continue
+		}
+		_, err := client.Resource(schema.GroupVersionResource{Group: group, Version: name, Resource: plural}).List(ctx, metav1.ListOptions{Limit: 1})
+		if err != nil && !apierrors.IsNotFound(err) {
+			return err
+		}
+		if err != nil {
+			return fmt.Errorf("%s/%s is not served yet", group, name)
+		}
+	}
+	return nil
+}
+
+func rolledOut(deployment *unstructured.Unstructured) error {
+	number := func(path ...string) int64 {
+		value, _, _ := unstructured.NestedInt64(deployment.Object, path...)
+		return value
+	}
+	want := number("spec", "replicas")
+	updated, available, all := number("status", "updatedReplicas"), number("status", "availableReplicas"), number("status", "replicas")
+	if number("status", "observedGeneration") < deployment.GetGeneration() || updated != want || available != want || all != want {
+		return fmt.Errorf("%d of %d replicas are new, %d available, %d there", updated, want, available, all)
+	}
+	return nil
+}

@@ -1,0 +1,185 @@
+package conformance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+
+	"github.com/meshproof/meshproof/clients"
+	"github.com/meshproof/meshproof/internal/cluster"
+	"github.com/meshproof/meshproof/internal/cluster/embedded"
+	"github.com/meshproof/meshproof/internal/engine"
+	"github.com/meshproof/meshproof/internal/session"
+	"github.com/meshproof/meshproof/reports"
+	"github.com/meshproof/meshproof/reports/result"
+	"github.com/meshproof/meshproof/reports/text"
+	"github.com/meshproof/meshproof/scenarios"
+)
+
+// conducted is the session behind the specs.
+type conducted struct {
+	root, bin string
+	plan      *scenarios.Plan
+	id, dir   string
+	began     time.Time
+
+	cancel context.CancelFunc
+	ended  chan struct{}
+	out    *result.Run
+
+	mu     sync.Mutex
+	claims map[string]*waiter
+}
+
+// waiter is closed when its claim has a verdict.
+type waiter struct {
+	done   chan struct{}
+	judged judged
+}
+
+// judged is a claim's verdict, with what the client saw where there was one call.
+type judged struct {
+	result  result.Claim
+	outcome *clients.Outcome
+}
+
+func provider(kind, bin string) (cluster.Provider, error) {
+	if kind != embedded.Kind {
+		return nil, fmt.Errorf("no provider is called %q: known is %s", kind, embedded.Kind)
+	}
+	return embedded.New(bin, "")
+}
+
+// start begins the session; it does not wait for anything.
+func (c *conducted) start() error {
+	p, err := provider(*clusterKind, c.bin)
+	if err != nil {
+		return err
+	}
+	c.began, c.ended, c.claims = time.Now(), make(chan struct{}), map[string]*waiter{}
+	c.id = session.NewID(c.began)
+	c.dir = filepath.Join(c.artifacts(), c.id)
+	if err := os.MkdirAll(c.dir, 0o755); err != nil {
+		return fmt.Errorf("make the run's folder: %w", err)
+	}
+	for _, claim := range c.plan.Claims() {
+		c.claims[claim.ID] = &waiter{done: make(chan struct{})}
+	}
+	seed := GinkgoRandomSeed()
+	var ctx context.Context
+	ctx, c.cancel = context.WithCancel(context.Background())
+	fmt.Fprintf(os.Stdout, "\nrun %s: %d claims in %d scenarios on the %s cluster, seed %d\n", c.id, len(c.claims), len(c.plan.Scenarios), *clusterKind, seed)
+	go func() {
+		defer close(c.ended)
+		c.out = session.Run(ctx, c.plan, session.Options{Provider: p, ClusterName: *clusterName, Keep: *keep, ID: c.id, Dir: c.dir,
+			Seed: seed, Parallel: *parallel, Observe: c.observe})
+	}()
+	return nil
+}
+
+func (c *conducted) artifacts() string {
+	if *artifacts != "" {
+		return *artifacts
+	}
+	if folder := os.Getenv("ARTIFACTS"); folder != "" {
+		return folder
+	}
+	return filepath.Join(c.root, "artifacts")
+}
+
+// observe prints the progress and wakes the specs.
+func (c *conducted) observe(e engine.Event) {
+	c.progress(os.Stdout, e)
+	if e.Kind != engine.ClaimFinished {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if w := c.claims[e.Claim.ID]; w != nil {
+		select {
+		case <-w.done:
+		default:
+			w.judged = judged{*e.Result, e.Outcome}
+			close(w.done)
+		}
+	}
+}
+
+// progress prints a line for what a reader wants to know while waiting.
+func (c *conducted) progress(w io.Writer, e engine.Event) {
+	elapsed := time.Since(c.began).Seconds()
+	switch e.Kind {
+	case engine.Waiting:
+		if e.Scenario == "" {
+			fmt.Fprintf(w, "[%5.1fs] %s\n", elapsed, e.Text)
+		}
+	case engine.ScenarioFinished:
+		passed, total := 0, 0
+		for _, step := range e.Finished.Steps {
+			for _, claim := range step.Claims {
+				total++
+				if claim.Outcome == result.Passed {
+					passed++
+				}
+			}
+		}
+		fmt.Fprintf(w, "[%5.1fs] %s %s: %d of %d claims passed in %.1fs\n", elapsed, text.Symbol(e.Finished.Outcome), e.Scenario, passed, total, e.Finished.Duration)
+	}
+}
+
+// await returns a claim's verdict. The session's end is the last moment at
+// which there can be one.
+func (c *conducted) await(ctx context.Context, id string) (judged, error) {
+	if c == nil {
+		return judged{}, errors.New("the session was not started")
+	}
+	c.mu.Lock()
+	w := c.claims[id]
+	c.mu.Unlock()
+	if w == nil {
+		return judged{}, errors.New("it was not selected")
+	}
+	select {
+	case <-w.done:
+		return w.judged, nil
+	case <-ctx.Done():
+		return judged{}, ctx.Err()
+	case <-c.ended:
+	}
+	select {
+	case <-w.done:
+		return w.judged, nil
+	default:
+		return judged{}, errors.New("the run ended before")
+	}
+}
+
+// finish ends the session and writes its reports. Specs that are over before
+// their claims have been interrupted: the session is then, too.
+func (c *conducted) finish() (*result.Run, error) {
+	if c.ended == nil {
+		return nil, nil
+	}
+	c.mu.Lock()
+	for _, w := range c.claims {
+		select {
+		case <-w.done:
+		default:
+			c.cancel()
+		}
+	}
+	c.mu.Unlock()
+	<-c.ended
+	c.cancel()
+	err := writeReports(c.dir, c.out)
+	err = errors.Join(err, publish(c.artifacts(), c.id))
+	fmt.Fprintln(os.Stdout)
+	return c.out, errors.Join(err, text.Summary(os.Stdout, c.out, filepath.Join(c.dir, reports.HTMLFile)))
+}
