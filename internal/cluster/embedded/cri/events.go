@@ -1,6 +1,7 @@
 package cri
 
 import (
+	"context"
 	"sync"
 	"time"
 
@@ -42,8 +43,15 @@ func (b *broker) unsubscribe(events chan *runtimeapi.ContainerEventResponse) {
 	delete(b.subscribers, events)
 }
 
+// idle says that nobody listens.
+func (b *broker) idle() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.subscribers) == 0
+}
+
 // publish makes the event and sends it under one lock, so that a subscriber
-// never sees a state older than the one before.
+// never sees a state older than the one before. make may return nil.
 func (b *broker) publish(make func() *runtimeapi.ContainerEventResponse) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -51,6 +59,9 @@ func (b *broker) publish(make func() *runtimeapi.ContainerEventResponse) {
 		return
 	}
 	event := make()
+	if event == nil {
+		return
+	}
 	for events := range b.subscribers {
 		select {
 		case events <- event:
@@ -74,32 +85,84 @@ func (b *broker) close() {
 // emit tells subscribers that something happened to the sandbox or container
 // with this ID in pod.
 func (s *Server) emit(kind runtimeapi.ContainerEventType, id string, pod *sandbox) {
-	s.events.publish(func() *runtimeapi.ContainerEventResponse {
-		now := time.Now().UnixNano()
-		event := &runtimeapi.ContainerEventResponse{ContainerId: id, ContainerEventType: kind, CreatedAt: now}
-		// The kubelet takes the event for the whole truth about the pod, so it
-		// speaks of the pod's latest sandbox and of all its containers.
-		latest := pod
-		uid := pod.config.GetMetadata().GetUid()
-		s.mu.RLock()
-		for _, other := range s.sandboxes {
-			if other.config.GetMetadata().GetUid() == uid && other.created.After(latest.created) {
-				latest = other
+	pod.changed.Store(time.Now().UnixNano())
+	s.events.publish(func() *runtimeapi.ContainerEventResponse { return s.event(kind, id, pod) })
+}
+
+// event describes the pod as it is now. The kubelet takes it for the whole
+// truth, so it speaks of the pod's latest sandbox and of all its containers.
+func (s *Server) event(kind runtimeapi.ContainerEventType, id string, pod *sandbox) *runtimeapi.ContainerEventResponse {
+	event := &runtimeapi.ContainerEventResponse{ContainerId: id, ContainerEventType: kind, CreatedAt: time.Now().UnixNano()}
+	latest, uid := pod, pod.config.GetMetadata().GetUid()
+	s.mu.RLock()
+	for _, other := range s.sandboxes {
+		if other.config.GetMetadata().GetUid() == uid && other.created.After(latest.created) {
+			latest = other
+		}
+	}
+	var all []*container
+	for _, c := range s.containers {
+		if c.pod.config.GetMetadata().GetUid() == uid {
+			all = append(all, c)
+		}
+	}
+	s.mu.RUnlock()
+	event.PodSandboxStatus = latest.status()
+	for _, c := range all {
+		event.ContainersStatuses = append(event.ContainersStatuses, c.status())
+	}
+	return event
+}
+
+const (
+	// refreshInterval is how often pods that changed less than refreshWindow
+	// ago are told about again, and idleRefresh how often the others are.
+	refreshInterval = 100 * time.Millisecond
+	refreshWindow   = 2 * time.Second
+	idleRefresh     = time.Second
+)
+
+// refresh repeats the state of pods for subscribers, until ctx ends. The
+// kubelet takes no step with a pod before it has a state of it that is newer
+// than its last step, and renews by itself only every 5 s when it relies on
+// events. A creation is the one event that changes nothing but that.
+func (s *Server) refresh(ctx context.Context) {
+	ticker := time.NewTicker(refreshInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			if s.events.idle() {
+				continue
+			}
+			for _, pod := range s.staleSandboxes(now) {
+				s.events.publish(func() *runtimeapi.ContainerEventResponse {
+					// Not after its removal was told.
+					if _, err := s.sandbox(pod.id); err != nil {
+						return nil
+					}
+					pod.refreshed.Store(now.UnixNano())
+					return s.event(runtimeapi.ContainerEventType_CONTAINER_CREATED_EVENT, pod.id, pod)
+				})
 			}
 		}
-		var all []*container
-		for _, c := range s.containers {
-			if c.pod.config.GetMetadata().GetUid() == uid {
-				all = append(all, c)
-			}
+	}
+}
+
+// staleSandboxes are those whose turn to be told about it is.
+func (s *Server) staleSandboxes(now time.Time) []*sandbox {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var stale []*sandbox
+	for _, pod := range s.sandboxes {
+		at := now.UnixNano()
+		if at-pod.changed.Load() < int64(refreshWindow) || at-pod.refreshed.Load() >= int64(idleRefresh) {
+			stale = append(stale, pod)
 		}
-		s.mu.RUnlock()
-		event.PodSandboxStatus = latest.status()
-		for _, c := range all {
-			event.ContainersStatuses = append(event.ContainersStatuses, c.status())
-		}
-		return event
-	})
+	}
+	return stale
 }
 
 // GetContainerEvents streams what happens to sandboxes and containers, from

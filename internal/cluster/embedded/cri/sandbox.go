@@ -30,6 +30,9 @@ type sandbox struct {
 	// ip is the zero value in the node's own network.
 	ip    netip.Addr
 	ready atomic.Bool
+	// changed and refreshed are when, in nanoseconds since 1970, something
+	// last happened in the pod and was last told again.
+	changed, refreshed atomic.Int64
 
 	// mu is held for reading while a container is started in the sandbox and
 	// for writing while the sandbox is stopped.

@@ -175,11 +175,15 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 			failed <- fmt.Errorf("serve streams: %w", err)
 		}
 	})
+	refreshing, stopRefreshing := context.WithCancel(ctx)
+	defer stopRefreshing()
+	serving.Go(func() { s.refresh(refreshing) })
 	var err error
 	select {
 	case <-ctx.Done():
 	case err = <-failed:
 	}
+	stopRefreshing()
 	s.events.close()
 	server.Stop()
 	err = errors.Join(err, streams.Close())

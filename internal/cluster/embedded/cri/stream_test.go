@@ -292,9 +292,14 @@ func TestEvents(t *testing.T) {
 			{id, runtimeapi.ContainerEventType_CONTAINER_DELETED_EVENT, ""},
 			{podID, runtimeapi.ContainerEventType_CONTAINER_DELETED_EVENT, ""},
 		} {
-			got, err := stream.Recv()
-			if err != nil {
-				t.Fatalf("waiting for %v: %v", want, err)
+			var got *runtimeapi.ContainerEventResponse
+			for {
+				if got, err = stream.Recv(); err != nil {
+					t.Fatalf("waiting for %v: %v", want, err)
+				}
+				if refresh := got.ContainerId == podID && got.ContainerEventType == runtimeapi.ContainerEventType_CONTAINER_CREATED_EVENT; !refresh {
+					break
+				}
 			}
 			state := ""
 			if len(got.ContainersStatuses) > 0 {
@@ -304,6 +309,43 @@ func TestEvents(t *testing.T) {
 				t.Errorf("got %v, want %v", got, want)
 			}
 			last = got.CreatedAt
+		}
+	})
+}
+
+func TestSubscribersAreToldAgainOfWhatIsThere(t *testing.T) {
+	inNamespaces(t, func(t *testing.T, r *rig) {
+		podID, _ := r.runningApp(nil, "wait")
+		stream, err := r.runtime.GetContainerEvents(t.Context(), &runtimeapi.GetEventsRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var last int64
+		for range 3 {
+			got, err := stream.Recv()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.ContainerId != podID || got.CreatedAt <= last || got.ContainersStatuses[0].State != runtimeapi.ContainerState_CONTAINER_RUNNING {
+				t.Errorf("got %v", got)
+			}
+			last = got.CreatedAt
+		}
+		r.remove(podID)
+		for {
+			got, err := stream.Recv()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.ContainerId == podID && got.ContainerEventType == runtimeapi.ContainerEventType_CONTAINER_DELETED_EVENT {
+				break
+			}
+		}
+		otherID, _ := r.pod()
+		for range 3 {
+			if got, err := stream.Recv(); err != nil || got.ContainerId != otherID {
+				t.Errorf("after the removal: %v, %v", got, err)
+			}
 		}
 	})
 }
