@@ -63,7 +63,7 @@ unit: build
 
 # A short run on the embedded cluster, through the command line.
 smoke: build
-	bin/meshproof run smoke
+	bin/meshproof run --label-filter smoke
 
 clean:
 	rm -rf bin artifacts

@@ -152,6 +152,8 @@ func newRoot(streams IOStreams) *cobra.Command {
 
 // verbs is the table of commands, one file each.
 var verbs = []func(IOStreams) *cobra.Command{
+	newRun,
+	newList,
 	newCluster,
 	newInstall,
 	newUninstall,

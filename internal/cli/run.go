@@ -1,0 +1,193 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/onsi/ginkgo/v2/types"
+	"github.com/spf13/cobra"
+
+	"github.com/meshproof/meshproof/internal/cluster/embedded"
+	"github.com/meshproof/meshproof/internal/session"
+	"github.com/meshproof/meshproof/reports"
+	"github.com/meshproof/meshproof/reports/text"
+	"github.com/meshproof/meshproof/scenarios"
+)
+
+// selection is what `run` and `list` are asked for: names of scenarios of the
+// library or paths of files, and a filter over labels.
+type selection struct{ labels string }
+
+func addSelectionFlags(cmd *cobra.Command) *selection {
+	s := &selection{}
+	cmd.Flags().StringVarP(&s.labels, "label-filter", "l", "", "Ginkgo label filter over scenario names, topics and what claims show, such as 'DOC-27 || probes'")
+	return s
+}
+
+// plan is every claim that is selected. Names that fit nothing are bad input.
+func (s *selection) plan(args []string) (*scenarios.Plan, error) {
+	filter, err := types.ParseLabelFilter(s.labels)
+	if err != nil {
+		return nil, usageError("label filter %q: %w", s.labels, err)
+	}
+	set, err := load(args)
+	if err != nil {
+		return nil, &ExitError{Code: ExitUsage, Err: err}
+	}
+	named := map[string]bool{}
+	plan := scenarios.NewPlan(set, func(c *scenarios.PlannedClaim) bool {
+		if len(args) > 0 && !isPath(args[0]) && !slices.Contains(args, c.Scenario.Metadata.Name) {
+			return false
+		}
+		named[c.Scenario.Metadata.Name] = true
+		return filter(c.Labels)
+	})
+	for _, arg := range args {
+		if !isPath(arg) && !named[arg] {
+			return nil, usageError("no scenario is called %q; meshproof list shows them", arg)
+		}
+	}
+	return plan, nil
+}
+
+// isPath tells a file or folder from the name of a scenario of the library.
+func isPath(arg string) bool {
+	return strings.ContainsRune(arg, filepath.Separator) || strings.HasSuffix(arg, ".yaml") || strings.HasSuffix(arg, ".yml")
+}
+
+func load(args []string) (*scenarios.Set, error) {
+	paths := 0
+	for _, arg := range args {
+		if isPath(arg) {
+			paths++
+		}
+	}
+	switch paths {
+	case 0:
+		return scenarios.Library()
+	case len(args):
+		return scenarios.Load(args...)
+	}
+	return nil, errors.New("name scenarios of the library or files, not both")
+}
+
+func newRun(streams IOStreams) *cobra.Command {
+	cmd := &cobra.Command{Use: "run [SCENARIO|FILE...]", Short: "Run scenarios, by default all, and write reports",
+		Example: "  meshproof run\n  meshproof run walk-through --keep --cluster-name demo\n  meshproof run ./policies/scenario.yaml"}
+	selected := addSelectionFlags(cmd)
+	flags := cmd.Flags()
+	kind := flags.String("cluster", embedded.Kind, "provider of the cluster: "+embedded.Kind)
+	name := flags.String("cluster-name", "", "use this cluster: as it stands, or made under this name")
+	keep := flags.Bool("keep", false, "leave the cluster standing")
+	parallel := flags.IntP("parallel", "p", 0, "scenarios that run side by side; 0 is all")
+	seed := flags.Int64("seed", 0, "seed of the run (default: from the clock)")
+	output := flags.String("output-dir", "", "folder of the runs' folders (default $ARTIFACTS, or artifacts)")
+	dryRun := flags.Bool("dry-run", false, "list what would be claimed, and do nothing")
+	quiet := flags.BoolP("quiet", "q", false, "print the findings and the verdict only")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		plan, err := selected.plan(args)
+		if err != nil {
+			return err
+		}
+		if *dryRun {
+			return printPlan(streams, plan)
+		}
+		if len(plan.Claims()) == 0 {
+			return &ExitError{Code: ExitInconclusive, Err: errors.New("nothing ran: no claim is selected")}
+		}
+		if *kind != embedded.Kind {
+			return usageError("no provider is called %q: known is %s", *kind, embedded.Kind)
+		}
+		provider, err := embedded.New("", "")
+		if err != nil {
+			return err
+		}
+		now := time.Now()
+		if !flags.Changed("seed") {
+			*seed = now.UnixNano()
+		}
+		id := session.NewID(now)
+		folder := artifacts(*output)
+		dir := filepath.Join(folder, id)
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return usageError("make the run's folder: %w", err)
+		}
+		options := session.Options{Provider: provider, ClusterName: *name, Keep: *keep, ID: id, Dir: dir, Seed: *seed, Parallel: *parallel, Version: version()}
+		if !*quiet {
+			fmt.Fprintf(streams.Err, "run %s: %d claims in %d scenarios on the %s cluster, seed %d\n", id, len(plan.Claims()), len(plan.Scenarios), *kind, *seed)
+			options.Observe = session.Progress(streams.Err)
+		}
+		out := session.Run(cmd.Context(), plan, options)
+		err = errors.Join(reports.WriteAll(dir, out), reports.Publish(folder, id), text.Summary(streams.Out, out, filepath.Join(dir, reports.HTMLFile)))
+		if err != nil {
+			return fmt.Errorf("report run %s: %w", id, err)
+		}
+		if out.ExitCode != ExitOK {
+			return &ExitError{Code: out.ExitCode}
+		}
+		return nil
+	}
+	return cmd
+}
+
+// artifacts is the folder of the runs' folders.
+func artifacts(asked string) string {
+	if asked != "" {
+		return asked
+	}
+	if folder := os.Getenv("ARTIFACTS"); folder != "" {
+		return folder
+	}
+	return "artifacts"
+}
+
+func newList(streams IOStreams) *cobra.Command {
+	cmd := &cobra.Command{Use: "list [SCENARIO|FILE...]", Short: "List scenarios and their claims"}
+	selected := addSelectionFlags(cmd)
+	output := cmd.Flags().StringP("output", "o", "table", "table (scenarios), wide (claims) or name")
+	cmd.RunE = func(_ *cobra.Command, args []string) error {
+		plan, err := selected.plan(args)
+		if err != nil {
+			return err
+		}
+		switch *output {
+		case "wide":
+			return printPlan(streams, plan)
+		case "name":
+			for _, s := range plan.Scenarios {
+				fmt.Fprintln(streams.Out, s.Metadata.Name)
+			}
+			return nil
+		case "table":
+			table := tabwriter.NewWriter(streams.Out, 0, 0, 2, ' ', 0)
+			fmt.Fprintln(table, "NAME\tCLAIMS\tLABELS\tSUMMARY")
+			for _, s := range plan.Scenarios {
+				one := scenarios.Plan{Scenarios: []*scenarios.PlannedScenario{s}}
+				fmt.Fprintf(table, "%s\t%d\t%s\t%s\n", s.Metadata.Name, len(one.Claims()), strings.Join(s.Metadata.Labels, ","), s.Spec.Summary)
+			}
+			return table.Flush()
+		}
+		return usageError("unknown output %q: want table, wide or name", *output)
+	}
+	return cmd
+}
+
+// printPlan prints a line per claim.
+func printPlan(streams IOStreams, plan *scenarios.Plan) error {
+	table := tabwriter.NewWriter(streams.Out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "ID\tSHOWS\tWHERE\tCLAIM")
+	for _, c := range plan.Claims() {
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", c.ID, strings.Join(c.Shows, ","), c.Source, c.Text())
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(streams.Out, "%d claims in %d scenarios\n", len(plan.Claims()), len(plan.Scenarios))
+	return err
+}
