@@ -23,9 +23,10 @@ import (
 // Message is a snapshot as proxies are told it. It is shared and never changed.
 type Message struct {
 	Server *inboundpb.Server
-	// Hash is the hexadecimal SHA-256 of the deterministic encoding: the proxy
-	// computes the same over what it holds, which is how a write is known to be
-	// in force.
+	// Encoded is the deterministic encoding, which is what is sent.
+	Encoded []byte
+	// Hash is the hexadecimal SHA-256 of Encoded: the proxy computes the same over
+	// what it holds, which is how a write is known to be in force.
 	Hash string
 }
 
@@ -34,13 +35,13 @@ func MessageOf(snapshot *index.Snapshot) *Message { return snapshot.Derive(encod
 
 func encode(server *index.InboundServer) any {
 	message := &Message{Server: toProto(server)}
-	encoded, err := proto.MarshalOptions{Deterministic: true}.Marshal(message.Server)
-	if err != nil {
+	var err error
+	if message.Encoded, err = (proto.MarshalOptions{Deterministic: true}).Marshal(message.Server); err != nil {
 		// Only invalid UTF-8 can bring this about, and names from the API server
 		// are valid.
 		panic(fmt.Sprintf("encode policy of %v: %v", server.Reference, err))
 	}
-	sum := sha256.Sum256(encoded)
+	sum := sha256.Sum256(message.Encoded)
 	message.Hash = hex.EncodeToString(sum[:])
 	return message
 }

@@ -32,6 +32,7 @@ const (
 // too, so that streams end in good order. config nil means plaintext.
 func Serve(ctx context.Context, listener net.Listener, config *tls.Config, s *Service, options ...grpc.ServerOption) error {
 	options = append(options,
+		grpc.ForceServerCodecV2(newCodec()),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveInterval, Timeout: keepaliveTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: clientKeepalive, PermitWithoutStream: true}),
 		grpc.ReadBufferSize(bufferSize), grpc.WriteBufferSize(bufferSize), grpc.SharedWriteBuffer(true),

@@ -69,7 +69,7 @@ func (s *Service) WatchPort(spec *inboundpb.PortSpec, stream grpc.ServerStreamin
 			if sent != nil && snapshot.Server.Equal(&sent.Server) {
 				continue
 			}
-			if err := stream.Send(MessageOf(snapshot).Server); err != nil {
+			if err := stream.SendMsg(MessageOf(snapshot)); err != nil {
 				return err
 			}
 			sent = snapshot

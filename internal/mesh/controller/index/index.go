@@ -103,12 +103,54 @@ type Tx struct {
 	dirty map[string]*dirty
 }
 
-// dirty is what may have to be recomputed in one namespace. It is the seam
-// between "what changed" and "what is computed": narrowing it, for instance to
-// the pods that a changed Server reaches, changes no result.
+// dirty is what may have to be recomputed in one namespace: the step between
+// "what changed" and "what is computed". A port depends on its pod, on the
+// Servers that select the pod and on the authorizations that name the winner;
+// nothing else is looked at, however large the namespace is.
 type dirty struct {
-	all  bool
+	// pods that changed themselves.
 	pods map[string]bool
+	// servers are the names of those that changed or whose authorizations did.
+	servers map[string]bool
+	// reach holds what those Servers select, before and after.
+	reach map[*ServerSpec]bool
+}
+
+func (d *dirty) server(name string, specs ...*ServerSpec) {
+	d.servers[name] = true
+	for _, spec := range specs {
+		if spec != nil {
+			d.reach[spec] = true
+		}
+	}
+}
+
+// authorized marks the Servers that the authorization names.
+func (d *dirty) authorized(ns *namespace, spec *AuthorizationSpec) {
+	if spec == nil {
+		return
+	}
+	if spec.ServerSelector == nil {
+		d.server(spec.ServerName, ns.servers[spec.ServerName])
+		return
+	}
+	for name, server := range ns.servers {
+		if spec.names(server, name) {
+			d.server(name, server)
+		}
+	}
+}
+
+func (d *dirty) reaches(name string, p *pod) bool {
+	if d.pods[name] {
+		return true
+	}
+	for server := range d.reach {
+		if server.selectsPod(&p.spec) {
+			return true
+		}
+	}
+	return false
 }
 
 func (tx *Tx) namespace(name string) *namespace {
@@ -126,7 +168,7 @@ func (tx *Tx) namespace(name string) *namespace {
 func (tx *Tx) touch(namespace string) *dirty {
 	d := tx.dirty[namespace]
 	if d == nil {
-		d = &dirty{pods: map[string]bool{}}
+		d = &dirty{pods: map[string]bool{}, servers: map[string]bool{}, reach: map[*ServerSpec]bool{}}
 		tx.dirty[namespace] = d
 	}
 	return d
@@ -177,14 +219,14 @@ func (tx *Tx) SetServer(namespace, name string, spec ServerSpec) {
 		return
 	}
 	ns.servers[name] = &spec
-	tx.touch(namespace).all = true
+	tx.touch(namespace).server(name, old, &spec)
 }
 
 // DeleteServer gives the Server's ports to the next in order, or to the default.
 func (tx *Tx) DeleteServer(namespace, name string) {
 	if ns := tx.index.namespaces[namespace]; ns != nil && ns.servers[name] != nil {
+		tx.touch(namespace).server(name, ns.servers[name])
 		delete(ns.servers, name)
-		tx.touch(namespace).all = true
 	}
 }
 
@@ -197,14 +239,16 @@ func (tx *Tx) SetAuthorization(namespace, name string, spec AuthorizationSpec) {
 		return
 	}
 	ns.authorizations[name] = &spec
-	tx.touch(namespace).all = true
+	d := tx.touch(namespace)
+	d.authorized(ns, old)
+	d.authorized(ns, &spec)
 }
 
 // DeleteAuthorization withdraws what the ServerAuthorization granted.
 func (tx *Tx) DeleteAuthorization(namespace, name string) {
 	if ns := tx.index.namespaces[namespace]; ns != nil && ns.authorizations[name] != nil {
+		tx.touch(namespace).authorized(ns, ns.authorizations[name])
 		delete(ns.authorizations, name)
-		tx.touch(namespace).all = true
 	}
 }
 
@@ -250,11 +294,13 @@ func (tx *Tx) commit() {
 	for name, d := range tx.dirty {
 		changed = append(changed, name)
 		ns := tx.index.namespaces[name]
-		if d.all {
-			clear(ns.shared)
+		for key := range ns.shared {
+			if d.servers[key.server] {
+				delete(ns.shared, key)
+			}
 		}
 		for podName, p := range ns.pods {
-			if d.all || d.pods[podName] {
+			if len(p.cells) > 0 && d.reaches(podName, p) {
 				tx.index.recompute(ns, p)
 			}
 		}

@@ -207,16 +207,20 @@ func custom(client dynamic.Interface, resource schema.GroupVersionResource) cach
 	}
 }
 
+// unmeshed lists the pods that have no proxy and may yet be called.
 func unmeshed(client metadata.Interface) cache.ListerWatcher {
 	pods := client.Resource(corev1.SchemeGroupVersion.WithResource("pods"))
+	narrow := func(options metav1.ListOptions) metav1.ListOptions {
+		options.LabelSelector = "!" + api.ControlPlaneLabel
+		options.FieldSelector = "status.phase!=" + string(corev1.PodSucceeded) + ",status.phase!=" + string(corev1.PodFailed)
+		return options
+	}
 	return &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
-			options.LabelSelector = "!" + api.ControlPlaneLabel
-			return pods.List(ctx, consistent(options))
+			return pods.List(ctx, narrow(consistent(options)))
 		},
 		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
-			options.LabelSelector = "!" + api.ControlPlaneLabel
-			return pods.Watch(ctx, options)
+			return pods.Watch(ctx, narrow(options))
 		},
 	}
 }
