@@ -40,13 +40,10 @@ type Config struct {
 	SocketMark  int
 	DialectName string
 	Dialect     policy.Dialect
-	// ServiceNetworks are for the outbound side alone; nil means its default.
-	ServiceNetworks []netip.Prefix
 }
 
 const (
-	prefix = "LINKERD2_PROXY_"
-	// maxPortRange bounds what a list of ports may expand to.
+	prefix   = "LINKERD2_PROXY_"
 	maxPorts = 1 << 16
 )
 
@@ -92,7 +89,7 @@ func ReadConfig(lookup func(string) (string, bool)) (Config, error) {
 		DialectName: env.text("MESHPROOF_DIALECT", "documented"),
 	}
 	c.PolicyName = env.serverName(prefix+"POLICY_SVC_NAME", c.PolicyAddr)
-	c.IdentityName = env.serverName(prefix+"IDENTITY_SVC_NAME", c.IdentityAddr)
+	c.IdentityName = env.required(prefix + "IDENTITY_SVC_NAME") // its TLS is never left out
 	if c.DestinationAddr != "" {
 		c.DestinationName = env.serverName(prefix+"DESTINATION_SVC_NAME", c.DestinationAddr)
 	}

@@ -25,7 +25,6 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/types/known/durationpb"
 
-	"github.com/meshproof/meshproof/internal/mesh/identity"
 	"github.com/meshproof/meshproof/internal/mesh/identity/identitytest"
 )
 
@@ -104,6 +103,9 @@ type world struct {
 	app netip.AddrPort
 	mu  sync.Mutex
 	dst netip.AddrPort
+	// stop asks for the end; served is closed when it has come.
+	stop   context.CancelFunc
+	served chan struct{}
 }
 
 // application answers HTTP/1 and cleartext HTTP/2 on one port with handler; a
@@ -200,15 +202,16 @@ func newWorld(tb testing.TB, app netip.AddrPort, edit func(*Config)) *world {
 		tb.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	var served sync.WaitGroup
-	served.Go(func() {
+	w.stop, w.served = cancel, make(chan struct{})
+	go func() {
+		defer close(w.served)
 		if err := w.server.Serve(ctx, inbound, admin); err != nil {
 			tb.Errorf("serve: %v", err)
 		}
-	})
+	}()
 	tb.Cleanup(func() {
 		cancel()
-		served.Wait()
+		<-w.served
 		control.Close()
 		grpcServer.Stop()
 		controllers.Wait()
@@ -463,5 +466,3 @@ func httpRoute(name string, paths []string, authzs ...*pb.Authz) *pb.HttpRoute {
 	}
 	return &pb.HttpRoute{Metadata: resource("HTTPRoute", name), Rules: []*pb.HttpRoute_Rule{rule}, Authorizations: authzs}
 }
-
-var _ = identity.PeerIdentity

@@ -22,12 +22,17 @@ type PortView struct {
 	Version int `json:"version"`
 }
 
-func view(snap *snapshot) PortView {
+// view waits for the rechecks of open connections: a policy is in force when
+// what it does not cover any more has been cut.
+func (c *cell) view() (PortView, *snapshot) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	snap := c.current.Load()
 	v := PortView{Source: snap.source, Version: snap.version}
 	if snap.port != nil {
 		v.Hash, v.Protocol, v.Server = snap.port.Hash, snap.port.Protocol.String(), snap.port.Server.String()
 	}
-	return v
+	return v, snap
 }
 
 // All returns every watched port.
@@ -36,7 +41,7 @@ func (p *PolicyView) All() map[string]PortView {
 	defer p.store.mu.Unlock()
 	all := make(map[string]PortView, len(p.store.cells))
 	for number, c := range p.store.cells {
-		all[strconv.Itoa(int(number))] = view(c.current.Load())
+		all[strconv.Itoa(int(number))], _ = c.view()
 	}
 	return all
 }
@@ -50,8 +55,8 @@ func (p *PolicyView) Await(ctx context.Context, number uint16, hashes ...string)
 	}
 	defer p.store.release(c)
 	for {
-		snap := c.current.Load()
-		v = view(snap)
+		var snap *snapshot
+		v, snap = c.view()
 		if snap.port != nil && (len(hashes) == 0 || slices.Contains(hashes, v.Hash)) {
 			return v, true
 		}
