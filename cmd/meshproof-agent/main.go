@@ -20,6 +20,7 @@ import (
 	"github.com/meshproof/meshproof/clients/agent"
 	"github.com/meshproof/meshproof/internal/authz"
 	"github.com/meshproof/meshproof/internal/mesh/controller"
+	"github.com/meshproof/meshproof/internal/mesh/destination"
 	"github.com/meshproof/meshproof/internal/mesh/identity/issuer"
 	"github.com/meshproof/meshproof/internal/mesh/injector"
 	"github.com/meshproof/meshproof/internal/mesh/intercept"
@@ -41,6 +42,7 @@ var roles = map[string]role{
 	"vote-bot":    emojivoto.VoteBotMain,
 	"voting":      emojivoto.VotingMain,
 	"web":         emojivoto.WebMain,
+	"destination": destination.Main,
 	"identity":    issuer.Main,
 	"injector":    injector.Main,
 	"policy":      controller.Main,
