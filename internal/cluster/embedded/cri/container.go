@@ -199,6 +199,7 @@ func (c *container) stop(ctx context.Context, grace time.Duration) error {
 // stopSignal is the signal that the pod asks for, SIGTERM by default.
 func (c *container) stopSignal() syscall.Signal {
 	name := c.config.GetStopSignal().String()
+	name = cmp.Or(signalAliases[name], name)
 	if number := unix.SignalNum(name); number != 0 {
 		return number
 	}
@@ -211,6 +212,9 @@ func (c *container) stopSignal() syscall.Signal {
 	}
 	return unix.SIGTERM
 }
+
+// signalAliases are second names of signals.
+var signalAliases = map[string]string{"SIGIOT": "SIGABRT", "SIGCLD": "SIGCHLD", "SIGPOLL": "SIGIO"}
 
 // Real-time signals that programs may use, by their numbers in Linux.
 const (

@@ -60,7 +60,10 @@ func inNamespaces(t *testing.T, body func(t *testing.T, r *rig)) {
 	}
 	bin := copyApp(t)
 	for _, kind := range []string{ranged, single} {
-		t.Run(kind, func(t *testing.T) { runInside(t, kind, bin) })
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			runInside(t, kind, bin)
+		})
 	}
 }
 

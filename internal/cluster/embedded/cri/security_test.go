@@ -44,7 +44,27 @@ func TestAContainerCannotTouchTheNetworkUnlessTold(t *testing.T) {
 				if !allowed && !strings.Contains(log, unix.EPERM.Error()) {
 					t.Errorf("%s: %s failed for another reason: %s", test.name, command, log)
 				}
+				if allowed {
+					continue
+				}
+				// All capabilities over a namespace of one's own do not help.
+				if log, status := r.run(test.change, "in-user-namespace", command); status.ExitCode == 0 || !strings.Contains(log, unix.EPERM.Error()) {
+					t.Errorf("%s: %s in a user namespace: exit code %d: %s", test.name, command, status.ExitCode, log)
+				}
 			}
+		}
+	})
+}
+
+func TestNoDescriptorOfTheRuntimeReachesAContainer(t *testing.T) {
+	inNamespaces(t, func(t *testing.T, r *rig) {
+		const want = "/dev/null pipe pipe\n"
+		if log, _ := r.run(nil, "descriptors"); log != want {
+			t.Errorf("descriptors of a container: %q", log)
+		}
+		_, id := r.runningApp(nil, "wait")
+		if got := string(r.exec(id, "app", "descriptors").Stdout); got != want {
+			t.Errorf("descriptors by exec: %q", got)
 		}
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"net/url"
@@ -29,6 +30,8 @@ const (
 	maxMessage = 16 << 20
 	// closeTimeout bounds how long Serve waits for sandboxes to be taken down.
 	closeTimeout = 10 * time.Second
+	// firstOwnFD is the first descriptor after the standard ones.
+	firstOwnFD = 3
 )
 
 // Config is what a Server needs. Zero values are replaced as told.
@@ -76,7 +79,9 @@ type Server struct {
 	running sync.WaitGroup
 }
 
-// New makes a server; Serve must be called, it is also what releases it.
+// New makes a server; Serve must be called, it is also what releases it. It
+// marks all descriptors of the process after the standard ones to be closed on
+// execve.
 func New(config Config) (_ *Server, err error) {
 	if config.Images == nil {
 		config.Images = images.Find
@@ -96,6 +101,10 @@ func New(config Config) (_ *Server, err error) {
 	s := &Server{config: config, log: config.Log, sandboxes: map[string]*sandbox{}, containers: map[string]*container{}}
 	if s.ids, err = readIDMap(); err != nil {
 		return nil, err
+	}
+	// What this process has inherited must not get into containers by exec.
+	if err := unix.CloseRange(firstOwnFD, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return nil, fmt.Errorf("keep own descriptors from containers (Linux 5.12 or newer is needed): %w", err)
 	}
 	if err := s.makeRunDir(); err != nil {
 		return nil, err
@@ -229,7 +238,8 @@ func (s *Server) intercept(ctx context.Context, request any, info *grpc.UnarySer
 		}
 		err = status.Error(code, err.Error())
 	}
-	if status.Code(err) != codes.NotFound {
+	// Callers ask for what has gone, and give up, as a matter of course.
+	if code := status.Code(err); code != codes.NotFound && code != codes.Canceled {
 		s.log.Warn("container runtime call failed", "method", info.FullMethod, "error", err)
 	}
 	return response, err
