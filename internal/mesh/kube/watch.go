@@ -43,7 +43,8 @@ func Watch[T runtime.Object](ctx context.Context, client rest.Interface, resourc
 		options.FieldSelector = scope.Fields
 		return client.Get().Namespace(scope.Namespace).Resource(resource).VersionedParams(options, metav1.ParameterCodec)
 	}
-	run(ctx, resource, &cache.ListWatch{
+	var kind T
+	run(ctx, resource, kind, &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
 			return request(&options).Do(ctx).Get()
 		},
@@ -57,7 +58,8 @@ func Watch[T runtime.Object](ctx context.Context, client rest.Interface, resourc
 // WatchCustom is Watch for custom resources, whose objects come without a type.
 func WatchCustom(ctx context.Context, client dynamic.Interface, resource schema.GroupVersionResource, sink Sink[*unstructured.Unstructured], synced func()) {
 	objects := client.Resource(resource)
-	run(ctx, resource.Resource, &cache.ListWatch{
+	// Its reflector looks inside what it is given as an example.
+	run(ctx, resource.Resource, &unstructured.Unstructured{}, &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
 			return objects.List(ctx, options)
 		},
@@ -67,11 +69,10 @@ func WatchCustom(ctx context.Context, client dynamic.Interface, resource schema.
 	}, sink, synced)
 }
 
-func run[T runtime.Object](ctx context.Context, name string, lists *cache.ListWatch, sink Sink[T], synced func()) {
+func run[T runtime.Object](ctx context.Context, name string, kind T, lists *cache.ListWatch, sink Sink[T], synced func()) {
 	if synced == nil {
 		synced = func() {}
 	}
-	var kind T
 	into := &store[T]{sink: sink, synced: sync.OnceFunc(synced)}
 	cache.NewReflectorWithOptions(lists, kind, into, cache.ReflectorOptions{Name: name}).RunWithContext(ctx)
 }
