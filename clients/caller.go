@@ -35,7 +35,9 @@ type Caller struct {
 func New(options Options) *Caller {
 	// Nagle's and keep-alive's defaults are Go's; a probe every 15 s would show
 	// up on a held connection as traffic, hence none.
-	return &Caller{certifier: options.Certifier, dialer: net.Dialer{KeepAlive: -1, FallbackDelay: -1}}
+	return &Caller{certifier: options.Certifier,
+		pool:   pool{idle: map[poolKey][]*connection{}, shared: map[poolKey][]*http2Conn{}},
+		dialer: net.Dialer{KeepAlive: -1, FallbackDelay: -1}}
 }
 
 // Close closes idle connections. Calls in flight are the caller's to end.
@@ -132,12 +134,12 @@ func (r Request) poolKey() poolKey {
 }
 
 // pool keeps idle connections of HTTP/1 and TCP calls, and the shared ones of
-// HTTP/2. The zero value is empty.
+// HTTP/2.
 type pool struct {
 	mu     sync.Mutex
 	closed bool
 	idle   map[poolKey][]*connection
-	shared map[poolKey]*http2Conn
+	shared map[poolKey][]*http2Conn
 }
 
 // take returns an idle connection that its peer has not ended, or nil.
@@ -166,9 +168,6 @@ func (p *pool) give(key poolKey, conn *connection) {
 		conn.Close()
 		return
 	}
-	if p.idle == nil {
-		p.idle = map[poolKey][]*connection{}
-	}
 	p.idle[key] = append(p.idle[key], conn)
 }
 
@@ -181,10 +180,12 @@ func (p *pool) close() {
 			conn.Close()
 		}
 	}
-	for _, conn := range p.shared {
-		conn.close()
+	for _, shared := range p.shared {
+		for _, conn := range shared {
+			conn.close()
+		}
 	}
-	p.idle, p.shared = nil, nil
+	p.idle, p.shared = map[poolKey][]*connection{}, map[poolKey][]*http2Conn{}
 }
 
 // connect returns a connection for the call, the pool's when it may be reused.

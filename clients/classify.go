@@ -32,11 +32,13 @@ func lossKind(err error, answered bool) Kind {
 		return Other
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return Refused
+	case errors.Is(err, syscall.ECONNRESET):
+		// Also while dialing: a peer that accepts and resets at once is faster
+		// than the dialer's wake-up, so there is no local address then.
+		return Reset
 	case staged && stage.phase == phaseDial:
 		return Other
-	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		return Reset
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.EPIPE):
 		return Closed
 	}
 	return Other

@@ -60,12 +60,16 @@ func (c *observed) note(place *error, err error) {
 	}
 }
 
-// loss is how the peer ended the connection, nil while it has not. What was
-// read counts before what could not be written: a peer that closes in order
-// and then answers late data with a reset has closed in order.
+// loss is how the peer ended the connection, nil while it has not. A reset is
+// told once only, to the reader or to the writer, and the other one finds an
+// ordinary end, so it counts wherever it was seen. It does not come after an
+// orderly close: data that meets one are answered with EPIPE.
 func (c *observed) loss() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if errors.Is(c.sentEr, syscall.ECONNRESET) {
+		return c.sentEr
+	}
 	if c.readErr != nil {
 		return c.readErr
 	}

@@ -249,7 +249,7 @@ func (c *Caller) beginHTTP2(ctx context.Context, h *Held, r Request) (*http2Conn
 		conn.Close()
 		return nil, fmt.Errorf("begin HTTP/2 with %s: %w", r.Address, err)
 	}
-	return &http2Conn{conn, client}, nil
+	return &http2Conn{connection: conn, client: client}, nil
 }
 
 func (c *Caller) holdStream(ctx context.Context, h *Held, r Request, interval time.Duration) error {
@@ -323,7 +323,9 @@ func (c *Caller) holdHTTP2(ctx context.Context, h *Held, r Request, interval tim
 			s.Answers[out.Kind]++
 			s.GRPCStatus, s.Message = out.GRPCStatus, out.Message
 		})
-		h.echoed(int(out.Bytes))
+		if out.HTTPStatus != 0 {
+			h.echoed(int(out.Bytes))
+		}
 		return nil
 	})
 	if loss := conn.loss(); loss != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/net/http2"
 )
@@ -12,6 +13,10 @@ import (
 type http2Conn struct {
 	*connection
 	client *http2.ClientConn
+	// calls are those on it, and shared whether later ones may join; the pool's
+	// lock guards both. The client's own count forgets a call for a moment.
+	calls  int
+	shared bool
 }
 
 func (h *http2Conn) close() {
@@ -19,33 +24,19 @@ func (h *http2Conn) close() {
 	h.connection.Close()
 }
 
-// retire ends the connection once the calls on it are over.
-func (h *http2Conn) retire() {
-	h.client.SetDoNotReuse()
-	if state := h.client.State(); state.StreamsActive+state.StreamsReserved == 0 {
-		h.close()
-	}
-}
-
-// transport makes connections only; its pool is never used.
-var transport = &http2.Transport{AllowHTTP: true, DisableCompression: true}
+// transport makes connections only; its pool is never used. Strict makes a call
+// wait for room on its connection, where otherwise the client would say that
+// the connection is unusable.
+var transport = &http2.Transport{AllowHTTP: true, DisableCompression: true, StrictMaxConcurrentStreams: true}
 
 // http2Connect returns a connection for the call and what to do when it is over.
 func (c *Caller) http2Connect(ctx context.Context, r Request, out *Outcome) (*http2Conn, func(), error) {
 	key := r.poolKey()
 	if r.Connection == Reused {
-		c.pool.mu.Lock()
-		shared := c.pool.shared[key]
-		if shared != nil && !shared.client.CanTakeNewRequest() {
-			delete(c.pool.shared, key)
-			shared.retire()
-			shared = nil
-		}
-		c.pool.mu.Unlock()
-		if shared != nil {
+		if shared := c.pool.reserve(key); shared != nil {
 			out.Reused = true
 			c.describe(shared.connection, out)
-			return shared, func() {}, nil
+			return shared, func() { c.pool.leave(shared) }, nil
 		}
 	}
 	conn, err := c.open(ctx, r, out)
@@ -58,26 +49,61 @@ func (c *Caller) http2Connect(ctx context.Context, r Request, out *Outcome) (*ht
 		conn.Close()
 		return nil, nil, fmt.Errorf("begin HTTP/2 with %s: %w", r.Address, err)
 	}
-	made := &http2Conn{connection: conn, client: client}
-	if r.Connection == Reused && c.pool.share(key, made) {
-		return made, func() {}, nil
+	made := &http2Conn{connection: conn, client: client, calls: 1}
+	if r.Connection == Reused {
+		c.pool.share(key, made)
 	}
-	return made, made.close, nil
+	return made, func() { c.pool.leave(made) }, nil
 }
 
-// share offers a new connection to later calls; false means that another call
-// was faster or that the pool has ended, and the connection is the caller's.
-func (p *pool) share(key poolKey, conn *http2Conn) bool {
+// sharedCalls is how many calls share one connection before another is opened.
+// Servers allow no fewer streams: 100 is the least that the protocol recommends.
+const sharedCalls = 100
+
+// reserve returns a shared connection with room for a call on it, or nil. One
+// that takes no more calls, because its peer said so, is no longer shared; it
+// keeps the calls that it has.
+func (p *pool) reserve(key poolKey) *http2Conn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed || p.shared[key] != nil {
+	var found *http2Conn
+	p.shared[key] = slices.DeleteFunc(p.shared[key], func(conn *http2Conn) bool {
+		switch {
+		case !conn.client.CanTakeNewRequest():
+			conn.shared = false
+			if conn.calls == 0 {
+				conn.close()
+			}
+			return true
+		case found == nil && conn.calls < sharedCalls:
+			found = conn
+		}
 		return false
+	})
+	if found != nil {
+		found.calls++
 	}
-	if p.shared == nil {
-		p.shared = map[poolKey]*http2Conn{}
+	return found
+}
+
+// share offers a new connection to later calls.
+func (p *pool) share(key poolKey, conn *http2Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.closed {
+		conn.shared = true
+		p.shared[key] = append(p.shared[key], conn)
 	}
-	p.shared[key] = conn
-	return true
+}
+
+// leave ends a call on the connection, and the last call one that nobody else
+// can join.
+func (p *pool) leave(conn *http2Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if conn.calls--; conn.calls == 0 && !conn.shared {
+		conn.close()
+	}
 }
 
 // failure classifies what kept a stream from being answered. before is the

@@ -163,6 +163,9 @@ func (r Request) Validate() error {
 	if r.Protocol.grpc() && (!strings.HasPrefix(r.Method, "/") || strings.Count(r.Method, "/") != 2) {
 		return wrong("method %q is not a full gRPC method such as /package.Service/Method", r.Method)
 	}
+	if !r.Protocol.grpc() && strings.ContainsFunc(r.Method, func(c rune) bool { return !('A' <= c && c <= 'Z' || 'a' <= c && c <= 'z' || c == '-') }) {
+		return wrong("method %q is not an HTTP method", r.Method)
+	}
 	if r.Transport != nil {
 		switch {
 		case r.plain():

@@ -13,12 +13,12 @@ import (
 
 // EmojiMain is the role emoji: EmojiService on GRPC_PORT, metrics on PROM_PORT.
 func EmojiMain(ctx context.Context, _ []string) error {
-	return backend(ctx, registerEmoji)
+	return backend(ctx, RegisterEmoji)
 }
 
 // VotingMain is the role voting: VotingService on GRPC_PORT, metrics on PROM_PORT.
 func VotingMain(ctx context.Context, _ []string) error {
-	return backend(ctx, func(server *grpc.Server) { registerVoting(server, &Poll{}) })
+	return backend(ctx, func(server *grpc.Server) { RegisterVoting(server, &Poll{}) })
 }
 
 func backend(ctx context.Context, register func(*grpc.Server)) error {

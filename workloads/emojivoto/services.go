@@ -15,9 +15,9 @@ import (
 	"github.com/meshproof/meshproof/workloads/rpc"
 )
 
-// registerEmoji serves EmojiService on server. An unknown shortcode is answered
+// RegisterEmoji serves EmojiService on server. An unknown shortcode is answered
 // with a response that holds no emoji, not with an error.
-func registerEmoji(server *grpc.Server) {
+func RegisterEmoji(server *grpc.Server) {
 	rpc.Register(server, EmojiFile, rpc.Handlers{Unary: func(_ context.Context, method string, in, out *dynamicpb.Message) error {
 		if method == "ListAll" {
 			list := out.Mutable(out.Descriptor().Fields().ByName(fieldList)).List()
@@ -75,8 +75,8 @@ func (p *Poll) Results() []Result {
 	return results
 }
 
-// registerVoting serves VotingService on server, counting in poll.
-func registerVoting(server *grpc.Server, poll *Poll) {
+// RegisterVoting serves VotingService on server, counting in poll.
+func RegisterVoting(server *grpc.Server, poll *Poll) {
 	shortcodes := map[string]string{}
 	for _, emoji := range emojis {
 		shortcodes[emoji.Method()] = emoji.Shortcode()
