@@ -115,8 +115,10 @@ func parseAddr(a *pbnet.TcpAddress) (netip.AddrPort, bool) {
 // endpoint is one place to send to, with its connections and its health.
 type endpoint struct {
 	endpointMeta
-	proxy   *Proxy
-	metrics *endpointMetrics
+	proxy *Proxy
+	// metrics are looked up at first use: most addresses that could be sent to
+	// as they are, never are.
+	metrics func() *endpointMetrics
 
 	// inFlight counts requests and connections given to it, for balancing.
 	inFlight atomic.Int64
@@ -133,7 +135,7 @@ func newEndpoint(p *Proxy, meta endpointMeta) *endpoint {
 	if meta.identity == "" && meta.reason == "" {
 		meta.reason = reasonNotMeshed
 	}
-	return &endpoint{endpointMeta: meta, proxy: p, metrics: p.metrics.endpoint(meta), pools: map[poolKey]pool{}}
+	return &endpoint{endpointMeta: meta, proxy: p, metrics: sync.OnceValue(func() *endpointMetrics { return p.metrics.endpoint(meta) }), pools: map[poolKey]pool{}}
 }
 
 // replacedBy returns e when next is the same endpoint, with all that is open;

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -24,7 +23,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/meshproof/meshproof/internal/mesh/identity"
 	"github.com/meshproof/meshproof/internal/mesh/identity/identitytest"
@@ -545,6 +543,3 @@ func (w *world) eventually(what string, fact func() bool) {
 		}
 	}
 }
-
-var _ = proto.Equal
-var _ = fmt.Sprint

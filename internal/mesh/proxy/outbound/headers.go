@@ -89,6 +89,10 @@ func isUpgrade(h http.Header) bool {
 // follow: under a policy that denies, every request brings one.
 type remoteErrors struct{ sometimes rate.Sometimes }
 
+func (l *remoteErrors) init() {
+	l.sometimes.First, l.sometimes.Interval = remoteErrorsFirst, remoteErrorsEvery
+}
+
 const (
 	remoteErrorsFirst = 10
 	remoteErrorsEvery = time.Second

@@ -119,7 +119,7 @@ func (x exchange) close() {
 			grpcStatus = "2" // an answer without one is a failure: unknown
 		}
 	}
-	x.endpoint.metrics.responded(x.StatusCode, grpcStatus)
+	x.endpoint.metrics().responded(x.StatusCode, grpcStatus)
 	x.endpoint.inFlight.Add(-1)
 	x.endpoint.used()
 }
@@ -140,7 +140,7 @@ func (s *session) roundTrip(r *http.Request) (exchange, error) {
 		}
 		key, carried := e.how(r.ProtoMajor == 2)
 		e.inFlight.Add(1)
-		e.metrics.requests.Inc()
+		e.metrics().requests.Inc()
 		answer, err := e.pool(key).RoundTrip(s.outgoing(r, body, carried))
 		if err == nil {
 			return exchange{answer, e}, nil
@@ -263,9 +263,13 @@ func sendAnswer(w http.ResponseWriter, r *http.Request, answer exchange) {
 			header[name] = nil // the library would make one up
 		}
 	}
-	announced := len(answer.Trailer)
+	announced := map[string]bool{}
 	for name := range answer.Trailer {
+		announced[name] = true
 		header.Add("Trailer", name)
+	}
+	if len(announced) > 0 && r.ProtoMajor == 1 {
+		header.Del("Content-Length") // HTTP/2 has both, HTTP/1 trailers in chunks only
 	}
 	w.WriteHeader(answer.StatusCode)
 	flush := http.NewResponseController(w).Flush
@@ -280,12 +284,11 @@ func sendAnswer(w http.ResponseWriter, r *http.Request, answer exchange) {
 	if len(answer.Trailer) == 0 {
 		return
 	}
-	answer.Trailer = cleanTrailer(answer.Trailer)
-	if announced == 0 {
+	if len(announced) == 0 {
 		flush() // or HTTP/1 would send a length instead of chunks
 	}
-	for name, values := range answer.Trailer {
-		if announced == 0 {
+	for name, values := range cleanTrailer(answer.Trailer) {
+		if !announced[name] {
 			name = http.TrailerPrefix + name
 		}
 		header[name] = values

@@ -102,7 +102,7 @@ type countedConn struct {
 }
 
 func newCountedConn(conn net.Conn, e *endpoint) *countedConn {
-	c := &countedConn{Conn: conn, metrics: e.metrics.conn}
+	c := &countedConn{Conn: conn, metrics: e.metrics().conn}
 	c.metrics.open()
 	c.stop = context.AfterFunc(e.proxy.force, func() { abort(c) })
 	return c

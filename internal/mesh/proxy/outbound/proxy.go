@@ -154,6 +154,7 @@ func New(config Config) (*Proxy, error) {
 			return nil, fmt.Errorf("outbound proxy: listen on %s: %w", addr, err)
 		}
 	}
+	p.remote.init()
 	p.makeServers()
 	return p, nil
 }

@@ -25,7 +25,7 @@ const (
 	// firstRetry doubles up to lastRetry with each subscription that fails,
 	// spread by retryJitter (L-06 has the like for policy).
 	firstRetry  = 100 * time.Millisecond
-	lastRetry   = 10 * time.Second
+	lastRetry   = 5 * time.Second
 	retryJitter = 0.1
 
 	// The kernel asks a silent destination service for a sign of life, so that
@@ -88,11 +88,9 @@ func (r *resolver) release(t *target) {
 // the first of them needs it.
 func (p *Proxy) dialDestination() (*grpc.ClientConn, error) {
 	config := p.config.Destination
-	creds := credentials.NewTLS(p.config.Identity.ClientConfig(config.Name))
-	if host, _, err := net.SplitHostPort(config.Addr); err == nil {
-		if addr, err := netip.ParseAddr(host); host == "localhost" || err == nil && addr.IsLoopback() {
-			creds = insecure.NewCredentials()
-		}
+	creds := insecure.NewCredentials()
+	if p.secured(config.Addr) {
+		creds = credentials.NewTLS(p.config.Identity.ClientConfig(config.Name))
 	}
 	dialer := sockopt.Dialer(p.config.SocketMark)
 	dialer.KeepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: aliveIdle, Interval: aliveInterval, Count: aliveCount}
@@ -111,6 +109,17 @@ func (p *Proxy) dialDestination() (*grpc.ClientConn, error) {
 		return nil, fmt.Errorf("prepare a connection to the destination service at %s: %w", config.Addr, err)
 	}
 	return conn, nil
+}
+
+// secured tells whether a control address is spoken to with TLS: all but the
+// pod's own loopback are (K-07).
+func (p *Proxy) secured(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil || host == "localhost" {
+		return err != nil
+	}
+	ip, err := netip.ParseAddr(host)
+	return err != nil || !ip.IsLoopback()
 }
 
 func (r *resolver) watchProfile(ctx context.Context, dst netip.AddrPort, w *watch[profile]) {

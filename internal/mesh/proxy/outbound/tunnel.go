@@ -25,7 +25,7 @@ func (s *session) tunnel(w http.ResponseWriter, r *http.Request) {
 	}
 	defer upstream.Close()
 	e.inFlight.Add(1)
-	e.metrics.requests.Inc()
+	e.metrics().requests.Inc()
 	// A client that leaves before the answer takes the connection along.
 	stop := context.AfterFunc(r.Context(), func() { abort(upstream) })
 	defer stop()
