@@ -12,7 +12,7 @@ func newNode(IOStreams) *cobra.Command {
 	cmd := &cobra.Command{Use: "node", Hidden: true, DisableFlagParsing: true, Args: cobra.NoArgs}
 	cmd.AddCommand(
 		&cobra.Command{Use: "init SETUP", Args: exactArgs(1),
-			RunE: func(_ *cobra.Command, args []string) error { return failed(sandbox.Main(args[0])) }},
+			RunE: func(cmd *cobra.Command, args []string) error { return failed(sandbox.Main(cmd.Context(), args[0])) }},
 		&cobra.Command{Use: "agent", DisableFlagParsing: true,
 			RunE: func(cmd *cobra.Command, args []string) error { return failed(node.Main(cmd.Context(), args)) }},
 	)

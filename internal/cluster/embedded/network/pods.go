@@ -187,12 +187,14 @@ func connectPod(namespace netns.NsHandle, address netip.Addr) error {
 }
 
 // configurePod sets what a container runtime sets by default: no IPv6 on a
-// link that has no use for it, and low ports for everybody.
+// link that has no use for it, and low ports for everybody. A client may open
+// more connections to one address than there are ports in a minute, so ports of
+// closed connections are used again.
 func configurePod() error {
 	if err := setKernel("net/ipv6/conf/"+podDevice+"/disable_ipv6", "1"); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	return setKernel("net/ipv4/ip_unprivileged_port_start", "0")
+	return errors.Join(setKernel("net/ipv4/ip_unprivileged_port_start", "0"), setKernel("net/ipv4/tcp_tw_reuse", "1"), shortenTracking())
 }
 
 // inNamespace runs f on a thread in another network namespace. The thread is

@@ -97,7 +97,7 @@ func (c *components) start(name string, files []*os.File, program string, args .
 }
 
 // garbageTarget is Go's GOGC for the components, in percent.
-const garbageTarget = "50"
+const garbageTarget = "100"
 
 // reap waits for every process there is until a component ends.
 func (c *components) reap() error {

@@ -11,6 +11,7 @@ package sandbox
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -40,11 +41,11 @@ func step(name string, err error) error {
 	return &stepError{name, err}
 }
 
-// Main runs the cluster and returns why it ended. The argument is a
-// layout.Setup as JSON.
-func Main(argument string) error {
+// Main runs the cluster and returns why it ended; the end of ctx is a reason,
+// too. The argument is a layout.Setup as JSON.
+func Main(ctx context.Context, argument string) error {
 	status := os.NewFile(layout.StatusFD, "status")
-	err := run(argument, status)
+	err := run(ctx, argument, status)
 	if err != nil {
 		report := layout.Status{Failed: err.Error()}
 		var failed *stepError
@@ -67,7 +68,7 @@ func send(status *os.File, s layout.Status) {
 	}
 }
 
-func run(argument string, status *os.File) error {
+func run(ctx context.Context, argument string, status *os.File) error {
 	var setup layout.Setup
 	if err := json.Unmarshal([]byte(argument), &setup); err != nil {
 		return fmt.Errorf("read set-up: %w", err)
@@ -99,6 +100,8 @@ func run(argument string, status *os.File) error {
 		select {
 		case err := <-ended:
 			return err
+		case <-ctx.Done():
+			return fmt.Errorf("the cluster was told to end: %w", context.Cause(ctx))
 		case <-detached:
 			// The death signal belongs to this thread: it is the one that became
 			// the process, and main keeps its goroutine on it.
