@@ -25,8 +25,6 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"runtime"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -64,14 +62,6 @@ const (
 	readHeader = 5 * time.Second
 )
 
-// How the runtime is tuned: a sidecar is one of hundreds on a node and mostly
-// idle. One worker, as the mesh's users expect; a small heap grows slowly.
-const (
-	workers  = 1
-	gcShare  = 50
-	softHeap = 128 << 20
-)
-
 // Main is the role `proxy`.
 func Main(ctx context.Context, args []string) error {
 	if len(args) > 0 {
@@ -86,19 +76,6 @@ func Main(ctx context.Context, args []string) error {
 	log := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 	slog.SetDefault(log)
 	return Run(ctx, cfg, log, level)
-}
-
-// tuneRuntime applies the constants above where the environment says nothing.
-func tuneRuntime() {
-	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(workers)
-	}
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcShare)
-	}
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(softHeap)
-	}
 }
 
 // Run runs the proxy until ctx ends and it has drained. level is log's, to be changed over the admin port.
@@ -149,6 +126,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger, level *slog.LevelVar
 	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
 	var helpers sync.WaitGroup
 	helpers.Go(func() { id.Run(background) })
+	helpers.Go(func() { trimMemory(background, id.Ready()) })
 	helpers.Go(func() { serveObserve(background, observeListener, server.Policies(), decisions) })
 
 	halves, halvesCtx := errgroup.WithContext(ctx)
