@@ -3,6 +3,7 @@ package kube
 import (
 	"fmt"
 	"log/slog"
+	"sync"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -22,10 +23,8 @@ import (
 // fairer one, and the default of five requests a second would hold up pods.
 const unlimited = -1
 
-var (
-	scheme = newScheme()
-	codecs = serializer.NewCodecFactory(scheme)
-)
+// codecs are made at first use: most roles of the agent have none.
+var codecs = sync.OnceValue(func() serializer.CodecFactory { return serializer.NewCodecFactory(newScheme()) })
 
 func newScheme() *runtime.Scheme {
 	s := runtime.NewScheme()
@@ -69,7 +68,7 @@ func For(config *rest.Config, group schema.GroupVersion) (*rest.RESTClient, erro
 	}
 	c.ContentType = runtime.ContentTypeProtobuf
 	c.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
-	c.NegotiatedSerializer = codecs.WithoutConversion()
+	c.NegotiatedSerializer = codecs().WithoutConversion()
 	made, err := rest.RESTClientFor(c)
 	if err != nil {
 		return nil, fmt.Errorf("make a client of API group %s: %w", group, err)
