@@ -116,6 +116,36 @@ func TestPodsLeaveNothingBehind(t *testing.T) {
 	})
 }
 
+func TestASandboxCanBeStoppedWhileItsContainersStart(t *testing.T) {
+	inNamespaces(t, func(t *testing.T, r *rig) {
+		before := r.footprint()
+		for i := range 100 {
+			podID, pod := r.pod()
+			id := r.container(podID, pod, nil, "wait")
+			var starting sync.WaitGroup
+			starting.Go(func() {
+				// Either is right: it was first, or it came too late.
+				_, _ = r.runtime.StartContainer(t.Context(), &runtimeapi.StartContainerRequest{ContainerId: id})
+			})
+			if i%2 == 0 {
+				runtime.Gosched()
+			}
+			if _, err := r.runtime.StopPodSandbox(t.Context(), &runtimeapi.StopPodSandboxRequest{PodSandboxId: podID}); err != nil {
+				t.Fatal(err)
+			}
+			starting.Wait()
+			if state := r.status(id).State; state == runtimeapi.ContainerState_CONTAINER_RUNNING {
+				t.Fatal("a container runs in a stopped sandbox")
+			}
+			r.remove(podID)
+		}
+		after := r.footprint()
+		if after.processes != before.processes || after.mounts != before.mounts || after.networks != before.networks {
+			t.Errorf("footprint %+v before, %+v after", before, after)
+		}
+	})
+}
+
 func TestEndOfServiceEndsEverything(t *testing.T) {
 	inNamespaces(t, func(t *testing.T, r *rig) {
 		for range 3 {

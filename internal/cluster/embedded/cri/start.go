@@ -83,7 +83,10 @@ func controlSocket() (ours *net.UnixConn, theirs *os.File, err error) {
 
 // clone starts this program anew as the container's first process.
 func (s *Server) clone(c *container, child stdio, control *os.File) (*process, error) {
-	c.pod.mu.RLock()
+	// Not RLock: who stops the sandbox waits for this start.
+	if !c.pod.mu.TryRLock() {
+		return nil, fmt.Errorf("pod sandbox %s is being stopped", c.pod.id)
+	}
 	defer c.pod.mu.RUnlock()
 	if !c.pod.ready.Load() {
 		return nil, fmt.Errorf("pod sandbox %s has been stopped", c.pod.id)

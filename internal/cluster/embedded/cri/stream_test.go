@@ -187,21 +187,23 @@ func TestAttachThatIsNotReadDoesNotKeepAContainer(t *testing.T) {
 		}
 		stuck := c.streams.attach()
 		input := c.streams.input()
-		for range watcherBacklog + 1 {
+		for i := range watcherBacklog + 1 {
 			if _, err := input.Write([]byte("text\n")); err != nil {
 				t.Fatal(err)
 			}
+			if i == watcherBacklog {
+				break // the one that no longer fits
+			}
+			// One by one, or they would be one chunk.
+			r.eventually("the line is logged", func() bool { return strings.Count(r.log(c.log.path), "\n") == i+1 })
 		}
 		c.streams.closeInput()
 		if status := r.exited(id); status.ExitCode != 0 {
 			t.Errorf("status %v", status)
 		}
-		select {
-		case <-stuck.gone:
-		default:
-			// All of it fitted into the backlog, coalesced; then it is closed.
-			for range stuck.queue {
-			}
+		<-stuck.gone
+		if lines := strings.Count(r.log(c.log.path), "\n"); lines != watcherBacklog+1 {
+			t.Errorf("%d lines logged, want all %d", lines, watcherBacklog+1)
 		}
 	})
 }
