@@ -50,6 +50,13 @@ func runKubelet(ctx context.Context, args []string) error {
 	if err := setVerbosity(*verbosity); err != nil {
 		return err
 	}
+	if single, err := singleUID(); err != nil {
+		return err
+	} else if single {
+		if err := pretendOwnership(); err != nil {
+			return err
+		}
+	}
 	config, err := options.NewKubeletConfiguration()
 	if err != nil {
 		return fmt.Errorf("make configuration: %w", err)
@@ -117,7 +124,7 @@ func configure(server *options.KubeletServer, state, node, address, dns, runtime
 	server.EvictionHard = map[string]string{}
 	server.ImageGCHighThresholdPercent = 100
 	server.ImageGCLowThresholdPercent = 99
-	server.FeatureGates = map[string]bool{"KubeletInUserNamespace": true}
+	server.FeatureGates = map[string]bool{"KubeletInUserNamespace": true, "EventedPLEG": true}
 
 	server.MaxPods = maxPods
 	server.PodsPerCore = 0

@@ -39,11 +39,7 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	err := setVersion()
-	if err == nil {
-		err = run(ctx, os.Args[2:])
-	}
-	if err != nil && ctx.Err() == nil {
+	if err := run(ctx, os.Args[2:]); err != nil && ctx.Err() == nil {
 		fmt.Fprintf(os.Stderr, "meshproof-kube %s: %v\n", os.Args[1], err)
 		os.Exit(1)
 	}

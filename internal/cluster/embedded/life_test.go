@@ -3,6 +3,7 @@ package embedded
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -12,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -152,6 +154,37 @@ func TestKeptClusterOutlivesItsOwnerUntilItIsDeleted(t *testing.T) {
 			t.Errorf("delete after delete: %v", err)
 		}
 	})
+}
+
+func TestClusterEndsWithAnyOfItsComponentsAndSaysWhich(t *testing.T) {
+	provider := newProvider(t)
+	c := create(t, provider, cluster.Options{})
+	r, err := provider.clusters.folder(c.Name()).readRecord()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pids := members(t, r.PID)
+	started := startTimes(pids)
+	killed := false
+	for _, pid := range pids {
+		line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		if err == nil && strings.Contains(string(line), "\x00kubelet\x00") {
+			killed = unix.Kill(pid, unix.SIGKILL) == nil
+		}
+	}
+	if !killed {
+		t.Fatal("there is no kubelet to kill")
+	}
+	select {
+	case <-c.Done():
+	case <-time.After(patience):
+		t.Fatal("the cluster lives on without a kubelet")
+	}
+	awaitGone(t, pids, started)
+	var setup *cluster.SetupError
+	if err := c.Err(); !errors.As(err, &setup) || !strings.Contains(err.Error(), "kubelet was ended by signal killed") {
+		t.Errorf("the cluster ended because of %v", err)
+	}
 }
 
 func TestTwoClustersAtOnce(t *testing.T) {

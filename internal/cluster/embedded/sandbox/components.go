@@ -1,10 +1,12 @@
 package sandbox
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -79,7 +81,7 @@ func (c *components) startAll(setup layout.Setup, status *os.File) error {
 func (c *components) start(name string, files []*os.File, program string, args ...string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	log, err := os.OpenFile(filepath.Join(layout.State, layout.LogDir, name+".log"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+	log, err := os.OpenFile(logPath(name), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
 	if err != nil {
 		return fmt.Errorf("open log of %s: %w", name, err)
 	}
@@ -117,11 +119,36 @@ func (c *components) reap() error {
 			continue
 		}
 		if status.Signaled() {
-			return fmt.Errorf("%s was ended by signal %s; see its log", name, status.Signal())
+			return fmt.Errorf("%s was ended by signal %s%s", name, status.Signal(), lastWords(name))
 		}
-		return fmt.Errorf("%s ended with code %d; see its log", name, status.ExitStatus())
+		return fmt.Errorf("%s ended with code %d%s", name, status.ExitStatus(), lastWords(name))
 	}
 }
+
+// lastWordsLength is how much of a log's end is told, in bytes.
+const lastWordsLength = 400
+
+// lastWords is the last line of a component's log: the log itself may be gone
+// by the time somebody wants to know.
+func lastWords(name string) string {
+	file, err := os.Open(logPath(name))
+	if err != nil {
+		return ""
+	}
+	defer file.Close()
+	if _, err := file.Seek(-lastWordsLength, io.SeekEnd); err != nil {
+		_, _ = file.Seek(0, io.SeekStart) // it is shorter than that
+	}
+	text, _ := io.ReadAll(file)
+	text = bytes.TrimSpace(text)
+	if len(text) == 0 {
+		return ""
+	}
+	return "; its log ends with: " + string(text[bytes.LastIndexByte(text, '\n')+1:])
+}
+
+// logPath is where a component's output goes.
+func logPath(name string) string { return filepath.Join(layout.State, layout.LogDir, name+".log") }
 
 // waitForKubelet waits for what the kubelet gives up without (the container
 // runtime's socket) or loses seconds without (the API server).
