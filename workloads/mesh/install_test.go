@@ -137,6 +137,20 @@ func TestControlPlanePodsAreRestricted(t *testing.T) {
 	}
 }
 
+// Without a type kubectl sends a patch each time, to a Deployment that stays the
+// same; and with surge a role is never without a pod.
+func TestRolloutsNeverLeaveARoleWithoutAPod(t *testing.T) {
+	objects, _ := installed(t, Options{})
+	zero, one := intstr.FromInt32(0), intstr.FromInt32(1)
+	want := appsv1.DeploymentStrategy{Type: appsv1.RollingUpdateDeploymentStrategyType,
+		RollingUpdate: &appsv1.RollingUpdateDeployment{MaxUnavailable: &zero, MaxSurge: &one}}
+	for name, deployment := range deploymentsOf(objects) {
+		if diff := cmp.Diff(want, deployment.Spec.Strategy); diff != "" {
+			t.Errorf("%s: -want +got\n%s", name, diff)
+		}
+	}
+}
+
 func TestRightsAreNarrow(t *testing.T) {
 	objects, _ := installed(t, Options{})
 	for key, object := range objects {
