@@ -16,8 +16,11 @@
 //	err = server.Serve(ctx, listener) // a unix socket; returns when ctx ended and every container is gone
 //
 // The kubelet must share the server's mount and PID namespace: the paths in its
-// requests are opened in it. Of the kubelet's settings, cgroupDriver is
-// cgroupfs (RuntimeConfig says so).
+// requests are opened in it. Its feature gate EventedPLEG is worth setting:
+// without it the kubelet looks every second for what has happened, once per
+// step of a pod (measured with two init containers, from creation to readiness
+// 2.0 s against 0.65 s, deletion 2.0 s against 0.6 s). See refresh for what the
+// gate lacks by itself.
 //
 // It refuses to run without /proc of its own PID namespace and on a kernel
 // older than Linux 5.12, and it refuses, by an error on the call, what it

@@ -40,6 +40,9 @@ func readIDMap() (idMap, error) {
 			}
 			*ranges = append(*ranges, r)
 		}
+		if len(*ranges) == 0 {
+			return m, fmt.Errorf("%s is empty: this user namespace has no IDs yet", file)
+		}
 	}
 	policy, err := os.ReadFile("/proc/self/setgroups")
 	if err != nil {

@@ -49,10 +49,14 @@ var namespaceKinds = []struct {
 	name string
 }{{unix.CLONE_NEWNET, "net"}, {unix.CLONE_NEWUTS, "uts"}, {unix.CLONE_NEWIPC, "ipc"}}
 
-// kernelDefaults are what a pod's network starts with: every uid may listen on
-// every port and ping. Where that is not allowed it stays as it is.
-var kernelDefaults = [][2]string{
-	{"net/ipv4/ip_unprivileged_port_start", "0"},
+// kernelDefaults are what a pod's network starts with: every user may listen
+// on every port, and ping. Where that is not allowed it stays as it is.
+func (m idMap) kernelDefaults() map[string]string {
+	last := m.gids[len(m.gids)-1]
+	return map[string]string{
+		"net/ipv4/ip_unprivileged_port_start": "0",
+		"net/ipv4/ping_group_range":           fmt.Sprint(m.gids[0].first, " ", last.first+last.count-1),
+	}
 }
 
 func newID() string {
@@ -113,7 +117,7 @@ func (s *Server) openSandbox(ctx context.Context, pod *sandbox) error {
 	if options.GetIpc() != runtimeapi.NamespaceMode_NODE {
 		flags |= unix.CLONE_NEWIPC
 	}
-	if err := onThread(func() error { return openNamespaces(pod, flags) }); err != nil {
+	if err := onThread(func() error { return openNamespaces(pod, flags, s.ids.kernelDefaults()) }); err != nil {
 		return err
 	}
 	memory := filepath.Join(s.sharedMemory(), pod.id)
@@ -137,7 +141,7 @@ func (s *Server) openSandbox(ctx context.Context, pod *sandbox) error {
 
 // openNamespaces makes namespaces on the calling thread, which must end
 // afterwards, and keeps them by descriptors.
-func openNamespaces(pod *sandbox, flags int) error {
+func openNamespaces(pod *sandbox, flags int, defaults map[string]string) error {
 	if err := unix.Unshare(flags); err != nil {
 		return fmt.Errorf("make namespaces: %w", err)
 	}
@@ -150,8 +154,8 @@ func openNamespaces(pod *sandbox, flags int) error {
 		if err := raiseLoopback(); err != nil {
 			return err
 		}
-		for _, setting := range kernelDefaults {
-			_ = writeSysctl(setting[0], setting[1])
+		for name, value := range defaults {
+			_ = writeSysctl(name, value)
 		}
 	}
 	for name, value := range pod.config.GetLinux().GetSysctls() {

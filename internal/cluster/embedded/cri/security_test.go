@@ -233,6 +233,35 @@ func TestContainersOfAPodShareMemoryNetworkAndName(t *testing.T) {
 	})
 }
 
+func TestSysctls(t *testing.T) {
+	inNamespaces(t, func(t *testing.T, r *rig) {
+		podID, pod := r.pod(func(c *runtimeapi.PodSandboxConfig) {
+			c.Linux.Sysctls = map[string]string{"net.ipv4.ip_local_port_range": "40000\t41000"}
+		})
+		id := r.container(podID, pod, nil, "wait")
+		r.start(id)
+		groups := "0\t65535\n"
+		if r.single {
+			groups = "0\t0\n"
+		}
+		for name, want := range map[string]string{"ip_local_port_range": "40000\t41000\n", "ping_group_range": groups, "ip_unprivileged_port_start": "0\n"} {
+			if got := string(r.exec(id, "app", "cat", "/proc/sys/net/ipv4/"+name).Stdout); got != want {
+				t.Errorf("%s is %q, want %q", name, got, want)
+			}
+		}
+		for name, value := range map[string]string{"net.no.such": "1", "kernel.panic": "1"} {
+			config := &runtimeapi.PodSandboxConfig{Metadata: &runtimeapi.PodSandboxMetadata{Name: "pod"}, Linux: &runtimeapi.LinuxPodSandboxConfig{
+				Sysctls: map[string]string{name: value}, SecurityContext: pod.Linux.SecurityContext}}
+			if _, err := r.runtime.RunPodSandbox(t.Context(), &runtimeapi.RunPodSandboxRequest{Config: config}); err == nil || !strings.Contains(err.Error(), "set sysctl") {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		if n := len(r.network.attached); n != 1 {
+			t.Errorf("%d pods attached, want the one that started", n)
+		}
+	})
+}
+
 func TestHostNetwork(t *testing.T) {
 	inNamespaces(t, func(t *testing.T, r *rig) {
 		podID, pod := r.pod(func(c *runtimeapi.PodSandboxConfig) {
