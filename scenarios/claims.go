@@ -173,8 +173,8 @@ type CommandClaim struct {
 	Exit ExitKind `yaml:"exit" jsonschema:"required"`
 	// Output lists texts that must each stand in what it prints.
 	Output []string `yaml:"output"`
-	// Ends is a text with which the output must end, blanks at the end aside.
-	Ends string `yaml:"ends"`
+	// Ends lists texts with one of which the output must end, blanks at the end aside.
+	Ends []string `yaml:"ends"`
 	// Outcome that a client of this project prints as JSON.
 	Outcome Expect `yaml:"outcome"`
 }

@@ -120,6 +120,3 @@ func editDistance(a, b string) int {
 	}
 	return rows[len(a)][len(b)]
 }
-
-// Suggest is the tail of a message about a name that is not among the known.
-func Suggest(got string, known []string) string { return didYouMean(got, known) }

@@ -28,6 +28,7 @@ import (
 	"github.com/meshproof/meshproof/workloads/echo"
 	"github.com/meshproof/meshproof/workloads/emojivoto"
 	"github.com/meshproof/meshproof/workloads/probed"
+	"github.com/meshproof/meshproof/workloads/tamper"
 )
 
 // role runs until ctx ends; an error is printed and ends the process with 1.
@@ -50,6 +51,7 @@ var roles = map[string]role{
 	"proxy-await": proxy.AwaitMain,
 	"proxy-init":  intercept.Main,
 	"scraper":     authz.Main,
+	"tamper":      tamper.Main,
 }
 
 func main() {

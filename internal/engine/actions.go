@@ -332,6 +332,10 @@ func (e *run) awaitRollout(ctx context.Context, namespace string) error {
 				}
 				return fmt.Errorf("Deployment %s/%s is not rolled out: %d of %d pods are available and new", namespace, d.Name, min(st.UpdatedReplicas, st.AvailableReplicas), want)
 			}
+			// A pod that is on its way out still answers whoever is connected.
+			if n := e.pods.leaving(namespace, d.Spec.Selector.MatchLabels); n > 0 {
+				return fmt.Errorf("Deployment %s/%s is not rolled out: %d old pods are still there", namespace, d.Name, n)
+			}
 		}
 		return nil
 	})

@@ -56,8 +56,8 @@ func (s *scenarioRun) judgeCommand(ctx context.Context, c *scenarios.CommandClai
 			return failing(v, "expected the output to hold %q", s.text(want))
 		}
 	}
-	if c.Ends != "" && !strings.HasSuffix(strings.TrimSpace(output), s.text(c.Ends)) {
-		return failing(v, "expected the output to end with %q", s.text(c.Ends))
+	if len(c.Ends) > 0 && !slices.ContainsFunc(c.Ends, func(end string) bool { return strings.HasSuffix(strings.TrimSpace(output), s.text(end)) }) {
+		return failing(v, "expected the output to end with one of %q", c.Ends)
 	}
 	if len(c.Outcome) > 0 {
 		return s.compareOutcome(v, c, output)

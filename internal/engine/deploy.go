@@ -234,18 +234,32 @@ func (s *scenarioRun) awaitWorkload(ctx context.Context, w *scenarios.Workload) 
 	if err != nil {
 		return s.explain(ctx, err, s.space(w.Namespace))
 	}
-	if w.Kind != scenarios.Echo {
-		return nil
-	}
-	// An echo declares no probe, so that policies cannot keep it from being
-	// ready; whether it listens is asked over loopback.
-	for _, pod := range s.componentPods(w.Name) {
-		if err := eventually(ctx, settleBudget, func() error {
-			_, err := s.e.deliveriesSince(ctx, nameOf(pod), 0)
-			return err
-		}); err != nil {
-			return err
+	// Neither an echo nor the sample application declares probes, so that
+	// policies cannot keep them from being ready; whether they listen is asked
+	// over loopback.
+	group := newGroup()
+	for name := range w.Components() {
+		for _, pod := range s.componentPods(name) {
+			group.do(func() error {
+				return eventually(ctx, settleBudget, func() error { return s.e.listens(ctx, w.Kind, name, pod) })
+			})
 		}
+	}
+	return group.wait()
+}
+
+// listens asks an application over loopback whether it is there.
+func (e *run) listens(ctx context.Context, kind scenarios.WorkloadKind, component string, pod *corev1.Pod) error {
+	var body []byte
+	switch {
+	case kind == scenarios.Echo:
+		_, err := e.deliveriesSince(ctx, nameOf(pod), 0)
+		return err
+	case kind == scenarios.Emojivoto && component == "web":
+		// The list comes from emoji: the answer says that web reaches it.
+		return e.get(ctx, nameOf(pod), webPort, "/api/list", nil, &body)
+	case kind == scenarios.Emojivoto && component != "vote-bot":
+		return e.get(ctx, nameOf(pod), promPort, "/metrics", nil, &body)
 	}
 	return nil
 }

@@ -84,6 +84,15 @@ func (p *podStore) list(namespace string, match map[string]string) []*corev1.Pod
 	return pods
 }
 
+// leaving counts the pods that match and are being deleted but still there.
+func (p *podStore) leaving(namespace string, match map[string]string) int {
+	pods, err := p.lister.Pods(namespace).List(labels.SelectorFromSet(match))
+	if err != nil {
+		return 0
+	}
+	return len(slices.DeleteFunc(pods, func(pod *corev1.Pod) bool { return pod.DeletionTimestamp == nil }))
+}
+
 func (p *podStore) get(name types.NamespacedName) (*corev1.Pod, bool) {
 	pod, err := p.lister.Pods(name.Namespace).Get(name.Name)
 	return pod, err == nil

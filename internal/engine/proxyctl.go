@@ -16,12 +16,15 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// Loopback ports at which the mesh tells what it has observed and enforces.
+// Ports that are asked over loopback: those at which the mesh tells what it has
+// observed and enforces, and those of the applications.
 const (
 	policyPort    = 9990
 	proxyPort     = 4192
 	adminPort     = 4191
 	echoPort      = 4194
+	webPort       = 8080
+	promPort      = 8801
 	answerLimit   = 32 << 20
 	policyService = "linkerd-destination"
 )

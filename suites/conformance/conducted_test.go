@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"sync"
@@ -30,9 +29,10 @@ type conducted struct {
 	id, dir   string
 	began     time.Time
 
-	cancel context.CancelFunc
-	ended  chan struct{}
-	out    *result.Run
+	progress func(engine.Event)
+	cancel   context.CancelFunc
+	ended    chan struct{}
+	out      *result.Run
 
 	mu     sync.Mutex
 	claims map[string]*waiter
@@ -64,7 +64,7 @@ func (c *conducted) start() error {
 		return err
 	}
 	c.began, c.ended, c.claims = time.Now(), make(chan struct{}), map[string]*waiter{}
-	c.id = session.NewID(c.began)
+	c.id, c.progress = session.NewID(c.began), session.Progress(os.Stdout)
 	c.dir = filepath.Join(c.artifacts(), c.id)
 	if err := os.MkdirAll(c.dir, 0o755); err != nil {
 		return fmt.Errorf("make the run's folder: %w", err)
@@ -96,8 +96,8 @@ func (c *conducted) artifacts() string {
 
 // observe prints the progress and wakes the specs.
 func (c *conducted) observe(e engine.Event) {
-	c.progress(os.Stdout, e)
-	if e.Kind != engine.ClaimFinished {
+	if e.Kind != engine.ClaimFinished { // Ginkgo tells of those
+		c.progress(e)
 		return
 	}
 	c.mu.Lock()
@@ -109,28 +109,6 @@ func (c *conducted) observe(e engine.Event) {
 			w.judged = judged{*e.Result, e.Outcome}
 			close(w.done)
 		}
-	}
-}
-
-// progress prints a line for what a reader wants to know while waiting.
-func (c *conducted) progress(w io.Writer, e engine.Event) {
-	elapsed := time.Since(c.began).Seconds()
-	switch e.Kind {
-	case engine.Waiting:
-		if e.Scenario == "" {
-			fmt.Fprintf(w, "[%5.1fs] %s\n", elapsed, e.Text)
-		}
-	case engine.ScenarioFinished:
-		passed, total := 0, 0
-		for _, step := range e.Finished.Steps {
-			for _, claim := range step.Claims {
-				total++
-				if claim.Outcome == result.Passed {
-					passed++
-				}
-			}
-		}
-		fmt.Fprintf(w, "[%5.1fs] %s %s: %d of %d claims passed in %.1fs\n", elapsed, text.Symbol(e.Finished.Outcome), e.Scenario, passed, total, e.Finished.Duration)
 	}
 }
 
@@ -158,6 +136,17 @@ func (c *conducted) await(ctx context.Context, id string) (judged, error) {
 		return w.judged, nil
 	default:
 		return judged{}, errors.New("the run ended before")
+	}
+}
+
+// broken says that the run has ended without having judged anything: every spec
+// would tell the same reason.
+func (c *conducted) broken() bool {
+	select {
+	case <-c.ended:
+		return c.out.Outcome == result.Error && c.out.Summary.Passed+c.out.Summary.Failed == 0
+	default:
+		return false
 	}
 }
 

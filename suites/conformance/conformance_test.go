@@ -162,6 +162,9 @@ func assert(ctx SpecContext, claim *scenarios.PlannedClaim) {
 	if err != nil {
 		Fail(fmt.Sprintf("%s: the claim was not judged: %v", claim.Source, err))
 	}
+	if current.broken() {
+		AbortSuite("the set-up failed: " + done.result.Reason)
+	}
 	text := report(claim, done)
 	switch done.result.Outcome {
 	case result.Skipped:
