@@ -22,7 +22,7 @@ const frameHead = 5
 // exactly the mistake that a mesh must not make; it would also lose how a
 // connection ended. meshproof-grpcurl is the caller that uses the library.
 func exchangeGRPC(ctx context.Context, conn *http2Conn, r Request, out *Outcome) error {
-	request, err := r.grpc(ctx, bytes.NewReader(frame(r.Body)))
+	request, err := r.grpc(ctx, io.NopCloser(bytes.NewReader(frame(r.Body))))
 	if err != nil {
 		return &phaseError{phaseSetup, 0, err}
 	}
@@ -93,15 +93,16 @@ func (o *Outcome) grpcEnd(response *http.Response) {
 	}
 }
 
-// grpc returns the HTTP/2 request that carries a call.
-func (r Request) grpc(ctx context.Context, body io.Reader) (*http.Request, error) {
+// grpc returns the HTTP/2 request that carries a call. The client closes the body
+// to end its own reading of it, so that of a stream must heed its Close.
+func (r Request) grpc(ctx context.Context, body io.ReadCloser) (*http.Request, error) {
 	plain := r
 	plain.Method, plain.Path, plain.Body = http.MethodPost, r.Method, nil
 	request, err := plain.http(ctx)
 	if err != nil {
 		return nil, err
 	}
-	request.Body, request.ContentLength, request.GetBody = io.NopCloser(body), -1, nil
+	request.Body, request.ContentLength, request.GetBody = body, -1, nil
 	request.Header.Set("Content-Type", "application/grpc")
 	request.Header.Set("Te", "trailers")
 	return request, nil

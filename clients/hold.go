@@ -264,6 +264,9 @@ func (c *Caller) holdStream(ctx context.Context, h *Held, r Request, interval ti
 	if err != nil {
 		return &phaseError{phaseSetup, 0, err}
 	}
+	// While it reads from the body, the HTTP/2 client does not see ctx end.
+	stop := context.AfterFunc(ctx, func() { feed.CloseWithError(context.Cause(ctx)) })
+	defer stop()
 	var writer sync.WaitGroup
 	defer writer.Wait()
 	// Closing the body frees the writer; deferred after Wait, it runs before it.

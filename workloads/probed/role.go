@@ -42,7 +42,7 @@ func Main(ctx context.Context, args []string) error {
 		if len(args) != 2 || args[0] != "check" {
 			return fmt.Errorf("arguments %q are neither none nor: check NAME", args)
 		}
-		return check(ctx, control, args[1])
+		return Check(ctx, control, args[1])
 	}
 	var group serve.Group
 	_, err := Listen(&group, func(port int) string {
@@ -153,8 +153,9 @@ func (b *board) set(name string, healthy bool) error {
 	return nil
 }
 
-// check is what an exec probe runs.
-func check(ctx context.Context, control, name string) error {
+// Check is what an exec probe runs: it asks the loopback port, at address control,
+// about a probe. A probe that is unhealthy or unknown is ErrUnhealthy.
+func Check(ctx context.Context, control, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+control+"/check?name="+url.QueryEscape(name), nil)
