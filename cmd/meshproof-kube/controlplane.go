@@ -26,6 +26,8 @@ import (
 	cmoptions "k8s.io/kubernetes/cmd/kube-controller-manager/app/options"
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
 	scheduleroptions "k8s.io/kubernetes/cmd/kube-scheduler/app/options"
+
+	"github.com/meshproof/meshproof/cmd/meshproof-kube/twin"
 )
 
 const (
@@ -77,7 +79,7 @@ func controlPlane(ctx context.Context, args []string) error {
 	// old versions help nobody.
 	rest.SetDefaultWarningHandler(rest.NoWarnings{})
 
-	listener, err := listenBoth(net.JoinHostPort(*address, fmt.Sprint(*port)), *listenFD)
+	listener, err := twin.Listen(net.JoinHostPort(*address, fmt.Sprint(*port)), *listenFD)
 	if err != nil {
 		return err
 	}

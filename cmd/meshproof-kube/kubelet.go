@@ -15,6 +15,8 @@ import (
 	kubeletconfig "k8s.io/kubernetes/pkg/kubelet/apis/config"
 	"k8s.io/kubernetes/pkg/volume/util/hostutil"
 	"k8s.io/kubernetes/pkg/volume/util/subpath"
+
+	"github.com/meshproof/meshproof/cmd/meshproof-kube/mounts"
 )
 
 const (
@@ -71,7 +73,7 @@ func runKubelet(ctx context.Context, args []string) error {
 		return fmt.Errorf("make dependencies: %w", err)
 	}
 	// The stock mounter runs the program "mount", which need not exist here.
-	deps.Mounter = newMounter()
+	deps.Mounter = mounts.New()
 	deps.Subpather = subpath.New(deps.Mounter)
 	deps.HostUtil = hostutil.NewHostUtil()
 	return kubelet.Run(ctx, server, deps, utilfeature.DefaultFeatureGate)

@@ -1,4 +1,9 @@
-package main
+// Package mounts is a mounter for the kubelet that runs no program.
+//
+// Requests of volume plugins flow in, system calls flow out. It knows tmpfs and
+// bind mounts, which is what volumes of pods here consist of, and passes on the
+// kernel's refusal of everything else.
+package mounts
 
 import (
 	"fmt"
@@ -15,7 +20,8 @@ type mounter struct {
 	mount.Interface
 }
 
-func newMounter() mount.Interface {
+// New returns the mounter.
+func New() mount.Interface {
 	// Only the reading half of the stock mounter is used.
 	return mounter{Interface: mount.New("")}
 }

@@ -1,4 +1,9 @@
-package main
+// Package twin is one listener made of two sockets: one inside the cluster's
+// network namespace and one outside.
+//
+// Connections flow in from both. It relays nothing and opens nothing by itself
+// outside: that socket is inherited.
+package twin
 
 import (
 	"errors"
@@ -8,12 +13,12 @@ import (
 	"sync"
 )
 
-// twin accepts from two sockets: one inside the cluster's network, and one
+// listener accepts from two sockets: one inside the cluster's network, and one
 // that was opened on the host's loopback before the cluster's network
 // namespace was entered. A socket stays in the namespace it was made in, so
 // the host reaches the API server without any relay, and the cluster reaches
 // nothing of the host: a listening socket only accepts.
-type twin struct {
+type listener struct {
 	net.Listener
 	other    net.Listener
 	accepted chan accepted
@@ -27,9 +32,9 @@ type accepted struct {
 	err  error
 }
 
-// listenBoth listens on address and, when fd is not negative, on that socket
+// Listen listens on address and, when fd is not negative, on that socket
 // too. The listener's address is the inside one.
-func listenBoth(address string, fd int) (net.Listener, error) {
+func Listen(address string, fd int) (net.Listener, error) {
 	inside, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("listen for the API: %w", err)
@@ -42,14 +47,14 @@ func listenBoth(address string, fd int) (net.Listener, error) {
 	if closeErr := file.Close(); err != nil || closeErr != nil {
 		return nil, errors.Join(fmt.Errorf("use inherited listener %d: %w", fd, errors.Join(err, closeErr)), inside.Close())
 	}
-	t := &twin{Listener: inside, other: outside, accepted: make(chan accepted), done: make(chan struct{})}
+	t := &listener{Listener: inside, other: outside, accepted: make(chan accepted), done: make(chan struct{})}
 	for _, l := range []net.Listener{inside, outside} {
 		t.loops.Go(func() { t.accept(l) })
 	}
 	return t, nil
 }
 
-func (t *twin) accept(l net.Listener) {
+func (t *listener) accept(l net.Listener) {
 	for {
 		conn, err := l.Accept()
 		select {
@@ -66,7 +71,7 @@ func (t *twin) accept(l net.Listener) {
 	}
 }
 
-func (t *twin) Accept() (net.Conn, error) {
+func (t *listener) Accept() (net.Conn, error) {
 	select {
 	case a := <-t.accepted:
 		return a.conn, a.err
@@ -75,7 +80,7 @@ func (t *twin) Accept() (net.Conn, error) {
 	}
 }
 
-func (t *twin) Close() error {
+func (t *listener) Close() error {
 	var err error
 	t.close.Do(func() {
 		close(t.done)
