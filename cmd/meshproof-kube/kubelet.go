@@ -17,6 +17,7 @@ import (
 	"k8s.io/kubernetes/pkg/volume/util/subpath"
 
 	"github.com/meshproof/meshproof/cmd/meshproof-kube/mounts"
+	"github.com/meshproof/meshproof/cmd/meshproof-kube/ownership"
 )
 
 const (
@@ -52,10 +53,10 @@ func runKubelet(ctx context.Context, args []string) error {
 	if err := setVerbosity(*verbosity); err != nil {
 		return err
 	}
-	if single, err := singleUID(); err != nil {
+	if single, err := ownership.SingleUID(); err != nil {
 		return err
 	} else if single {
-		if err := pretendOwnership(); err != nil {
+		if err := ownership.Pretend(); err != nil {
 			return err
 		}
 	}

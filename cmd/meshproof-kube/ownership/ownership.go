@@ -1,4 +1,9 @@
-package main
+// Package ownership lets the kubelet believe that it can give files away where
+// there is nobody to give them to.
+//
+// Nothing flows through: it changes what the kernel answers to this process. It
+// refuses nothing, and is not to be used where there is more than one user.
+package ownership
 
 import (
 	"fmt"
@@ -9,9 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// singleUID reports whether this process's user namespace knows one user only,
+// SingleUID reports whether this process's user namespace knows one user only,
 // as that of an ordinary user without setuid helpers does.
-func singleUID() (bool, error) {
+func SingleUID() (bool, error) {
 	text, err := os.ReadFile("/proc/self/uid_map")
 	if err != nil {
 		return false, fmt.Errorf("read the map of user ids: %w", err)
@@ -20,11 +25,11 @@ func singleUID() (bool, error) {
 	return len(fields) == 3 && fields[2] == "1", nil
 }
 
-// pretendOwnership lets every change of a file's owner in this process succeed
+// Pretend lets every change of a file's owner in this process succeed
 // without effect. The kubelet gives projected tokens to the user that a pod
 // runs as; where there is one user only, that user has them already, but the
 // call fails and no pod with a token and a user of its own would ever start.
-func pretendOwnership() error {
+func Pretend() error {
 	filter := []unix.SockFilter{
 		statement(unix.BPF_LD|unix.BPF_W|unix.BPF_ABS, offsetArch),
 		jump(auditArch, 1, 0),

@@ -1,4 +1,4 @@
-package main
+package ownership
 
 import (
 	"os"
@@ -24,8 +24,8 @@ func TestOwnershipIsPretended(t *testing.T) {
 		}
 		return
 	}
-	if single, err := singleUID(); err != nil || !single {
-		t.Fatalf("singleUID = %v, %v in a namespace with one user", single, err)
+	if single, err := SingleUID(); err != nil || !single {
+		t.Fatalf("SingleUID = %v, %v in a namespace with one user", single, err)
 	}
 	file := filepath.Join(t.TempDir(), "token")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
@@ -34,7 +34,7 @@ func TestOwnershipIsPretended(t *testing.T) {
 	if err := os.Lchown(file, 2102, 0); err == nil {
 		t.Fatal("a user that does not exist here can own a file: there is nothing to pretend")
 	}
-	if err := pretendOwnership(); err != nil {
+	if err := Pretend(); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Lchown(file, 2102, 0); err != nil {
