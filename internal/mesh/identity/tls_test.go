@@ -198,8 +198,10 @@ func TestTLSIsVersion13WithoutResumption(t *testing.T) {
 	server, client := ca.Client(t, voting), ca.Client(t, web)
 	config := client.ClientConfig(voting, "transport.l5d.io/v1")
 	config.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+	config.SessionTicketsDisabled = false // a client that would resume
+	accepting := server.ServerConfig("transport.l5d.io/v1")
 	for range 2 {
-		s := handshake(t, server.ServerConfig("transport.l5d.io/v1"), config)
+		s := handshake(t, accepting, config)
 		if s.serverErr != nil || s.clientErr != nil {
 			t.Fatalf("handshake failed: server %v, client %v", s.serverErr, s.clientErr)
 		}
