@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -15,11 +16,14 @@ import (
 	"time"
 
 	"github.com/google/nftables"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
+	"github.com/meshproof/meshproof/internal/mesh/identity/identitytest"
 	"github.com/meshproof/meshproof/internal/mesh/intercept/sockopt"
+	"github.com/meshproof/meshproof/internal/mesh/proxy/outbound"
 )
 
 // The test runs itself again in a user and network namespace of its own, where
@@ -116,6 +120,7 @@ func TestRedirection(t *testing.T) {
 			t.Run("an application cannot meddle", func(t *testing.T) { w.checkMeddling(t) })
 		})
 	}
+	t.Run("with a real proxy", func(t *testing.T) { w.checkProxy(t) })
 	t.Run("removed", func(t *testing.T) {
 		for range 2 {
 			if err := Remove(); err != nil {
@@ -125,6 +130,52 @@ func TestRedirection(t *testing.T) {
 		w.inbound(t, w.families[0], 8080, direct)
 		w.outbound(t, w.families[0], 9000, 0, direct)
 	})
+}
+
+// checkProxy has the outbound half take what is redirected: it must learn the
+// original destination from the kernel, and its own mark must get it past the
+// rules, or the connection would come back to it for ever.
+func (w *world) checkProxy(t *testing.T) {
+	const port = 14140
+	if err := Apply(Rules{ProxyMark: proxyMark, OutboundPort: port}); err != nil {
+		t.Fatal(err)
+	}
+	registry := prometheus.NewRegistry()
+	proxy, err := outbound.New(outbound.Config{
+		Registerer: registry,
+		ListenAddr: fmt.Sprintf("127.0.0.1:%d", port), SocketMark: proxyMark,
+		Destination: outbound.Destination{Addr: "127.0.0.1:1"}, DiscoveryTimeout: time.Millisecond, // nobody to ask
+		Identity: identitytest.NewCA(t, "ours").Client(t, "a.b"), Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); proxy.Run(ctx) }()
+	defer func() { cancel(); <-done }()
+	for _, service := range []int{9000, 2500} {
+		target := net.JoinHostPort(outsideIP, fmt.Sprint(service))
+		conn, err := net.DialTimeout("tcp", target, patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.expect(t, "through the proxy to "+target, direct, podIP, target)
+		conn.Close()
+	}
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			for _, label := range m.GetLabel() {
+				if family.GetName() == "tcp_open_total" && label.GetName() == "peer" && label.GetValue() == "src" && m.GetCounter().GetValue() != 2 {
+					t.Errorf("the proxy took %v connections, want 2", m.GetCounter().GetValue())
+				}
+			}
+		}
+	}
 }
 
 // inNamespaces runs the same test again in namespaces of its own: as root with
