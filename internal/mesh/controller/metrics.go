@@ -11,7 +11,12 @@ func (c *controller) metrics() {
 	removed := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "policy_removed_by_list_total", Help: "Objects that a list has shown to be gone and no event had announced.",
 	}, []string{"kind"})
-	c.admin.Registry.MustRegister(removed, marks{c.watcher.Marks})
+	c.admin.Registry.MustRegister(removed, marks{c.watcher.Marks},
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "policy_watched_ports", Help: "Pod ports whose policy somebody watches."},
+			func() float64 { ports, _ := c.index.Watched(); return float64(ports) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "policy_watchers", Help: "Streams that watch the policy of a pod's port."},
+			func() float64 { _, watchers := c.index.Watched(); return float64(watchers) }),
+	)
 	c.watcher.RemovedByList = func(kind watch.Kind, n int) { removed.WithLabelValues(string(kind)).Add(float64(n)) }
 }
 

@@ -51,6 +51,8 @@ type Server struct {
 	epoch int
 	// oldest is the oldest version that a watch may begin at.
 	oldest uint64
+	// stale counts lists that were content with any version.
+	stale int
 	// writes are the requests that change something, as METHOD PATH.
 	writes []string
 }
@@ -199,6 +201,13 @@ func (s *Server) Lists(path string) int {
 	return s.at(path).lists
 }
 
+// Stale counts the lists that would have been answered from a lagging cache.
+func (s *Server) Stale() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stale
+}
+
 // Writes lists the requests that changed something, as "METHOD PATH".
 func (s *Server) Writes() []string {
 	s.mu.Lock()
@@ -236,6 +245,9 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.mu.Lock()
+	if r.URL.Query().Get("resourceVersion") == "0" {
+		s.stale++
+	}
 	items := []Object{}
 	for _, object := range s.at(r.URL.Path).objects {
 		if selected(object, r) {

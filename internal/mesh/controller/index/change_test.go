@@ -154,9 +154,14 @@ func TestPodsWithTheSamePolicyShareItsSnapshot(t *testing.T) {
 		t.Error("snapshots are not shared by pods with equal policy only")
 	}
 	before := a.Snapshot()
-	x.apply(mkAuthorization("other", "other", anyone))
+	// A grant for no Server of these, and a label that nothing selects.
+	x.apply(mkAuthorization("other", "other", anyone), mkServer("grpc", "voting", intstr.FromString("grpc"), func(s *api.Server) { s.Labels = map[string]string{"x": "y"} }))
 	if a.Snapshot() != before || b.Snapshot() != before {
 		t.Error("a change without effect replaced the snapshot")
+	}
+	x.apply(mkPod("d", labelled("app", "voting")))
+	if d := mustWatch(t, x, "d", 8080); d.Snapshot() != before {
+		t.Error("a new watcher does not find the snapshot that others keep")
 	}
 	if now, err := x.Lookup(ns, "a", 8080); err != nil || now != before {
 		t.Error("a lookup does not find the watched snapshot")

@@ -311,16 +311,16 @@ func TestProbesAreGrantedOnTheirPortAndExactPathsOnly(t *testing.T) {
 		app := &pod.Spec.Containers[1]
 		app.LivenessProbe = mkProbe("/live?verbose=1", intstr.FromString("GRPC"))
 		app.ReadinessProbe = mkProbe("", intstr.FromInt32(8801))
-		app.StartupProbe = mkProbe("/live", intstr.FromInt32(8080))
+		app.StartupProbe = mkProbe("/start", intstr.FromInt32(8080))
 		pod.Spec.InitContainers = []corev1.Container{
-			{Name: "native-sidecar", ReadinessProbe: mkProbe("/sidecar", intstr.FromInt32(8080))},
+			{Name: "native-sidecar", ReadinessProbe: mkProbe("/sidecar", intstr.FromInt32(8080)), StartupProbe: mkProbe("/start", intstr.FromInt32(8080))},
 			{Name: "no-such-port", ReadinessProbe: mkProbe("/x", intstr.FromString("grpc"))},
 			{Name: "no-slash", ReadinessProbe: mkProbe("healthz", intstr.FromInt32(8082))},
 			{Name: "exec", ReadinessProbe: &corev1.Probe{ProbeHandler: corev1.ProbeHandler{Exec: &corev1.ExecAction{}}}},
 			{Name: "tcp", ReadinessProbe: &corev1.Probe{ProbeHandler: corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromInt32(8083)}}}},
 		}
 	}))
-	expect(t, defaultServer(api.Deny, probeRoute("/live", "/sidecar")), x.at(t, "voting", 8080))
+	expect(t, defaultServer(api.Deny, probeRoute("/live", "/sidecar", "/start")), x.at(t, "voting", 8080))
 	expect(t, defaultServer(api.Deny, probeRoute("/")), x.at(t, "voting", 8801))
 	expect(t, defaultServer(api.Deny), x.at(t, "voting", 8082))
 	expect(t, defaultServer(api.Deny), x.at(t, "voting", 8083))

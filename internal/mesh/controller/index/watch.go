@@ -69,3 +69,18 @@ func (w *Watch) Close() {
 		delete(p.cells, w.port)
 	}
 }
+
+// Watched counts the pod ports that are watched, and those who watch them.
+func (x *Index) Watched() (ports, watchers int) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	for _, ns := range x.namespaces {
+		for _, p := range ns.pods {
+			ports += len(p.cells)
+			for _, c := range p.cells {
+				watchers += len(c.watchers)
+			}
+		}
+	}
+	return ports, watchers
+}

@@ -289,6 +289,20 @@ func TestARefreshReachesWhatNoEventTells(t *testing.T) {
 	})
 }
 
+// What a lagging cache answers may be older than a revocation.
+func TestListsAskForThePresentState(t *testing.T) {
+	bothWays(t, func(t *testing.T, stub *apistub.Server) {
+		fill(stub)
+		c := follow(t, stub).synced(t)
+		version := stub.Put(servers, mkServer("other", "none"))
+		c.watcher.Refresh(watch.ServerAuthorizations)
+		c.await(t, watch.ServerAuthorizations, version)
+		if n := stub.Stale(); n != 0 {
+			t.Errorf("%d lists were content with any version", n)
+		}
+	})
+}
+
 func TestAnObjectThatCannotBeDecodedHidesNoOther(t *testing.T) {
 	bothWays(t, func(t *testing.T, stub *apistub.Server) {
 		bad := mkAuthorization("bad", "http")
