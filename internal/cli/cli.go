@@ -16,6 +16,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/meshproof/meshproof/internal/cluster"
 )
@@ -96,7 +97,7 @@ func Main(args []string, streams IOStreams) int {
 // interruption is the cause of a context that a signal has cancelled.
 type interruption struct{ signal syscall.Signal }
 
-func (i *interruption) Error() string { return "interrupted by " + i.signal.String() }
+func (i *interruption) Error() string { return "interrupted by " + unix.SignalName(i.signal) }
 
 // exitCode maps what a verb returned. An error of no known type is a bug of
 // ours until somebody has given it a type.

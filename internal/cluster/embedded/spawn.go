@@ -172,6 +172,8 @@ func explainStart(err error) error {
 		setup.Remedy = "allow user namespaces: sysctl kernel.apparmor_restrict_unprivileged_userns=0, or run as root"
 	case errors.Is(err, unix.EPERM) && strings.Contains(read("/proc/self/status"), "Seccomp:\t2"):
 		setup.Remedy = "this container's seccomp profile forbids namespaces: start it with --privileged, or with --security-opt seccomp=unconfined --security-opt systempaths=unconfined"
+	case errors.Is(err, unix.EACCES):
+		setup.Remedy = "the file system of the state folder must allow programs to run: set " + StateDirVariable + " to a folder on another one"
 	case errors.Is(err, unix.EPERM):
 		setup.Remedy = "let this user create user namespaces, or run as root"
 	}
