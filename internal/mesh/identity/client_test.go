@@ -7,8 +7,10 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -142,11 +144,15 @@ func TestRenewalComesAtSeventyPercentAndKeepsTheOldLeafThroughFailures(t *testin
 	synctest.Test(t, func(t *testing.T) {
 		ca := identitytest.NewCA(t, "ours")
 		start := time.Now()
+		var mu sync.Mutex
 		var at []time.Duration
-		fail := false
+		attempts := func() []time.Duration { mu.Lock(); defer mu.Unlock(); return slices.Clone(at) }
+		var fail atomic.Bool
 		sign := func(ctx context.Context, csr []byte) ([][]byte, error) {
+			mu.Lock()
 			at = append(at, time.Since(start))
-			if fail {
+			mu.Unlock()
+			if fail.Load() {
 				return nil, errors.New("service is down")
 			}
 			return ca.Sign(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(time.Hour) })(ctx, csr)
@@ -160,18 +166,18 @@ func TestRenewalComesAtSeventyPercentAndKeepsTheOldLeafThroughFailures(t *testin
 		first := client.NotAfter()
 		time.Sleep(43 * time.Minute)
 		synctest.Wait()
-		if len(at) != 2 || at[1] != 42*time.Minute {
+		if at := attempts(); len(at) != 2 || at[1] != 42*time.Minute {
 			t.Fatalf("certified at %v, want at 0 and 42 minutes", at)
 		}
 		if !client.NotAfter().After(first) {
 			t.Error("the renewed leaf is not in use")
 		}
 		second := client.NotAfter()
-		fail = true
+		fail.Store(true)
 		time.Sleep(45 * time.Minute)
 		synctest.Wait()
-		if attempts := len(at) - 2; attempts < 10 || attempts > 60 {
-			t.Errorf("%d attempts in about three minutes, want one each 10 s or so after the first few", attempts)
+		if n := len(attempts()) - 2; n < 10 || n > 60 {
+			t.Errorf("%d attempts in about three minutes, want one each 10 s or so after the first few", n)
 		}
 		if client.NotAfter() != second {
 			t.Error("a failed renewal changed the leaf")
@@ -183,7 +189,7 @@ func TestRenewalComesAtSeventyPercentAndKeepsTheOldLeafThroughFailures(t *testin
 		if s := handshake(t, client.ServerConfig(), presenting()); !errors.Is(s.serverErr, identity.ErrNotCertified) {
 			t.Errorf("a leaf past its end is still presented: %v", s.serverErr)
 		}
-		fail = false
+		fail.Store(false)
 		time.Sleep(15 * time.Second)
 		if s := handshake(t, client.ServerConfig(), presenting()); s.serverErr != nil {
 			t.Errorf("not certified again: %v", s.serverErr)
@@ -203,12 +209,12 @@ func TestRenewalIntervalIsBounded(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ca := identitytest.NewCA(t, "ours")
 				start := time.Now()
-				var second time.Duration
+				var second atomic.Int64
 				n := 0
 				client, err := identity.NewLocalClient(identity.ClientConfig{LocalName: web, TrustAnchors: ca.PEM()},
 					func(ctx context.Context, csr []byte) ([][]byte, error) {
 						if n++; n == 2 {
-							second = time.Since(start)
+							second.Store(int64(time.Since(start)))
 						}
 						return ca.Sign(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(row.life) })(ctx, csr)
 					})
@@ -218,7 +224,7 @@ func TestRenewalIntervalIsBounded(t *testing.T) {
 				run(t, client)
 				time.Sleep(row.want + time.Second)
 				synctest.Wait()
-				if second != row.want {
+				if second := time.Duration(second.Load()); second != row.want {
 					t.Errorf("second certification after %v, want %v", second, row.want)
 				}
 			})
