@@ -55,9 +55,10 @@ type Held struct {
 
 // Hold opens a connection and sends a message on it every interval until it is
 // ended. TCP protocols exchange lines, GRPCStream messages of one stream, HTTP2
-// and GRPC repeat the request. It returns once the first echo has come, the
-// connection has ended, or the request's time-out, which bounds only this
-// opening, has passed. The caller must Close it.
+// and GRPC repeat the request; TCPSilent and Connect only listen. It returns once
+// the first echo has come (for Connect: the connection is there), the connection
+// has ended, or the request's time-out, which bounds only this opening, has
+// passed. The caller must Close it.
 func (c *Caller) Hold(r Request, interval time.Duration) (*Held, error) {
 	if r.ID == "" {
 		r.ID = uuid.NewString()
@@ -80,7 +81,9 @@ func (c *Caller) Hold(r Request, interval time.Duration) (*Held, error) {
 	h := &Held{cancel: cancel, ended: make(chan struct{}), changed: make(chan struct{}),
 		state: HeldState{Open: true, RequestID: r.ID, GRPCStatus: -1}}
 	go h.run(ctx, func(ctx context.Context) error { return run(c, ctx, h, r, interval) })
-	h.await(context.Background(), r.timeout(), func(s HeldState) bool { return s.EchoesReceived > 0 || !s.Open })
+	h.await(context.Background(), r.timeout(), func(s HeldState) bool {
+		return s.EchoesReceived > 0 || !s.Open || r.Protocol == Connect && !s.OpenedAt.IsZero()
+	})
 	return h, nil
 }
 

@@ -96,6 +96,26 @@ func TestAHeldConnectionKeepsEchoing(t *testing.T) {
 	}
 }
 
+func TestABareConnectionIsHeldWithoutAWord(t *testing.T) {
+	received := make(chan int64, 1)
+	address := listen(t, func(conn net.Conn) {
+		n, _ := io.Copy(io.Discard, conn)
+		received <- n
+	})
+	caller := clients.New(clients.Options{})
+	defer caller.Close()
+	held, err := caller.Hold(clients.Request{Protocol: clients.Connect, Address: address, Timeout: time.Hour}, beat)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if state := held.Close(); state.OpenedAt.IsZero() || state.How != "" || state.EchoesSent != 0 {
+		t.Errorf("closed from here: %+v", state)
+	}
+	if n := <-received; n != 0 {
+		t.Errorf("the server received %d bytes, want none", n)
+	}
+}
+
 func TestAHeldConnectionThatIsRefusedSaysSo(t *testing.T) {
 	for _, row := range []struct {
 		name    string
