@@ -44,6 +44,7 @@ type Server struct {
 	objects  map[string]map[string]any // by path
 	watches  map[chan change]string    // by the path of their collection
 	fail     func(method, path string) int
+	answers  map[string]func(object map[string]any) any
 	requests []string
 }
 
@@ -67,7 +68,7 @@ func New(tb testing.TB) *Server {
 			tb.Fatal(err)
 		}
 	}
-	s := &Server{tb: tb, codecs: serializer.NewCodecFactory(scheme), objects: map[string]map[string]any{}, watches: map[chan change]string{}}
+	s := &Server{tb: tb, codecs: serializer.NewCodecFactory(scheme), objects: map[string]map[string]any{}, watches: map[chan change]string{}, answers: map[string]func(map[string]any) any{}}
 	s.server = httptest.NewServer(s)
 	tb.Cleanup(s.server.Close)
 	return s
@@ -87,6 +88,14 @@ func (s *Server) Fail(f func(method, path string) int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fail = f
+}
+
+// Answer has objects that are created in a collection answered by f instead of
+// being kept, as reviews are.
+func (s *Server) Answer(collection string, f func(object map[string]any) any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.answers[collection] = f
 }
 
 // Requests lists "METHOD path" of all requests so far.
@@ -222,6 +231,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			refuse(w, http.StatusNotFound, metav1.StatusReasonNotFound)
 		}
 	case http.MethodPost:
+		if answer := s.answers[at]; answer != nil {
+			json.NewEncoder(w).Encode(answer(body))
+			return
+		}
 		name, _ := fields(body, "metadata")["name"].(string)
 		at = path.Join(at, name)
 		if _, there := s.objects[at]; there {
@@ -254,6 +267,13 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *Server) watch(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	s.requests = append(s.requests, "WATCH "+r.URL.Path)
+	if s.fail != nil {
+		if code := s.fail("WATCH", r.URL.Path); code != 0 {
+			refuse(w, code, "InternalError")
+			s.mu.Unlock()
+			return
+		}
+	}
 	changes := make(chan change, backlog)
 	initial := s.list(r)
 	version := strconv.Itoa(s.version)
