@@ -127,7 +127,10 @@ func configure(server *options.KubeletServer, state, node, address, dns, runtime
 	server.EvictionHard = map[string]string{}
 	server.ImageGCHighThresholdPercent = 100
 	server.ImageGCLowThresholdPercent = 99
-	server.FeatureGates = map[string]bool{"KubeletInUserNamespace": true, "EventedPLEG": true}
+	// Not EventedPLEG, which would learn of pods a second sooner: on a busy node
+	// its cache lags behind the kubelet's own starts, and a container that runs
+	// is started a second time beside the first.
+	server.FeatureGates = map[string]bool{"KubeletInUserNamespace": true}
 
 	server.MaxPods = maxPods
 	server.PodsPerCore = 0
