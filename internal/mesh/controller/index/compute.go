@@ -37,17 +37,17 @@ func (x *Index) snapshot(ns *namespace, p *pod, port uint16) *Snapshot {
 
 func (x *Index) key(ns *namespace, p *pod, port uint16) shareKey {
 	probes := strings.Join(p.spec.Probes[port], "\n")
-	if name, _ := x.winner(ns, &p.spec, port); name != "" {
+	if name, _ := x.winner(ns, p.spec, port); name != "" {
 		return shareKey{server: name, probes: probes}
 	}
-	return shareKey{policy: x.defaultFor(&p.spec, port), opaque: p.spec.OpaquePorts.Contains(port), probes: probes}
+	return shareKey{policy: x.defaultFor(p.spec, port), opaque: p.spec.OpaquePorts.Contains(port), probes: probes}
 }
 
 // compute combines the specs; it is the whole decision of which policy a port
 // has.
 func (x *Index) compute(ns *namespace, p *pod, port uint16) InboundServer {
 	probes := p.spec.Probes[port]
-	if name, server := x.winner(ns, &p.spec, port); server != nil {
+	if name, server := x.winner(ns, p.spec, port); server != nil {
 		if x.config.Dialect.ProbesNeedAuthorization {
 			probes = nil
 		}
@@ -55,7 +55,7 @@ func (x *Index) compute(ns *namespace, p *pod, port uint16) InboundServer {
 			Reference: Reference{Server, name}, Protocol: server.Protocol, Authorizations: x.authorizations(ns, name, server),
 		}, probes)
 	}
-	policy := x.defaultFor(&p.spec, port)
+	policy := x.defaultFor(p.spec, port)
 	protocol := Protocol{Kind: Detect, DetectTimeout: DetectTimeout}
 	if p.spec.OpaquePorts.Contains(port) {
 		protocol = Protocol{Kind: Opaque}

@@ -52,12 +52,11 @@ func Reasons() []Reason {
 }
 
 // Findings lists what is to be told about the objects of a namespace, in a fixed
-// order, at most one per object and reason.
+// order, at most one per object and reason. It works on a copy of what is known,
+// so that a large namespace holds up no change.
 func (x *Index) Findings(name string) []Finding {
-	x.mu.RLock()
-	defer x.mu.RUnlock()
-	ns := x.namespaces[name]
-	if ns == nil {
+	v, known := x.view(name)
+	if !known {
 		return nil
 	}
 	var all []Finding
@@ -68,39 +67,38 @@ func (x *Index) Findings(name string) []Finding {
 		}
 		all = append(all, Finding{Object{kind, namespace, objectName, uid}, reason, message})
 	}
-	for serverName, server := range ns.servers {
+	facts := v.facts()
+	for serverName, server := range v.servers {
 		tell := func(reason Reason, message string) { add(api.ServerKind, serverName, server.UID, reason, message) }
 		if len(server.Problems) > 0 {
 			tell(Unusable, x.unusable(server.Problems))
 		}
-		if server.Pods == nil {
-			continue
+		f := facts[serverName]
+		if len(f.unproxied) > 0 {
+			tell(NoProxy, "nothing is enforced on pods without a proxy: "+enumerate(f.unproxied))
 		}
-		if without := ns.bystandersOf(server); len(without) > 0 {
-			tell(NoProxy, "nothing is enforced on pods without a proxy: "+enumerate(without))
+		if len(f.lacking) > 0 {
+			tell(PortNotDeclared, fmt.Sprintf("port %s is not selected where no container declares it: %s", server.Port, enumerate(f.lacking)))
 		}
-		if lacking := x.undeclaredBy(ns, server); len(lacking) > 0 {
-			tell(PortNotDeclared, fmt.Sprintf("port %s is not selected where no container declares it: %s", server.Port, enumerate(lacking)))
-		}
-		if ceded := x.ceded(ns, serverName, server); len(ceded) > 0 {
-			tell(Overlapped, "an older Server decides: "+enumerate(ceded))
+		if len(f.ceded) > 0 {
+			tell(Overlapped, "another Server decides: "+enumerate(f.ceded))
 		}
 	}
-	for authorizationName, authorization := range ns.authorizations {
+	for authorizationName, authorization := range v.authorizations {
 		if len(authorization.Problems) > 0 {
 			add(api.ServerAuthorizationKind, authorizationName, authorization.UID, Unusable, x.unusable(authorization.Problems))
-		} else if server := authorization.ServerName; server != "" && ns.servers[server] == nil {
+		} else if server := authorization.ServerName; server != "" && v.servers[server] == nil {
 			add(api.ServerAuthorizationKind, authorizationName, authorization.UID, NoSuchServer,
 				fmt.Sprintf("there is no Server %q; access is granted once it exists", server))
 		}
 	}
-	for podName, p := range ns.pods {
-		if len(p.spec.Problems) > 0 {
-			add("Pod", podName, p.spec.UID, SettingIgnored, p.spec.Problems.String())
+	for podName, p := range v.pods {
+		if len(p.Problems) > 0 {
+			add("Pod", podName, p.UID, SettingIgnored, p.Problems.String())
 		}
 	}
-	if len(ns.object.Problems) > 0 {
-		add("Namespace", name, ns.object.UID, SettingIgnored, ns.object.Problems.String())
+	if len(v.object.Problems) > 0 {
+		add("Namespace", name, v.object.UID, SettingIgnored, v.object.Problems.String())
 	}
 	slices.SortFunc(all, func(a, b Finding) int {
 		return cmp.Or(strings.Compare(a.Object.Kind, b.Object.Kind), strings.Compare(a.Object.Name, b.Object.Name), strings.Compare(string(a.Reason), string(b.Reason)))
@@ -120,59 +118,6 @@ func (x *Index) unusable(problems Problems) string {
 		return "admits nobody until it is valid: " + problems.String()
 	}
 	return "ignored, a previous valid version stays in force: " + problems.String()
-}
-
-func (ns *namespace) bystandersOf(server *ServerSpec) []string {
-	var names []string
-	for name, labels := range ns.bystanders {
-		if matches(server.Pods, labels) {
-			names = append(names, name)
-		}
-	}
-	return names
-}
-
-// undeclaredBy lists the selected pods that do not declare the Server's port. A
-// name is expected of some of them only: it is how one Server covers the pods
-// that have such a port.
-func (x *Index) undeclaredBy(ns *namespace, server *ServerSpec) []string {
-	if server.Port.Number != 0 && !x.config.Dialect.DeclaredPortsOnly {
-		return nil
-	}
-	var lacking []string
-	for name, p := range ns.pods {
-		switch {
-		case !server.selectsPod(&p.spec):
-		case server.Port.Number != 0 && !p.spec.Declared[server.Port.Number]:
-			lacking = append(lacking, name)
-		case server.Port.Number == 0 && len(p.spec.Named[server.Port.Name]) == 0:
-			lacking = append(lacking, name)
-		case server.Port.Number == 0:
-			return nil
-		}
-	}
-	return lacking
-}
-
-// ceded lists the ports that the Server selects and another decides.
-func (x *Index) ceded(ns *namespace, name string, server *ServerSpec) []string {
-	var ceded []string
-	for podName, p := range ns.pods {
-		if !server.selectsPod(&p.spec) {
-			continue
-		}
-		ports := p.spec.Named[server.Port.Name]
-		if server.Port.Number != 0 {
-			ports = []uint16{server.Port.Number}
-		}
-		for _, port := range ports {
-			winner, _ := x.winner(ns, &p.spec, port)
-			if winner != name && server.selectsPort(&p.spec, port, x.config.Dialect) {
-				ceded = append(ceded, fmt.Sprintf("%s on port %d of %s", winner, port, podName))
-			}
-		}
-	}
-	return ceded
 }
 
 // maxEnumerated is how many names a message holds.

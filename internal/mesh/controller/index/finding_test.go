@@ -32,10 +32,10 @@ func TestObjectsThatDoNotDoWhatTheySeemToAreFound(t *testing.T) {
 			mkServer("s", "voting", intstr.FromString("grpc"))}, nil},
 		{"an older Server on the same port", []any{mkPod("voting"), mkServer("new", "voting", intstr.FromInt32(8080)),
 			mkServer("old", "voting", intstr.FromString("grpc"), func(s *api.Server) { s.CreationTimestamp = metav1.NewTime(epoch.Add(-time.Second)) })},
-			[]Finding{{object("Server", "new"), Overlapped, "an older Server decides: old on port 8080 of voting"}}},
+			[]Finding{{object("Server", "new"), Overlapped, "another Server decides: old on port 8080 of voting"}}},
 		{"an absent Server", []any{mkAuthorization("a", "grpc", anyone)},
 			[]Finding{{object("ServerAuthorization", "a"), NoSuchServer, `there is no Server "grpc"; access is granted once it exists`}}},
-		{"unusable objects", []any{mkServer("s", "voting", intstr.FromInt32(0)), mkAuthorization("a", "grpc", api.Client{})},
+		{"unusable objects", []any{mkPod("voting"), mkServer("s", "voting", intstr.FromInt32(0)), mkAuthorization("a", "grpc", api.Client{})},
 			[]Finding{
 				{object("Server", "s"), Unusable, "admits nobody until it is valid: spec.port: 0 is not between 1 and 65535"},
 				{object("ServerAuthorization", "a"), Unusable, "admits nobody until it is valid: spec.client: holds neither unauthenticated nor meshTLS, it admits nobody"},

@@ -37,7 +37,8 @@ type namespace struct {
 }
 
 type pod struct {
-	spec PodSpec
+	// spec is replaced as a whole, never changed.
+	spec *PodSpec
 	// cells exist for watched ports only. They are created by Watch and removed
 	// with their last watcher.
 	cells map[uint16]*cell

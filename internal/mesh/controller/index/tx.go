@@ -52,7 +52,7 @@ func (d *dirty) reaches(name string, p *pod) bool {
 		return true
 	}
 	for server := range d.reach {
-		if server.selectsPod(&p.spec) {
+		if server.selectsPod(p.spec) {
 			return true
 		}
 	}
@@ -90,12 +90,12 @@ func (tx *Tx) SetPod(namespace, name string, spec PodSpec) {
 		ns, old = tx.namespace(namespace), nil
 	}
 	if old == nil {
-		ns.pods[name] = &pod{spec: spec, cells: map[uint16]*cell{}}
+		ns.pods[name] = &pod{spec: &spec, cells: map[uint16]*cell{}}
 		tx.touch(namespace)
 		return
 	}
-	if !reflect.DeepEqual(old.spec, spec) {
-		old.spec = spec
+	if !reflect.DeepEqual(*old.spec, spec) {
+		old.spec = &spec
 		tx.touch(namespace).pods[name] = true
 	}
 }
