@@ -281,6 +281,10 @@ func (r *readiness) create(ctx context.Context, mapper meta.RESTMapper, object *
 // peerDelay is more than the API server waits for its peers.
 const peerDelay = time.Minute
 
+// firstPatience is for how long the first dry run is waited for; each further
+// one gets twice as long, so that a slow machine gets there, too.
+const firstPatience = 100 * time.Millisecond
+
 // established is a definition with its condition dated back.
 func established(definition *unstructured.Unstructured) *unstructured.Unstructured {
 	out := definition.DeepCopy()
@@ -334,7 +338,13 @@ func (r *readiness) accepts(ctx context.Context, definition *unstructured.Unstru
 	probe := &unstructured.Unstructured{}
 	probe.SetGroupVersionKind(target.GroupVersion().WithKind(kind))
 	probe.SetName("meshproof-probe")
+	patience := firstPatience
 	return until(ctx, func(ctx context.Context) error {
+		// The server may look at the definition as it was: then this request is
+		// held back, and the next one is not.
+		ctx, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		patience *= 2
 		_, err := resource.Create(ctx, probe, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 		if err == nil || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) {
 			return nil
