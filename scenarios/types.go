@@ -83,10 +83,12 @@ type Workload struct {
 	// Readiness and liveness: the kinds of probe that a probed workload declares, each on a port of its own.
 	Readiness ProbeKind `yaml:"readiness"`
 	Liveness  ProbeKind `yaml:"liveness"`
+	// LivenessFailures in a row make the kubelet restart the container: 1 when absent.
+	LivenessFailures int `yaml:"livenessFailures"`
 	// Later leaves it to a deploy action.
 	Later bool `yaml:"later"`
-	// Await says whether set-up waits until the pods are ready: true when absent.
-	Await *bool `yaml:"await"`
+	// Await says what set-up waits for: that the pods are ready (default), created, or nothing.
+	Await Await `yaml:"await"`
 }
 
 // Client is a pod that calls.
@@ -138,6 +140,8 @@ type Action struct {
 	Restart *WorkloadRef `yaml:"restart"`
 	// Deploy a workload that was declared with later.
 	Deploy *WorkloadRef `yaml:"deploy"`
+	// Await the pods of a workload that was deployed or restarted without waiting.
+	Await *WorkloadRef `yaml:"await"`
 	// Remove a workload.
 	Remove *WorkloadRef `yaml:"remove"`
 	// Scale a Deployment that need not be the scenario's; its old size is restored at the end.
@@ -194,8 +198,8 @@ type Annotate struct {
 type WorkloadRef struct {
 	Pos      `yaml:"-" json:"-"`
 	Workload string `yaml:"workload" jsonschema:"required"`
-	// Await says whether the action waits until the pods are ready: true when absent.
-	Await *bool `yaml:"await"`
+	// Await says what the action waits for: that the pods are ready (default), created, or nothing.
+	Await Await `yaml:"await"`
 }
 
 // Scale sets the number of replicas of a Deployment.

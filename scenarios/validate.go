@@ -165,7 +165,7 @@ func (v *validator) action(a *Action) {
 			v.add(annotate.Pos, "nothing is set and nothing removed")
 		}
 	}
-	for _, ref := range []*WorkloadRef{a.Restart, a.Deploy, a.Remove} {
+	for _, ref := range []*WorkloadRef{a.Restart, a.Deploy, a.Await, a.Remove} {
 		if ref != nil {
 			v.workload(ref.Pos, ref.Workload)
 		}

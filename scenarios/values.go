@@ -18,6 +18,7 @@ type (
 	ClientKind   string
 	Network      string
 	Wait         string
+	Await        string
 	Protocol     string
 	Via          string
 	Connection   string
@@ -61,6 +62,10 @@ const (
 	WaitObserved Wait = "observed"
 	// WaitNone goes on once the API server has accepted the write.
 	WaitNone Wait = "none"
+
+	AwaitReady   Await = "ready"
+	AwaitCreated Await = "created"
+	AwaitNone    Await = "none"
 
 	HTTP1          Protocol = "http1"
 	HTTP2          Protocol = "http2"
@@ -114,6 +119,7 @@ func (ProbeKind) Values() []string    { return of(ProbeHTTP, ProbeTCP, ProbeGRPC
 func (ClientKind) Values() []string   { return of(Meshed, Unmeshed, TLSNoIdentity, ForeignRoot) }
 func (Network) Values() []string      { return of(Inside, Outside) }
 func (Wait) Values() []string         { return of(WaitInForce, WaitObserved, WaitNone) }
+func (Await) Values() []string        { return of(AwaitReady, AwaitCreated, AwaitNone) }
 func (Protocol) Values() []string     { return of(HTTP1, HTTP2, GRPC, TCP, TCPServerFirst, TCPSilent) }
 func (Via) Values() []string          { return of(ViaService, ViaPod) }
 func (Connection) Values() []string   { return of(Fresh, Reused) }
@@ -142,6 +148,7 @@ func (v ProbeKind) JSONSchema() *jsonschema.Schema    { return enumSchema(v) }
 func (v ClientKind) JSONSchema() *jsonschema.Schema   { return enumSchema(v) }
 func (v Network) JSONSchema() *jsonschema.Schema      { return enumSchema(v) }
 func (v Wait) JSONSchema() *jsonschema.Schema         { return enumSchema(v) }
+func (v Await) JSONSchema() *jsonschema.Schema        { return enumSchema(v) }
 func (v Protocol) JSONSchema() *jsonschema.Schema     { return enumSchema(v) }
 func (v Via) JSONSchema() *jsonschema.Schema          { return enumSchema(v) }
 func (v Connection) JSONSchema() *jsonschema.Schema   { return enumSchema(v) }

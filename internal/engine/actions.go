@@ -39,13 +39,15 @@ func (s *scenarioRun) act(ctx context.Context, a *scenarios.Action) (string, err
 	case a.Label != nil:
 		return s.annotate(ctx, "labels", a.Label, a.Wait)
 	case a.Restart != nil:
-		return "restart " + a.Restart.Workload, s.restart(ctx, s.workload(a.Restart.Workload), awaits(a.Restart))
+		return "restart " + a.Restart.Workload, s.restart(ctx, s.workload(a.Restart.Workload), a.Restart.Await)
 	case a.Deploy != nil:
 		w := s.workload(a.Deploy.Workload)
 		if err := s.deployWorkload(ctx, w); err != nil {
 			return "deploy " + w.Name, err
 		}
-		return "deploy " + w.Name, s.deployed(ctx, w, awaits(a.Deploy))
+		return "deploy " + w.Name, s.deployed(ctx, w, a.Deploy.Await)
+	case a.Await != nil:
+		return "await " + a.Await.Workload, s.deployed(ctx, s.workload(a.Await.Workload), a.Await.Await)
 	case a.Remove != nil:
 		w := s.workload(a.Remove.Workload)
 		return "remove " + w.Name, s.removeWorkload(ctx, w)
@@ -63,8 +65,6 @@ func (s *scenarioRun) act(ctx context.Context, a *scenarios.Action) (string, err
 	}
 	return "nothing", nil
 }
-
-func awaits(ref *scenarios.WorkloadRef) bool { return ref.Await == nil || *ref.Await }
 
 func (s *scenarioRun) workload(name string) *scenarios.Workload {
 	for i := range s.planned.Spec.Workloads {
@@ -207,17 +207,14 @@ func (s *scenarioRun) annotate(ctx context.Context, field string, a *scenarios.A
 }
 
 // deployed waits for a new or restarted workload and its policies.
-func (s *scenarioRun) deployed(ctx context.Context, w *scenarios.Workload, await bool) error {
-	if !await {
-		return nil
-	}
-	if err := s.awaitWorkload(ctx, w); err != nil {
+func (s *scenarioRun) deployed(ctx context.Context, w *scenarios.Workload, await scenarios.Await) error {
+	if err := s.awaitWorkload(ctx, w, await); err != nil || await == scenarios.AwaitNone || await == scenarios.AwaitCreated {
 		return err
 	}
 	return s.inForce(ctx, s.endpoints(nil), versions{}, time.Time{})
 }
 
-func (s *scenarioRun) restart(ctx context.Context, w *scenarios.Workload, await bool) error {
+func (s *scenarioRun) restart(ctx context.Context, w *scenarios.Workload, await scenarios.Await) error {
 	old := map[types.UID]bool{}
 	grace := graceSeconds
 	for name := range w.Components() {
@@ -342,7 +339,8 @@ func (e *run) awaitRollout(ctx context.Context, namespace string) error {
 }
 
 // install pipes the installer's manifests into the cluster, as the document's
-// upgrade does. At the end of the scenario the defaults are installed again.
+// upgrade does. Before another scenario needs them, and at the end of the run,
+// the defaults are installed again.
 func (s *scenarioRun) install(ctx context.Context, options InstallOptions) (string, error) {
 	line := "install"
 	if options.DefaultInboundPolicy != "" {
@@ -355,10 +353,7 @@ func (s *scenarioRun) install(ctx context.Context, options InstallOptions) (stri
 		line += " --ha"
 	}
 	line += " | apply"
-	if !s.installed {
-		s.installed = true
-		s.undo = append(s.undo, func(ctx context.Context) { _ = s.e.install(ctx, InstallOptions{}) })
-	}
+	s.e.installed = true
 	s.waiting(line)
 	if err := s.e.install(ctx, options); err != nil {
 		return line, err

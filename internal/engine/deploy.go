@@ -128,7 +128,8 @@ func (s *scenarioRun) objectsOf(w *scenarios.Workload, namespace string) ([]*uns
 	objects := manifests.Echo(options)
 	if w.Kind == scenarios.Probed {
 		var err error
-		objects, err = manifests.Probed(manifests.ProbedOptions{Options: options, Readiness: probed.Kind(w.Readiness), Liveness: probed.Kind(w.Liveness)})
+		objects, err = manifests.Probed(manifests.ProbedOptions{Options: options, Readiness: probed.Kind(w.Readiness), Liveness: probed.Kind(w.Liveness),
+			LivenessFailures: int32(w.LivenessFailures)})
 		if err != nil {
 			return nil, err
 		}
@@ -214,8 +215,11 @@ func replicasOf(w *scenarios.Workload) int {
 	return max(w.Replicas, 1)
 }
 
-// awaitWorkload waits until all pods of the workload are ready.
-func (s *scenarioRun) awaitWorkload(ctx context.Context, w *scenarios.Workload) error {
+// awaitWorkload waits until all pods of the workload are there, or ready.
+func (s *scenarioRun) awaitWorkload(ctx context.Context, w *scenarios.Workload, await scenarios.Await) error {
+	if await == scenarios.AwaitNone {
+		return nil
+	}
 	s.waiting("the pods of " + w.Name)
 	err := s.e.pods.until(ctx, podsBudget, func() (bool, string) {
 		for name := range w.Components() {
@@ -224,7 +228,7 @@ func (s *scenarioRun) awaitWorkload(ctx context.Context, w *scenarios.Workload) 
 				return false, fmt.Sprintf("%s has %d of %d pods", name, len(pods), replicasOf(w))
 			}
 			for _, pod := range pods {
-				if !ready(pod) {
+				if await != scenarios.AwaitCreated && !ready(pod) {
 					return false, why(pod)
 				}
 			}
@@ -233,6 +237,9 @@ func (s *scenarioRun) awaitWorkload(ctx context.Context, w *scenarios.Workload) 
 	})
 	if err != nil {
 		return s.explain(ctx, err, s.space(w.Namespace))
+	}
+	if await == scenarios.AwaitCreated {
+		return nil
 	}
 	// Neither an echo nor the sample application declares probes, so that
 	// policies cannot keep them from being ready; whether they listen is asked

@@ -95,12 +95,15 @@ type run struct {
 	observing sync.Mutex
 	figures   figures
 	locks     map[string]*sync.Mutex
+	// installed says that the mesh's settings are not the default ones; only
+	// serial scenarios change them.
+	installed bool
 	// users are the scenarios that still want a fixed namespace; under observing.
 	users map[string][]*scenarioRun
 }
 
 // Run carries out the plan. It always returns a result, also when ctx ends
-// early; what was not reached is inconclusive and says so.
+// early; what was not reached is skipped and says so.
 func Run(ctx context.Context, config *rest.Config, plan *scenarios.Plan, options Options) *result.Run {
 	out := &result.Run{SchemaVersion: result.SchemaVersion, ID: options.ID, Tool: options.Tool, Cluster: options.Cluster, Mesh: options.Mesh,
 		Seed: options.Seed, Started: time.Now(), Timings: slices.Clone(options.Timings)}
@@ -184,16 +187,34 @@ func (e *run) carryOut(ctx context.Context, config *rest.Config, out *result.Run
 	}
 	group.Wait()
 	for _, s := range all {
-		if s.planned.Spec.Serial {
-			s.run(ctx)
+		if !s.planned.Spec.Serial {
+			continue
 		}
+		if e.installed && !s.installsFirst() {
+			e.restore(ctx)
+		}
+		s.run(ctx)
 	}
 	if !e.Leave {
+		e.restore(ctx)
 		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanBudget)
 		defer cancel()
 		e.shared.remove(clean)
 	}
 	return all
+}
+
+// restore installs the defaults again when a scenario has changed them.
+func (e *run) restore(ctx context.Context) {
+	if !e.installed {
+		return
+	}
+	e.tell(Event{Kind: Waiting, Text: "installing the mesh's default settings again"})
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), installBudget)
+	defer cancel()
+	if e.install(ctx, InstallOptions{}) == nil {
+		e.installed = false
+	}
 }
 
 // errInput marks what the user's input, and not the machine, is to blame for.
@@ -247,8 +268,8 @@ func conclude(ctx context.Context, out *result.Run) {
 	}
 }
 
-// Abandon is the result of a run that could not begin: every claim is
-// inconclusive, and err is the reason.
+// Abandon is the result of a run that could not begin: every claim is skipped,
+// and err is the reason.
 func Abandon(ctx context.Context, plan *scenarios.Plan, options Options, err error) *result.Run {
 	out := &result.Run{SchemaVersion: result.SchemaVersion, ID: options.ID, Tool: options.Tool, Cluster: options.Cluster, Mesh: options.Mesh,
 		Seed: options.Seed, Started: time.Now(), Timings: slices.Clone(options.Timings), Reason: err.Error()}

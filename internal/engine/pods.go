@@ -158,16 +158,28 @@ func why(pod *corev1.Pod) string {
 	return text
 }
 
+// when is the last time an event happened; two generations of the API tell it
+// in different fields.
+func when(event corev1.Event) time.Time {
+	if !event.LastTimestamp.IsZero() {
+		return event.LastTimestamp.Time
+	}
+	if !event.EventTime.IsZero() {
+		return event.EventTime.Time
+	}
+	return event.CreationTimestamp.Time
+}
+
 // allEvents lists every event of a namespace as lines, oldest first.
 func (k *kube) allEvents(ctx context.Context, namespace string) []string {
 	list, err := k.typed.CoreV1().Events(namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return []string{err.Error()}
 	}
-	slices.SortFunc(list.Items, func(a, b corev1.Event) int { return a.LastTimestamp.Compare(b.LastTimestamp.Time) })
+	slices.SortFunc(list.Items, func(a, b corev1.Event) int { return when(a).Compare(when(b)) })
 	var lines []string
 	for _, event := range list.Items {
-		lines = append(lines, fmt.Sprintf("%s %s %s %s/%s: %s", event.LastTimestamp.Format(time.RFC3339), event.Type, event.Reason,
+		lines = append(lines, fmt.Sprintf("%s %s %s %s/%s: %s", when(event).Format(time.RFC3339), event.Type, event.Reason,
 			strings.ToLower(event.InvolvedObject.Kind), event.InvolvedObject.Name, event.Message))
 	}
 	return lines
@@ -179,7 +191,7 @@ func (k *kube) events(ctx context.Context, namespace, object string, most int) [
 	if err != nil {
 		return nil
 	}
-	slices.SortFunc(list.Items, func(a, b corev1.Event) int { return a.LastTimestamp.Compare(b.LastTimestamp.Time) })
+	slices.SortFunc(list.Items, func(a, b corev1.Event) int { return when(a).Compare(when(b)) })
 	var lines []string
 	for _, event := range list.Items {
 		if object != "" && event.InvolvedObject.Name != object || event.Type == corev1.EventTypeNormal {

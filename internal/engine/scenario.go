@@ -33,8 +33,6 @@ type scenarioRun struct {
 	held     map[string]*heldRun
 	// undo are taken back in reverse order at the end.
 	undo []func(context.Context)
-	// installed says that the mesh's settings have been changed.
-	installed bool
 	// begins are the streams' positions when a step began.
 	begins map[string]map[string]int64
 
@@ -67,9 +65,9 @@ func newScenarioRun(e *run, planned *scenarios.PlannedScenario) *scenarioRun {
 	s.res = &result.Scenario{Name: planned.Metadata.Name, Summary: planned.Spec.Summary, Labels: planned.Metadata.Labels,
 		Source: source(planned.Pos), Outcome: result.Inconclusive, Started: time.Now()}
 	for _, step := range planned.Steps {
-		one := result.Step{Name: step.Name, Source: source(step.Pos), Outcome: result.Inconclusive, Reason: "not reached"}
+		one := result.Step{Name: step.Name, Source: source(step.Pos), Outcome: result.Skipped, Reason: notReached}
 		for _, claim := range step.Claims {
-			one.Claims = append(one.Claims, blank(claim, result.Inconclusive, "not reached"))
+			one.Claims = append(one.Claims, blank(claim, result.Skipped, notReached))
 			s.interested(claim)
 		}
 		for i := range step.Actions {
@@ -159,18 +157,22 @@ func (s *scenarioRun) waiting(what string) {
 
 func (s *scenarioRun) result() *result.Scenario { return s.res }
 
-// abandon says of every claim that it was not reached.
+// notReached is the reason of what was not judged because the scenario ended
+// before; such a claim counts as skipped, and the scenario as an error.
+const notReached = "not reached"
+
+// abandon says of every claim that was not judged why not, and tells of it.
 func (s *scenarioRun) abandon(err error) {
 	s.res.Outcome, s.res.Reason = result.Error, err.Error()
 	for i := range s.res.Steps {
 		for j := range s.res.Steps[i].Claims {
-			if claim := &s.res.Steps[i].Claims[j]; claim.Reason == "not reached" {
-				claim.Reason = "not reached: " + err.Error()
+			if claim := &s.res.Steps[i].Claims[j]; claim.Reason == notReached {
+				claim.Reason = notReached + ": " + err.Error()
 				s.finished(i, j, nil)
 			}
 		}
-		if s.res.Steps[i].Reason == "not reached" {
-			s.res.Steps[i].Reason = "not reached: " + err.Error()
+		if s.res.Steps[i].Reason == notReached {
+			s.res.Steps[i].Reason = notReached + ": " + err.Error()
 		}
 	}
 }
@@ -234,6 +236,12 @@ func (s *scenarioRun) skip() {
 	}
 }
 
+// installsFirst says whether the scenario begins with settings of its own.
+func (s *scenarioRun) installsFirst() bool {
+	steps := s.planned.Spec.Steps
+	return len(s.planned.Spec.Workloads) > 0 && len(steps[0].Actions) > 0 && steps[0].Actions[0].Install != nil
+}
+
 // setUp makes namespaces, workloads and clients, all at once, and waits until
 // everything is there and under the policy that the controller serves.
 func (s *scenarioRun) setUp(ctx context.Context) error {
@@ -254,10 +262,7 @@ func (s *scenarioRun) setUp(ctx context.Context) error {
 				if err := s.deployWorkload(ctx, w); err != nil {
 					return fmt.Errorf("%s: workload %s: %w", w.Pos, w.Name, err)
 				}
-				if w.Await != nil && !*w.Await {
-					return nil
-				}
-				if err := s.awaitWorkload(ctx, w); err != nil {
+				if err := s.awaitWorkload(ctx, w, w.Await); err != nil {
 					return fmt.Errorf("%s: workload %s: %w", w.Pos, w.Name, err)
 				}
 				return nil

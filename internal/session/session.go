@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -134,12 +135,7 @@ func (s *session) run(ctx context.Context, plan *scenarios.Plan) *result.Run {
 	}
 	installed := time.Now()
 	if err := s.install(ctx, made, config); err != nil {
-		if s.Dir != "" {
-			logs, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeBudget)
-			defer cancel()
-			err = errors.Join(err, made.Logs(logs, s.Dir+"/cluster"))
-		}
-		return engine.Abandon(ctx, plan, s.engineOptions(), fmt.Errorf("install the mesh: %w", err))
+		return engine.Abandon(ctx, plan, s.engineOptions(), fmt.Errorf("install the mesh: %w", errors.Join(err, s.logs(ctx, made))))
 	}
 	s.phase("mesh", installed)
 	options := s.engineOptions()
@@ -164,6 +160,9 @@ func (s *session) run(ctx context.Context, plan *scenarios.Plan) *result.Run {
 	out := engine.Run(ctx, config, plan, options)
 	close(stop)
 	<-watching
+	if out.Outcome != result.Passed {
+		_ = s.logs(ctx, made)
+	}
 	return out
 }
 
@@ -191,6 +190,16 @@ func (s *session) cluster(ctx context.Context) (cluster.Cluster, error) {
 				s.say("%s is ready after %.1fs", e.Component, e.Elapsed.Seconds())
 			}
 		}})
+}
+
+// logs keeps the logs of the cluster's components in the run's folder.
+func (s *session) logs(ctx context.Context, made cluster.Cluster) error {
+	if s.Dir == "" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeBudget)
+	defer cancel()
+	return made.Logs(ctx, filepath.Join(s.Dir, "cluster"))
 }
 
 func (s *session) close(ctx context.Context, made cluster.Cluster) {
@@ -221,7 +230,7 @@ func (s *session) install(ctx context.Context, made cluster.Cluster, config *res
 	ctx, cancel := context.WithTimeout(ctx, meshBudget)
 	defer cancel()
 	config = rest.CopyConfig(config)
-	config.QPS = -1
+	config.QPS, config.WarningHandler = -1, rest.NoWarnings{}
 	client, err := dynamic.NewForConfig(config)
 	if err != nil {
 		return fmt.Errorf("make a client: %w", err)
