@@ -37,7 +37,6 @@ const grpcRedirected = 5 // N-05
 func (s *Server) answer(w http.ResponseWriter, c *call, r reply) {
 	h := w.Header()
 	clear(h)
-	h["Content-Type"] = nil
 	h.Set("Content-Length", "0")
 	identified := c.sess.client.TLS == policy.Terminated && c.sess.client.Identity != ""
 	message := ""
@@ -81,6 +80,5 @@ func (s *Server) answer(w http.ResponseWriter, c *call, r reply) {
 func (s *Server) overloaded(w http.ResponseWriter) {
 	s.cfg.Metrics.httpError(errLoadShed)
 	w.Header().Set("Content-Length", "0")
-	w.Header()["Content-Type"] = nil
 	w.WriteHeader(http.StatusServiceUnavailable)
 }

@@ -243,6 +243,8 @@ func outgoing(r *http.Request, c *call) *http.Request {
 	}
 	if r.ContentLength != 0 {
 		out.Body = r.Body
+	} else {
+		out.Trailer = nil
 	}
 	upgrade := ""
 	if c.http1 && !c.carried && headerHas(r.Header["Connection"], "upgrade") {
@@ -259,15 +261,37 @@ func outgoing(r *http.Request, c *call) *http.Request {
 	if _, ok := out.Header["User-Agent"]; !ok {
 		out.Header["User-Agent"] = nil // the transport must not add its own
 	}
-	for name := range out.Trailer {
-		if protected(name) {
-			delete(out.Trailer, name)
-		}
+	if out.Trailer != nil {
+		stripTrailers(out.Trailer)
+		out.Body = &trailerGuard{out.Body, out.Trailer}
 	}
 	if id := c.sess.client.Identity; id != "" {
 		out.Header[headerClientID] = []string{id}
 	}
 	return out
+}
+
+// trailerGuard reads a body whose end brings trailers: the server puts whatever
+// the client sent into the map, announced or not.
+type trailerGuard struct {
+	io.ReadCloser
+	trailer http.Header
+}
+
+func (g *trailerGuard) Read(p []byte) (int, error) {
+	n, err := g.ReadCloser.Read(p)
+	if errors.Is(err, io.EOF) {
+		stripTrailers(g.trailer)
+	}
+	return n, err
+}
+
+func stripTrailers(trailer http.Header) {
+	for name := range trailer {
+		if protected(name) || slices.Contains(hops, name) {
+			delete(trailer, name)
+		}
+	}
 }
 
 // hops are the headers that concern one connection only.

@@ -112,13 +112,18 @@ func TestGRPCUnaryAndItsStatuses(t *testing.T) {
 	if s := status.Convert(err); s.Code() != codes.Unknown || s.Message() != "doughnut" {
 		t.Errorf("application's status: %v", err)
 	}
+	// One that ends with its head.
+	var header metadata.MD
+	if _, err := web.EmptyCall(within(t), &grpc_testing.Empty{}, grpc.Header(&header)); status.Code(err) != codes.Unimplemented {
+		t.Errorf("trailers-only: %v", err)
+	}
 	eventually(t, "the failure is counted", func() bool {
 		return w.counter("response_total", map[string]string{"classification": "failure", "grpc_status": "2", "authz_name": "web", "direction": "inbound"}) == 1
 	})
 	if got := w.counter("response_total", map[string]string{"classification": "success", "grpc_status": "0", "tls": "true", "client_id": webName}); got != 3 {
 		t.Errorf("successes: %v", got)
 	}
-	if got := w.counter("response_latency_ms", map[string]string{"srv_name": "srv"}); got != 4 {
+	if got := w.counter("response_latency_ms", map[string]string{"srv_name": "srv"}); got != 5 {
 		t.Errorf("latencies: %v", got)
 	}
 	// Denied: PermissionDenied; why is told to the identified only.
@@ -132,7 +137,7 @@ func TestGRPCUnaryAndItsStatuses(t *testing.T) {
 	if got := w.counter("inbound_http_authz_deny_total", map[string]string{"route_kind": "default", "route_name": "default"}); got != 3 {
 		t.Errorf("denials: %v", got)
 	}
-	if got := w.counter("request_total", nil); got != 4 {
+	if got := w.counter("request_total", nil); got != 5 {
 		t.Errorf("request_total counts denials too: %v", got)
 	}
 }
@@ -287,7 +292,7 @@ func TestBodiesTrailersAndInformationalAnswersPass(t *testing.T) {
 		w.Header().Set("Trailer", "Sum")
 		w.Header()["Date"] = nil
 		n, _ := io.Copy(io.Discard, r.Body)
-		fmt.Fprintf(w, "%d bytes, asked by %s", n, r.Trailer.Get("Asker"))
+		fmt.Fprintf(w, "%d bytes, asked by %s", n, r.Trailer.Get("Asker")+r.Trailer.Get("L5d-Client-Id"))
 		w.(http.Flusher).Flush()
 		w.Header().Set("Sum", "42")
 		w.Header().Set(http.TrailerPrefix+"Late", "yes")

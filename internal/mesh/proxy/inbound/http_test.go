@@ -28,6 +28,13 @@ func whoami() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Saw-Client", strings.Join(r.Header.Values("l5d-client-id"), "|"))
 		w.Header().Set("X-Saw-Path", r.RequestURI)
+		var mesh []string
+		for name := range r.Header {
+			if strings.HasPrefix(name, "L5d-") {
+				mesh = append(mesh, strings.ToLower(name))
+			}
+		}
+		w.Header().Set("X-Saw-Mesh", strings.Join(mesh, " "))
 		body, _ := io.ReadAll(r.Body)
 		w.Header().Set("X-Saw-Proto", r.Proto)
 		io.WriteString(w, "hello "+string(body))

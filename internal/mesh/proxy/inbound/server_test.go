@@ -88,8 +88,10 @@ func TestDestinationsThatAreNotThePods(t *testing.T) {
 		refusal(t, conn)
 		conn.Close()
 	}
-	if got := w.counter("inbound_tcp_errors_total", map[string]string{"error": errLoop}); got != 2 {
-		t.Errorf("loops: %v", got)
+	for kind, want := range map[string]float64{errLoop: 2, errUnexpected: 1} {
+		if got := w.counter("inbound_tcp_errors_total", map[string]string{"error": kind}); got != want {
+			t.Errorf("%s: %v, want %v", kind, got, want)
+		}
 	}
 	w.redirectTo(netip.AddrPortFrom(netip.MustParseAddr("::ffff:127.0.0.1"), w.app.Port()))
 	conn, err := w.dial(client{from: neighbourIP})
@@ -247,6 +249,36 @@ func TestTheEndDrains(t *testing.T) {
 	case <-w.served:
 	case <-time.After(soon):
 		t.Error("did not end after the last stream")
+	}
+}
+
+func TestTheEndWaitsOnlyForWhatIsServed(t *testing.T) {
+	w := newWorld(t, application(t, nil), nil)
+	w.apply(server(detect(), anyone(t, "all")))
+	served, err := w.dial(client{from: neighbourIP})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer served.Close()
+	if err := echoed(served, "x"); err != nil {
+		t.Fatal(err)
+	}
+	undecided, err := w.dial(client{from: neighbourIP})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer undecided.Close()
+	eventually(t, "both connections known", func() bool {
+		w.server.mu.Lock()
+		defer w.server.mu.Unlock()
+		return len(w.server.live) == 2
+	})
+	w.stop()
+	if err := closed(undecided); err != nil {
+		t.Error(err)
+	}
+	if err := echoed(served, "still"); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -285,6 +285,7 @@ func TestDirectConnectionsAreJudgedByTheirTargetPort(t *testing.T) {
 	}{
 		{"granted identity", client{from: neighbourIP, identity: webName}, transport.Header{Port: w.app.Port()}, true},
 		{"other identity", client{from: neighbourIP, identity: otherName}, transport.Header{Port: w.app.Port()}, false},
+		{"granted identity again", client{from: neighbourIP, identity: webName}, transport.Header{Port: w.app.Port()}, true},
 		{"the proxy's own port", client{from: neighbourIP, identity: webName}, transport.Header{Port: w.server.cfg.InboundPort}, false},
 		{"the admin port", client{from: neighbourIP, identity: webName}, transport.Header{Port: w.server.cfg.AdminPort}, false},
 		{"gateway", client{from: neighbourIP, identity: webName}, transport.Header{Port: w.app.Port(), Name: "x.example:80"}, false},
@@ -299,10 +300,14 @@ func TestDirectConnectionsAreJudgedByTheirTargetPort(t *testing.T) {
 		}
 		conn.Close()
 	}
-	// No identity, no ALPN, no TLS: closed (T-31).
+	if got := w.counter("inbound_tcp_errors_total", map[string]string{"error": errLoop}); got != 2 {
+		t.Errorf("loops: %v", got)
+	}
+	// No identity, no ALPN, no TLS: closed, whatever the policy grants (T-31).
+	w.apply(server(opaque(), anyone(t, "all")))
 	if conn, err := w.direct(t, client{from: neighbourIP}, transport.Header{Port: w.app.Port()}); err == nil {
-		if err := closed(conn); err != nil {
-			t.Errorf("without identity: %v", err)
+		if err := echoed(conn, "x"); err == nil {
+			t.Error("without identity: served")
 		}
 		conn.Close()
 	}
@@ -346,7 +351,7 @@ func TestDirectHTTPSessions(t *testing.T) {
 	}
 	w.apply(server(detect(), identities(t, "web", webName)))
 	got := fmt.Sprint(get(t))
-	for _, want := range []string{":status: 200", "x-saw-client: " + webName, "x-saw-proto: HTTP/1.1"} {
+	for _, want := range []string{":status: 200", "x-saw-client: " + webName, "x-saw-proto: HTTP/1.1", "x-saw-mesh: l5d-client-id"} {
 		if !contains(got, want) {
 			t.Errorf("got %s, want %s in it", got, want)
 		}

@@ -165,6 +165,26 @@ func TestAnAuthenticationOfUnknownKindGrantsNothingAndSpoilsNothing(t *testing.T
 	}
 }
 
+func TestIdentitiesOfAMessage(t *testing.T) {
+	a := grant("ids", "0.0.0.0/0")
+	a.Authentication = &pb.Authn{Permit: &pb.Authn_MeshTLS{MeshTLS: &pb.Authn_PermitMeshTLS{Clients: &pb.Authn_PermitMeshTLS_Identities{
+		Identities: &pb.Authn_PermitMeshTLS_PermitClientIdentities{
+			Identities: []*pb.Identity{{Name: "web.ns.id"}, {Name: ""}},
+			Suffixes:   []*pb.IdentitySuffix{{Parts: []string{"good", "id"}}},
+		},
+	}}}}
+	p := mustParse(t, detectServer(nil, a), Dialect{})
+	for id, want := range map[string]bool{
+		"web.ns.id": true, "x.good.id": true, "x.evilgood.id": false, "evilgood.id": false, "good.id": false, "": false, "x.web.ns.id": false, "ns.id": false,
+	} {
+		c := from("10.0.0.1")
+		c.TLS, c.Identity = Terminated, id
+		if got := p.Connection(c) != nil; got != want {
+			t.Errorf("%q: got %v, want %v", id, got, want)
+		}
+	}
+}
+
 func TestEveryProtocolHasConnectionsOrRequestsOrBoth(t *testing.T) {
 	kinds := map[Protocol]*pb.ProxyProtocol{
 		Detect: detectServer(nil).Protocol,
