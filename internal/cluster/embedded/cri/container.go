@@ -96,7 +96,6 @@ func (s *Server) CreateContainer(_ context.Context, request *runtimeapi.CreateCo
 	}
 	s.containers[c.id] = c
 	s.mu.Unlock()
-	s.emit(runtimeapi.ContainerEventType_CONTAINER_CREATED_EVENT, c.id, pod)
 	return &runtimeapi.CreateContainerResponse{ContainerId: c.id}, nil
 }
 
@@ -120,7 +119,6 @@ func (s *Server) StartContainer(ctx context.Context, request *runtimeapi.StartCo
 		c.mu.Unlock()
 		c.log.close()
 		close(c.exited)
-		s.emit(runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT, c.id, c.pod)
 		return nil, err
 	}
 	return &runtimeapi.StartContainerResponse{}, nil
@@ -146,7 +144,6 @@ func (s *Server) supervise(c *container, p *process, output *sync.WaitGroup) {
 	}
 	c.mu.Unlock()
 	close(c.exited)
-	s.emit(runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT, c.id, c.pod)
 }
 
 // running is the container's first process, or nil when it does not run.
@@ -257,12 +254,8 @@ func (s *Server) removeContainer(ctx context.Context, c *container) error {
 	c.mu.Unlock()
 	c.starting.Unlock()
 	s.mu.Lock()
-	_, present := s.containers[c.id]
 	delete(s.containers, c.id)
 	s.mu.Unlock()
-	if present {
-		s.emit(runtimeapi.ContainerEventType_CONTAINER_DELETED_EVENT, c.id, c.pod)
-	}
 	return nil
 }
 

@@ -3,6 +3,7 @@ package cri
 import (
 	"context"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -47,6 +48,11 @@ func (s *Server) UpdateRuntimeConfig(context.Context, *runtimeapi.UpdateRuntimeC
 // CheckpointContainer is not supported.
 func (s *Server) CheckpointContainer(context.Context, *runtimeapi.CheckpointContainerRequest) (*runtimeapi.CheckpointContainerResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "this runtime cannot checkpoint containers")
+}
+
+// GetContainerEvents is not supported; see the package comment.
+func (s *Server) GetContainerEvents(*runtimeapi.GetEventsRequest, grpc.ServerStreamingServer[runtimeapi.ContainerEventResponse]) error {
+	return status.Error(codes.Unimplemented, "this runtime has no event feed: leave the kubelet's feature gate EventedPLEG off")
 }
 
 // UpdateContainerResources remembers the new resources. None is enforced.

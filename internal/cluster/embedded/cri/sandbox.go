@@ -30,9 +30,6 @@ type sandbox struct {
 	// ip is the zero value in the node's own network.
 	ip    netip.Addr
 	ready atomic.Bool
-	// changed and refreshed are when, in nanoseconds since 1970, something
-	// last happened in the pod and was last told again.
-	changed, refreshed atomic.Int64
 
 	// mu is held for reading while a container is started in the sandbox and
 	// for writing while the sandbox is stopped.
@@ -87,7 +84,6 @@ func (s *Server) RunPodSandbox(ctx context.Context, request *runtimeapi.RunPodSa
 	s.mu.Lock()
 	s.sandboxes[pod.id] = pod
 	s.mu.Unlock()
-	s.emit(runtimeapi.ContainerEventType_CONTAINER_STARTED_EVENT, pod.id, pod)
 	return &runtimeapi.RunPodSandboxResponse{PodSandboxId: pod.id}, nil
 }
 
@@ -207,7 +203,7 @@ func raiseLoopback() error {
 // stopSandbox ends everything in the sandbox and gives its network back. It
 // can be repeated, and goes on where it failed.
 func (s *Server) stopSandbox(ctx context.Context, pod *sandbox) error {
-	wasReady := pod.ready.Swap(false)
+	pod.ready.Store(false)
 	// From here on nothing starts in it.
 	pod.mu.Lock()
 	defer pod.mu.Unlock()
@@ -239,9 +235,6 @@ func (s *Server) stopSandbox(ctx context.Context, pod *sandbox) error {
 	pod.namespaces = nil
 	if err := os.RemoveAll(filepath.Join(s.sharedMemory(), pod.id)); err != nil {
 		return fmt.Errorf("remove shared memory of sandbox %s: %w", pod.id, err)
-	}
-	if wasReady {
-		s.emit(runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT, pod.id, pod)
 	}
 	return nil
 }
@@ -276,12 +269,8 @@ func (s *Server) removeSandbox(ctx context.Context, pod *sandbox) error {
 		}
 	}
 	s.mu.Lock()
-	_, present := s.sandboxes[pod.id]
 	delete(s.sandboxes, pod.id)
 	s.mu.Unlock()
-	if present {
-		s.emit(runtimeapi.ContainerEventType_CONTAINER_DELETED_EVENT, pod.id, pod)
-	}
 	return nil
 }
 

@@ -68,7 +68,6 @@ type Server struct {
 	// oomKills is the kernel's count when it was last looked at.
 	oomKills atomic.Uint64
 	spawner  *spawner
-	events   broker
 
 	// mu guards the two maps and nothing slow.
 	mu         sync.RWMutex
@@ -184,16 +183,11 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 			failed <- fmt.Errorf("serve streams: %w", err)
 		}
 	})
-	refreshing, stopRefreshing := context.WithCancel(ctx)
-	defer stopRefreshing()
-	serving.Go(func() { s.refresh(refreshing) })
 	var err error
 	select {
 	case <-ctx.Done():
 	case err = <-failed:
 	}
-	stopRefreshing()
-	s.events.close()
 	server.Stop()
 	err = errors.Join(err, streams.Close())
 	serving.Wait()

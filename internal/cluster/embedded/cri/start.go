@@ -59,8 +59,6 @@ func (s *Server) start(ctx context.Context, c *container) (err error) {
 	c.mu.Lock()
 	c.process, c.state, c.started = p, runtimeapi.ContainerState_CONTAINER_RUNNING, time.Now()
 	c.mu.Unlock()
-	// Before the end can be told.
-	s.emit(runtimeapi.ContainerEventType_CONTAINER_STARTED_EVENT, c.id, c.pod)
 	s.running.Go(func() { s.supervise(c, p, output) })
 	return nil
 }
