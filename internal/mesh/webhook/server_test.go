@@ -144,7 +144,9 @@ func TestAWebhookMakesItselfTrustedAndStaysSo(t *testing.T) {
 
 	api.Put(configPath, configuration("a", "b"))
 	eventually(t, "trust in a new configuration", func() bool { return trusted(api, first) && s.Ready() == nil })
-	api.Put(configPath, configuration("a"))
+	stale := configuration("a")
+	stale.Webhooks[0].ClientConfig.CABundle = []byte("of an earlier installation")
+	api.Put(configPath, stale)
 	eventually(t, "trust in a replaced configuration", func() bool { return trusted(api, first) && s.Ready() == nil })
 	api.Delete(configPath)
 	eventually(t, "unreadiness without a configuration", func() bool { return s.Ready() != nil })
