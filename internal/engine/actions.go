@@ -286,11 +286,14 @@ func (s *scenarioRun) scale(ctx context.Context, a *scenarios.Scale) (string, er
 		return line, input(a.Pos, err)
 	}
 	s.undo = append(s.undo, func(ctx context.Context) {
+		if s.e.Leave {
+			return // the cluster ends with the run
+		}
 		if _, err := s.e.setReplicas(ctx, a.Namespace, a.Name, before); err == nil {
-			_ = s.e.awaitRollout(ctx, a.Namespace)
+			_ = s.e.awaitRollout(ctx, a.Namespace, false)
 		}
 	})
-	return line, s.e.awaitRollout(ctx, a.Namespace)
+	return line, s.e.awaitRollout(ctx, a.Namespace, true)
 }
 
 func (e *run) setReplicas(ctx context.Context, namespace, name string, replicas int32) (int32, error) {
@@ -308,8 +311,8 @@ func (e *run) setReplicas(ctx context.Context, namespace, name string, replicas 
 }
 
 // awaitRollout waits until every Deployment of the namespace runs what it
-// should, and nothing else runs there.
-func (e *run) awaitRollout(ctx context.Context, namespace string) error {
+// should. With gone it waits for the last of the old pods, too.
+func (e *run) awaitRollout(ctx context.Context, namespace string, gone bool) error {
 	return eventually(ctx, installBudget, func() error {
 		list, err := e.kube.typed.AppsV1().Deployments(namespace).List(ctx, metav1.ListOptions{})
 		if err != nil {
@@ -330,7 +333,7 @@ func (e *run) awaitRollout(ctx context.Context, namespace string) error {
 				return fmt.Errorf("Deployment %s/%s is not rolled out: %d of %d pods are available and new", namespace, d.Name, min(st.UpdatedReplicas, st.AvailableReplicas), want)
 			}
 			// A pod that is on its way out still answers whoever is connected.
-			if n := e.pods.leaving(namespace, d.Spec.Selector.MatchLabels); n > 0 {
+			if n := e.pods.leaving(namespace, d.Spec.Selector.MatchLabels); gone && n > 0 {
 				return fmt.Errorf("Deployment %s/%s is not rolled out: %d old pods are still there", namespace, d.Name, n)
 			}
 		}
@@ -378,7 +381,44 @@ func (e *run) install(ctx context.Context, options InstallOptions) error {
 			return err
 		}
 	}
-	return e.awaitRollout(ctx, meshNamespace)
+	if err := e.awaitRollout(ctx, meshNamespace, false); err != nil {
+		return err
+	}
+	want := options.DefaultInboundPolicy
+	if want == "" {
+		want = e.Mesh.DefaultPolicy
+	}
+	return eventually(ctx, settleBudget, func() error { return e.injects(ctx, want) })
+}
+
+// defaultPolicyEnv is how the injector hands a pod its default policy.
+const defaultPolicyEnv = "LINKERD2_PROXY_INBOUND_DEFAULT_POLICY"
+
+// injects says whether a pod that is created now gets that default policy. The
+// old injector may answer for a moment after the new one is ready; so the
+// injector is asked, by creating a pod without keeping it.
+func (e *run) injects(ctx context.Context, policy string) error {
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "mp-" + e.short() + "-asks", Namespace: e.shared.namespace,
+		Annotations: map[string]string{injectKey: string(injected(true))}},
+		Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "none", Image: "meshproof/none"}}}}
+	if err := e.shared.ensure(ctx); err != nil {
+		return err
+	}
+	answer, err := e.kube.typed.CoreV1().Pods(pod.Namespace).Create(ctx, pod, metav1.CreateOptions{FieldManager: fieldManager, DryRun: []string{metav1.DryRunAll}})
+	if err != nil {
+		return fmt.Errorf("ask the injector: %w", err)
+	}
+	for _, container := range answer.Spec.Containers {
+		for _, env := range container.Env {
+			if container.Name == proxyContainer && env.Name == defaultPolicyEnv {
+				if env.Value != policy {
+					return fmt.Errorf("the injector still gives new pods the default policy %s", env.Value)
+				}
+				return nil
+			}
+		}
+	}
+	return errors.New("the injector gave a new pod no proxy with a default policy")
 }
 
 // request resolves a request of the scenario for a client.

@@ -106,11 +106,20 @@ func newSharedClients(e *run) *sharedClients {
 	return &sharedClients{e: e, namespace: "mp-" + e.short() + "-clients", pods: map[string]*sharedPod{}}
 }
 
+// ensure makes the namespace once.
+func (s *sharedClients) ensure(ctx context.Context) error {
+	s.make.Do(func() {
+		if s.makeErr = s.e.makeNamespace(ctx, s.namespace, nil, nil); s.makeErr == nil {
+			s.makeErr = s.e.makeAccount(ctx, s.namespace, "")
+		}
+	})
+	return s.makeErr
+}
+
 // get returns the pod for a shared client; the first to ask has it made.
 func (s *sharedClients) get(ctx context.Context, c scenarios.Client) (*clientPod, error) {
-	s.make.Do(func() { s.makeErr = s.e.makeNamespace(ctx, s.namespace, nil, nil) })
-	if s.makeErr != nil {
-		return nil, s.makeErr
+	if err := s.ensure(ctx); err != nil {
+		return nil, err
 	}
 	s.mu.Lock()
 	one := s.pods[podName(c)]
@@ -127,10 +136,17 @@ func (s *sharedClients) get(ctx context.Context, c scenarios.Client) (*clientPod
 	return one.pod, one.err
 }
 
+// ensured says whether there is anything to remove.
+func (s *sharedClients) ensured() bool {
+	made := true
+	s.make.Do(func() { made = false })
+	return made && s.makeErr == nil
+}
+
 func (s *sharedClients) remove(ctx context.Context) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.pods) > 0 {
+	if s.ensured() {
 		_ = s.e.kube.typed.CoreV1().Namespaces().Delete(ctx, s.namespace, metav1.DeleteOptions{})
 	}
 }
