@@ -246,9 +246,14 @@ func (s *Server) serve(ctx context.Context, address string) error {
 			MinVersion:     tls.VersionTLS12,
 			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.pair.Load().certificate, nil },
 		},
+		// One connection a call, or calls would stay with a replica that is ending,
+		// and with its configuration, long after a newer one has taken over. For
+		// the same reason no HTTP/2.
+		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){},
 		// Port scans and probes without TLS are not worth a line each.
 		ErrorLog: slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 	}
+	server.SetKeepAlivesEnabled(false)
 	s.listening.Store(true)
 	slog.Info("serving", "address", listener.Addr().String())
 	served := make(chan error, 1)

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
 	"testing"
 	"time"
@@ -202,20 +203,29 @@ func TestReviewsAreAnsweredOverATrustedConnection(t *testing.T) {
 	eventually(t, "readiness", func() bool { return s.Ready() == nil })
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(bundle(api))
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "hook.linkerd.svc"}}}
+	client := &http.Client{Transport: &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "hook.linkerd.svc"}}}
 	defer client.CloseIdleConnections()
 
+	reused := false
+	traced := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { reused = reused || info.Reused }})
 	post := func(path, name string) (int, *admissionv1.AdmissionResponse) {
 		t.Helper()
 		text, err := json.Marshal(admissionv1.AdmissionReview{Request: &admissionv1.AdmissionRequest{UID: "7", Name: name}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		response, err := client.Post("https://"+address+path, "application/json", bytes.NewReader(text))
+		request, err := http.NewRequestWithContext(traced, http.MethodPost, "https://"+address+path, bytes.NewReader(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := client.Do(request)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer response.Body.Close()
+		if response.ProtoMajor != 1 {
+			t.Errorf("answered in %s", response.Proto)
+		}
 		var review admissionv1.AdmissionReview
 		if body, err := io.ReadAll(response.Body); err != nil {
 			t.Fatal(err)
@@ -244,6 +254,9 @@ func TestReviewsAreAnsweredOverATrustedConnection(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
+	}
+	if reused {
+		t.Error("a connection was used for two calls")
 	}
 	if code, _ := post("/other", "good"); code != http.StatusNotFound {
 		t.Errorf("another path gets %d", code)
