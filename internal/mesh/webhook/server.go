@@ -267,9 +267,6 @@ func (s *Server) serve(ctx context.Context, address string) error {
 	if delay == 0 {
 		delay = DrainDelay
 	}
-	// The API server keeps its connection and would stay with this pod to the end
-	// of the delay; after its next call it shall look for the pod that follows.
-	server.SetKeepAlivesEnabled(false)
 	drain := time.NewTimer(delay)
 	defer drain.Stop()
 	select {
