@@ -47,7 +47,7 @@ bin/conformance.test: FORCE
 # The suite runs from its own folder, as under go test, but writes its progress
 # while it works.
 e2e: build bin/conformance.test
-	cd suites/conformance && ../../bin/conformance.test -ginkgo.label-filter='$(LABELS)' -cluster=$(CLUSTER) $(ARGS)
+	cd suites/conformance && ../../bin/conformance.test -ginkgo.no-color -ginkgo.silence-skips -ginkgo.label-filter='$(LABELS)' -cluster=$(CLUSTER) $(ARGS)
 
 test: vet unit smoke
 
