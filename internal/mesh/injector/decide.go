@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/meshproof/meshproof/internal/policy/api"
+	"github.com/meshproof/meshproof/workloads/mesh/values"
 )
 
 // The annotations that are read, beside those of package api.
@@ -154,6 +155,14 @@ func choose(pod *corev1.Pod, namespace *corev1.Namespace, s Settings) choices {
 	mode, _ := annotation(pod, namespace, InjectAnnotation)
 	c.ingress = mode == injectIngress
 
+	if s.ProxyExemption == values.ExemptUID {
+		for _, container := range running(pod) {
+			if runsAs(pod, container) == ProxyUID {
+				note(ReasonInvalidConfig, "container %s runs as user %d, which is the proxy's: what it sends goes past the mesh", container.Name, ProxyUID)
+			}
+		}
+	}
+
 	for _, row := range []struct {
 		key  string
 		list *corev1.ResourceList
@@ -285,6 +294,18 @@ func running(pod *corev1.Pod) []corev1.Container {
 		}
 	}
 	return all
+}
+
+// runsAs is the user that the pod asks for; 0 stands for the image's choice too,
+// which is not known here.
+func runsAs(pod *corev1.Pod, container corev1.Container) int64 {
+	if s := container.SecurityContext; s != nil && s.RunAsUser != nil {
+		return *s.RunAsUser
+	}
+	if s := pod.Spec.SecurityContext; s != nil && s.RunAsUser != nil {
+		return *s.RunAsUser
+	}
+	return 0
 }
 
 func isTCP(port corev1.ContainerPort) bool {

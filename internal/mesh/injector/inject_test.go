@@ -278,6 +278,32 @@ func TestUnusableSkipPortsAndAmountsAreLeftOut(t *testing.T) {
 	}
 }
 
+// Interception knows the proxy by its uid, so nobody else may have it.
+func TestAContainerThatPassesForTheProxyIsTold(t *testing.T) {
+	context := &corev1.SecurityContext{RunAsUser: ptr(int64(ProxyUID))}
+	for name, row := range map[string]struct {
+		edit      func(*corev1.Pod)
+		exemption values.Exemption
+		told      bool
+	}{
+		"by the container": {func(p *corev1.Pod) { p.Spec.Containers[0].SecurityContext = context }, values.ExemptUID, true},
+		"by the pod":       {func(p *corev1.Pod) { p.Spec.SecurityContext = &corev1.PodSecurityContext{RunAsUser: context.RunAsUser} }, values.ExemptUID, true},
+		"by the pod, not the container": {func(p *corev1.Pod) {
+			p.Spec.SecurityContext = &corev1.PodSecurityContext{RunAsUser: context.RunAsUser}
+			p.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{RunAsUser: ptr(int64(1))}
+		}, values.ExemptUID, false},
+		"where the mark decides": {func(p *corev1.Pod) { p.Spec.Containers[0].SecurityContext = context }, values.ExemptMark, false},
+		"nobody":                 {func(*corev1.Pod) {}, values.ExemptUID, false},
+	} {
+		pod := mkPod(enabled)
+		row.edit(pod)
+		result := Inject(pod, mkNamespace(nil), mkSettings(t, func(v *values.Values) { v.ProxyExemption = row.exemption }))
+		if result.Pod == nil || (len(result.Notes) == 1) != row.told {
+			t.Errorf("%s: notes %v, want told %v", name, result.Notes, row.told)
+		}
+	}
+}
+
 func proxyEnv(t *testing.T, pod *corev1.Pod, name string) string {
 	t.Helper()
 	for _, variable := range pod.Spec.Containers[0].Env {
