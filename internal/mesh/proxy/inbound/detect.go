@@ -1,6 +1,9 @@
 package inbound
 
-import "strings"
+import (
+	"bytes"
+	"strings"
+)
 
 // spoken is what the first bytes of a connection say about its protocol.
 type spoken uint8
@@ -44,7 +47,11 @@ func sniff(b []byte) spoken {
 	return requestLine(b)
 }
 
-// requestLine recognises `METHOD SP target SP HTTP/d.d [CR] LF`, after empty lines as servers skip them.
+// requestLine recognises a first line that some HTTP/1 server might take for a
+// request: a token, white space, and at its end HTTP/ and anything, or the
+// version-less `GET /x`. It is lenient on purpose: what the strict server behind
+// it refuses is refused, while what is called not HTTP is judged without routes.
+// Empty lines before it are skipped, as servers do.
 func requestLine(b []byte) spoken {
 	for len(b) > 0 && (b[0] == '\r' || b[0] == '\n') {
 		if b[0] == '\r' && len(b) > 1 && b[1] != '\n' {
@@ -59,42 +66,22 @@ func requestLine(b []byte) spoken {
 	if i == len(b) {
 		return undecided
 	}
-	if i == 0 || b[i] != ' ' {
+	if i == 0 || b[i] != ' ' && b[i] != '\t' {
 		return notHTTP
 	}
-	b = b[i+1:]
-	i = 0
-	for i < len(b) && b[i] > ' ' && b[i] != 0x7f {
-		i++
-	}
-	if i == len(b) {
+	end := bytes.IndexByte(b, '\n')
+	if end < 0 {
 		return undecided
 	}
-	if i == 0 || b[i] != ' ' {
-		return notHTTP
+	fields := bytes.Fields(b[:end])
+	last := fields[len(fields)-1]
+	switch {
+	case len(fields) > 1 && len(last) >= len("HTTP/") && bytes.EqualFold(last[:len("HTTP/")], []byte("HTTP/")):
+		return isHTTP1
+	case len(fields) == 2 && string(fields[0]) == "GET" && fields[1][0] == '/':
+		return isHTTP1
 	}
-	b = b[i+1:]
-	const version = "HTTP/d.d"
-	for i := range version {
-		if i == len(b) {
-			return undecided
-		}
-		digit := b[i] >= '0' && b[i] <= '9'
-		if version[i] == 'd' && !digit || version[i] != 'd' && version[i] != b[i] {
-			return notHTTP
-		}
-	}
-	b = b[len(version):]
-	if len(b) > 0 && b[0] == '\r' {
-		b = b[1:]
-	}
-	if len(b) == 0 {
-		return undecided
-	}
-	if b[0] != '\n' {
-		return notHTTP
-	}
-	return isHTTP1
+	return notHTTP
 }
 
 func isToken(c byte) bool {

@@ -20,9 +20,10 @@ func TestSniffNeverCallsAPossibleRequestLineSomethingElse(t *testing.T) {
 	for text, want := range map[string]spoken{
 		"GET / HTTP/1.1\r\n": isHTTP1, "\r\nGET / HTTP/1.0\n": isHTTP1, "M-SEARCH * HTTP/1.1\r\n": isHTTP1, "get /x HTTP/1.1\r\n": isHTTP1,
 		"GET http://h/x HTTP/1.1\r\n": isHTTP1, "CONNECT h:1 HTTP/1.1\r\n": isHTTP1,
+		"GET  / HTTP/1.1\r\n": isHTTP1, "GET\t/ HTTP/1.1\n": isHTTP1, "GET /\x01\x7f http/1.1x\r\n": isHTTP1, "GET /x\r\n": isHTTP1, // refused there
 		preface: isHTTP2, preface[:prefaceEnough]: isHTTP2, preface[:prefaceEnough] + "garbage": isHTTP2,
-		"hello\n": notHTTP, "\x16\x03\x01": notHTTP, "\x00": notHTTP, "GET  / HTTP/1.1\r\n": notHTTP, "GET /\r\n": notHTTP, "GET / HTTQ": notHTTP,
-		"GET / HTTP/1.1x": notHTTP, " GET / HTTP/1.1\r\n": notHTTP, "*1\r\n$4\r\nPING\r\n": notHTTP, "SSH-2.0-x\r\n": notHTTP,
+		"hello\n": notHTTP, "\x16\x03\x01": notHTTP, "\x00": notHTTP, "get /x\r\n": notHTTP, "NICK me\r\n": notHTTP, "GET / HTTQ/1.1\n": notHTTP,
+		" GET / HTTP/1.1\r\n": notHTTP, "*1\r\n$4\r\nPING\r\n": notHTTP, "SSH-2.0-x\r\n": notHTTP, "\r\r": notHTTP, "HTTP/1.1\n": notHTTP,
 		"": undecided, "G": undecided, "ping": undecided, "PRI": undecided, "\r\n": undecided, "GET /": undecided, "GET / HTTP/1.1\r": undecided,
 	} {
 		if got := sniff([]byte(text)); got != want {
@@ -127,7 +128,7 @@ func TestDribbledRequestsAreJudgedAsRequests(t *testing.T) {
 	}
 }
 
-const short = 100 * time.Millisecond
+const short = 300 * time.Millisecond
 
 func TestUndecidedBytesAreNeverJudgedMoreWeakly(t *testing.T) {
 	w := newWorld(t, application(t, nil), nil)
