@@ -22,7 +22,7 @@ func newInstall(streams IOStreams) *cobra.Command {
 	flags.StringSliceVar(&options.ClusterNetworks, "cluster-networks", nil, "address ranges of the cluster, for the cluster-* policies (default the private ranges)")
 	flags.StringSliceVar(&options.ProbeNetworks, "probe-networks", nil, "address ranges that probes come from (default everywhere)")
 	flags.BoolVar(&options.HA, "ha", false, "three replicas of everything, and no pod without the injector")
-	flags.StringVar(&exemption, "proxy-exemption", "", "how interception knows the proxy's traffic: uid or mark (default uid)")
+	flags.StringVar(&exemption, "proxy-exemption", "", "how interception knows the proxy's traffic: auto, uid or mark (default auto)")
 	flags.StringVar(&options.Dialect, "dialect", "", "documented or linkerd (default documented)")
 	flags.StringVar(&options.Registry, "registry", "", "put before the image's name")
 	cmd.RunE = func(*cobra.Command, []string) error {

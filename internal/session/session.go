@@ -12,7 +12,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -30,7 +29,6 @@ import (
 	"github.com/meshproof/meshproof/reports/result"
 	"github.com/meshproof/meshproof/scenarios"
 	"github.com/meshproof/meshproof/workloads/mesh"
-	"github.com/meshproof/meshproof/workloads/mesh/values"
 )
 
 const (
@@ -118,11 +116,6 @@ func (s *session) engineOptions() engine.Options {
 }
 
 func (s *session) run(ctx context.Context, plan *scenarios.Plan) *result.Run {
-	if os.Geteuid() != 0 {
-		// An ordinary user's cluster has one user id: the proxy is told apart by
-		// a socket mark there. What the cluster says later decides.
-		s.mesh.ProxyExemption = values.ExemptMark
-	}
 	made, err := s.cluster(ctx)
 	if err != nil {
 		return engine.Abandon(ctx, plan, s.engineOptions(), err)
@@ -134,7 +127,7 @@ func (s *session) run(ctx context.Context, plan *scenarios.Plan) *result.Run {
 		return engine.Abandon(ctx, plan, s.engineOptions(), fmt.Errorf("read the kubeconfig of cluster %s: %w", made.Name(), err))
 	}
 	installed := time.Now()
-	if err := s.install(ctx, made, config); err != nil {
+	if err := s.install(ctx, config); err != nil {
 		return engine.Abandon(ctx, plan, s.engineOptions(), fmt.Errorf("install the mesh: %w", errors.Join(err, s.logs(ctx, made))))
 	}
 	s.phase("mesh", installed)
@@ -210,14 +203,8 @@ func (s *session) close(ctx context.Context, made cluster.Cluster) {
 }
 
 // install applies the manifests and waits for the facts that the mesh names.
-func (s *session) install(ctx context.Context, made cluster.Cluster, config *rest.Config) error {
-	exemption := values.ExemptUID
-	if made.Capabilities().SingleUID {
-		exemption = values.ExemptMark
-	}
-	changed := s.mesh.ProxyExemption != exemption && (s.mesh.ProxyExemption != "" || exemption != values.ExemptUID)
-	s.mesh.ProxyExemption = exemption
-	if s.opened || changed {
+func (s *session) install(ctx context.Context, config *rest.Config) error {
+	if s.opened {
 		s.say("applying the mesh's manifests")
 		manifests, err := mesh.Install(s.mesh)
 		if err != nil {

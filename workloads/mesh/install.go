@@ -38,7 +38,7 @@ type Options struct {
 	// the webhooks instead of passing without them (failurePolicy Fail).
 	HA bool
 	// ProxyExemption is how interception knows the proxy's own traffic; "" means
-	// by uid.
+	// that the injector finds out what the cluster needs.
 	ProxyExemption values.Exemption
 	// Dialect is "documented" or "linkerd"; "" means the former.
 	Dialect string

@@ -42,6 +42,9 @@ func Main(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	if err := settleExemption(&v); err != nil {
+		return err
+	}
 	access, err := kube.Config(*kubeconfig, "meshproof-injector")
 	if err != nil {
 		return err

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"sigs.k8s.io/yaml"
@@ -36,6 +37,9 @@ const (
 type Exemption string
 
 const (
+	// ExemptAuto leaves the choice to the injector, which runs on the cluster's
+	// nodes and so sees whether its containers have users of their own.
+	ExemptAuto Exemption = "auto"
 	// ExemptUID goes by the proxy's uid. It needs no privilege.
 	ExemptUID Exemption = "uid"
 	// ExemptMark goes by a socket mark, for clusters whose containers all run
@@ -85,7 +89,7 @@ func Default() Values {
 		ClusterNetworks:       []string{"10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "fd00::/8"},
 		ProbeNetworks:         []string{"0.0.0.0/0", "::/0"},
 		Dialect:               api.DialectDocumented,
-		ProxyExemption:        ExemptUID,
+		ProxyExemption:        ExemptAuto,
 		ProxyImage:            "meshproof/agent:dev",
 		ProxyVersion:          "dev",
 		ProxyLogLevel:         "info",
@@ -136,8 +140,8 @@ func (v Values) Validate() error {
 	if _, err := api.ParseDialect(v.Dialect); err != nil {
 		wrong = append(wrong, err)
 	}
-	if v.ProxyExemption != ExemptUID && v.ProxyExemption != ExemptMark {
-		say("proxy exemption %q is neither %q nor %q", v.ProxyExemption, ExemptUID, ExemptMark)
+	if !slices.Contains([]Exemption{ExemptAuto, ExemptUID, ExemptMark}, v.ProxyExemption) {
+		say("proxy exemption %q is none of %q, %q and %q", v.ProxyExemption, ExemptAuto, ExemptUID, ExemptMark)
 	}
 	for _, text := range []struct{ name, value string }{
 		{"control plane namespace", v.ControlPlaneNamespace}, {"cluster domain", v.ClusterDomain},

@@ -46,7 +46,7 @@ func TestWrongValuesAreNamed(t *testing.T) {
 		"clusterNetworks: [10.0.0.1]":        `"10.0.0.1" is not a range`,
 		"probeNetworks: [nowhere]":           `probe network "nowhere"`,
 		"dialect: german":                    `dialect "german"`,
-		"proxyExemption: gid":                `"gid" is neither "uid" nor "mark"`,
+		"proxyExemption: gid":                `"gid" is none of "auto", "uid" and "mark"`,
 		"proxyImage: ''":                     `proxy image ""`,
 		"defaultInboundPolicies: deny":       `unknown field "defaultInboundPolicies"`,
 		"identityTrustDomain: cluster local": `identity trust domain "cluster local"`,
