@@ -63,6 +63,11 @@ func TestDenialsAreLoggedWithTheirReasons(t *testing.T) {
 	get1(t, w, client{from: neighbourIP, tls: true, identity: webName}, "GET /x HTTP/1.1\r\nHost: app\r\n\r\n")
 	want("Request denied", with(map[string]any{"route.kind": "HTTPRoute", "route.name": "r", "client.tls": "true", "client.id": webName}))
 
+	eventually(t, "the first connection's end noticed", func() bool {
+		w.server.mu.Lock()
+		defer w.server.mu.Unlock()
+		return len(w.server.live) == 0
+	})
 	w.apply(server(opaque(), anyone(t, "all")))
 	conn, err := w.dial(client{from: neighbourIP})
 	if err != nil {
