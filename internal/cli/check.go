@@ -1,12 +1,23 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
+	"k8s.io/client-go/kubernetes"
 
 	"github.com/meshproof/meshproof/internal/health"
+)
+
+const (
+	// defaultCheckWait is how long a mesh that was just applied may take to
+	// become healthy; --wait changes it.
+	defaultCheckWait = 30 * time.Second
+	// checkInterval is between two looks at a mesh that is not healthy yet.
+	checkInterval = 500 * time.Millisecond
 )
 
 func newCheck(streams IOStreams) *cobra.Command {
@@ -16,13 +27,14 @@ func newCheck(streams IOStreams) *cobra.Command {
 	var options health.Options
 	cmd.Flags().BoolVar(&options.Proxy, "proxy", false, "check the proxies of meshed pods too")
 	cmd.Flags().StringVarP(&options.Namespace, "namespace", "n", "", "namespace of the pods (default all)")
+	wait := cmd.Flags().Duration("wait", defaultCheckWait, "how long to wait for everything to become healthy")
 	output := cmd.Flags().StringP("output", "o", "table", "table, short or json")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		_, client, err := kube.client()
 		if err != nil {
 			return err
 		}
-		checks, err := health.Run(cmd.Context(), client, options)
+		checks, err := checkUntil(cmd.Context(), client, options, *wait)
 		if err != nil {
 			return &ExitError{Code: ExitSetup, Err: err}
 		}
@@ -44,4 +56,26 @@ func newCheck(streams IOStreams) *cobra.Command {
 		return nil
 	}
 	return cmd
+}
+
+// checkUntil checks again and again until everything holds or the time is up,
+// and returns the last findings.
+func checkUntil(ctx context.Context, client kubernetes.Interface, options health.Options, wait time.Duration) ([]health.Check, error) {
+	deadline := time.NewTimer(wait)
+	defer deadline.Stop()
+	again := time.NewTicker(checkInterval)
+	defer again.Stop()
+	for {
+		checks, err := health.Run(ctx, client, options)
+		if err != nil || health.Healthy(checks) {
+			return checks, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-deadline.C:
+			return checks, nil
+		case <-again.C:
+		}
+	}
 }
