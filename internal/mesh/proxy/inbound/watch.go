@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"time"
 
@@ -56,7 +57,11 @@ func (s *store) watch(ctx context.Context, c *cell) {
 			return
 		}
 		wait := time.Duration(float64(retry) * (1 + watchJitter*(2*rand.Float64()-1)))
-		log.Debug("policy watch ended", "error", err, "retry", wait)
+		level := slog.LevelDebug
+		if retry == watchRetryMin && err != nil { // the first of a series
+			level = slog.LevelWarn
+		}
+		log.Log(ctx, level, "policy watch ended, the policy in force stays", "error", err, "retry", wait)
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
