@@ -7,6 +7,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/meshproof/meshproof/reports/result"
@@ -39,6 +40,70 @@ func Finding(w io.Writer, scenario, step string, claim result.Claim) {
 	}
 }
 
+func needsAttention(claim result.Claim) bool {
+	return claim.Outcome != result.Passed && claim.Outcome != result.Skipped
+}
+
+// maxNames bounds how many scenarios are named that share a reason.
+const maxNames = 8
+
+// Reason writes in one line why scenarios, which have outcome and reason in
+// common, did not pass, and how many of their claims that took along.
+func Reason(w io.Writer, scenarios ...result.Scenario) {
+	var names []string
+	skipped, all := 0, 0
+	for _, scenario := range scenarios {
+		n := (&result.Run{Scenarios: []result.Scenario{scenario}}).Count()
+		skipped, all = skipped+n.Skipped, all+n.Total
+		names = append(names, scenario.Name)
+	}
+	who := strings.Join(names, ", ")
+	if len(names) > maxNames {
+		who = fmt.Sprintf("%s and %d more", strings.Join(names[:maxNames-1], ", "), len(names)-maxNames+1)
+	}
+	fmt.Fprintf(w, "%s %s: %s: %s", Symbol(scenarios[0].Outcome), scenarios[0].Outcome, who, scenarios[0].Reason)
+	if skipped > 0 {
+		fmt.Fprintf(w, " (%d of %d claims were not judged)", skipped, all)
+	}
+	fmt.Fprintln(w)
+}
+
+// alike groups the scenarios that did not pass for a reason of their own by
+// outcome and reason, in the order of the run. A reason that is a claim's is
+// told with that claim.
+func alike(scenarios []result.Scenario) [][]result.Scenario {
+	type key struct {
+		outcome result.Outcome
+		reason  string
+	}
+	var groups [][]result.Scenario
+	at := map[key]int{}
+	for _, scenario := range scenarios {
+		if scenario.Outcome == result.Passed || scenario.Reason == "" || toldByFinding(scenario) {
+			continue
+		}
+		k := key{scenario.Outcome, scenario.Reason}
+		if i, ok := at[k]; ok {
+			groups[i] = append(groups[i], scenario)
+			continue
+		}
+		at[k] = len(groups)
+		groups = append(groups, []result.Scenario{scenario})
+	}
+	return groups
+}
+
+func toldByFinding(scenario result.Scenario) bool {
+	for _, step := range scenario.Steps {
+		for _, claim := range step.Claims {
+			if needsAttention(claim) && claim.Reason != "" && strings.Contains(scenario.Reason, claim.Reason) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 func field(w io.Writer, name, value string) {
 	if value != "" {
 		fmt.Fprintf(w, "    %-9s %s\n", name, value)
@@ -49,13 +114,13 @@ func field(w io.Writer, name, value string) {
 // HTML page.
 func Summary(w io.Writer, run *result.Run, report string) error {
 	out := bufio.NewWriter(w)
+	for _, group := range alike(run.Scenarios) {
+		Reason(out, group...)
+	}
 	for _, scenario := range run.Scenarios {
-		if scenario.Outcome != result.Passed && scenario.Reason != "" {
-			fmt.Fprintf(out, "%s %s: %s: %s\n", Symbol(scenario.Outcome), scenario.Outcome, scenario.Name, scenario.Reason)
-		}
 		for _, step := range scenario.Steps {
 			for _, claim := range step.Claims {
-				if claim.Outcome != result.Passed && claim.Outcome != result.Skipped {
+				if needsAttention(claim) {
 					Finding(out, scenario.Name, step.Name, claim)
 				}
 			}
