@@ -33,7 +33,7 @@ type Spec struct {
 	Summary string `yaml:"summary" jsonschema:"required"`
 	// Namespace fixes the namespace's name; without it one is generated. Scenarios with the same fixed namespace run one after another.
 	Namespace string `yaml:"namespace"`
-	// Serial says that the scenario touches settings of the whole cluster, so that it runs alone.
+	// Serial says that the scenario's steps are taken while no other scenario runs: because it touches settings of the whole cluster, or measures.
 	Serial bool `yaml:"serial"`
 	// Annotations of the scenario's namespace.
 	Annotations map[string]string `yaml:"annotations"`

@@ -177,6 +177,10 @@ func (e *run) carryOut(ctx context.Context, config *rest.Config, out *result.Run
 	var group sync.WaitGroup
 	for _, s := range all {
 		if s.planned.Spec.Serial {
+			// Its pods start among the others; its steps are taken alone.
+			if len(s.exactNamespaces()) == 0 && limit > len(all) {
+				group.Go(func() { s.prepare(ctx) })
+			}
 			continue
 		}
 		group.Go(func() {
@@ -186,10 +190,7 @@ func (e *run) carryOut(ctx context.Context, config *rest.Config, out *result.Run
 		})
 	}
 	group.Wait()
-	for _, s := range all {
-		if !s.planned.Spec.Serial {
-			continue
-		}
+	for _, s := range aloneInOrder(all) {
 		if e.installed && !s.installsFirst() {
 			e.restore(ctx)
 		}
@@ -202,6 +203,22 @@ func (e *run) carryOut(ctx context.Context, config *rest.Config, out *result.Run
 		e.shared.remove(clean)
 	}
 	return all
+}
+
+// aloneInOrder are the serial scenarios, those that leave the mesh's settings
+// alone first: no settings need to be restored for them.
+func aloneInOrder(all []*scenarioRun) []*scenarioRun {
+	var quiet, loud []*scenarioRun
+	for _, s := range all {
+		switch {
+		case !s.planned.Spec.Serial:
+		case s.installs():
+			loud = append(loud, s)
+		default:
+			quiet = append(quiet, s)
+		}
+	}
+	return append(quiet, loud...)
 }
 
 // restore installs the defaults again when a scenario has changed them.

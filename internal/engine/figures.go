@@ -14,16 +14,20 @@ const inForceTarget = 200 * time.Millisecond
 
 // figures collects measured values. The zero value is empty.
 type figures struct {
-	mu      sync.Mutex
-	inForce []time.Duration
-	podUp   []time.Duration
-	others  []result.Figure
+	mu sync.Mutex
+	// alone are the writes of scenarios that ran alone, beside the others'.
+	alone, busy []time.Duration
+	others      []result.Figure
 }
 
-func (f *figures) wrote(took time.Duration) {
+func (f *figures) wrote(took time.Duration, alone bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.inForce = append(f.inForce, took)
+	if alone {
+		f.alone = append(f.alone, took)
+	} else {
+		f.busy = append(f.busy, took)
+	}
 }
 
 func (f *figures) add(one result.Figure) {
@@ -36,13 +40,23 @@ func (f *figures) list() []result.Figure {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var out []result.Figure
-	if n := len(f.inForce); n > 0 {
+	for _, set := range []struct {
+		name   string
+		values []time.Duration
+		target time.Duration
+	}{{"write to in force", f.alone, inForceTarget}, {"write to in force while pods start", f.busy, 0}} {
 		for _, q := range []struct {
-			name   string
-			at     float64
-			target time.Duration
-		}{{"write to in force, p50", 0.5, 0}, {"write to in force, p99", 0.99, inForceTarget}, {"write to in force, max", 1, 0}} {
-			out = append(out, result.Figure{Name: q.name, Unit: "ms", N: n, Value: milliseconds(quantile(f.inForce, q.at)), Target: milliseconds(q.target)})
+			name string
+			at   float64
+		}{{"p50", 0.5}, {"p99", 0.99}, {"max", 1}} {
+			if len(set.values) == 0 {
+				continue
+			}
+			one := result.Figure{Name: set.name + ", " + q.name, Unit: "ms", N: len(set.values), Value: milliseconds(quantile(set.values, q.at))}
+			if q.name == "p99" {
+				one.Target = milliseconds(set.target)
+			}
+			out = append(out, one)
 		}
 	}
 	others := slices.Clone(f.others)

@@ -105,7 +105,7 @@ func (s *scenarioRun) inForce(ctx context.Context, endpoints []endpoint, least v
 		return err
 	}
 	if changed && !accepted.IsZero() {
-		s.e.figures.wrote(time.Since(accepted))
+		s.e.figures.wrote(time.Since(accepted), s.planned.Spec.Serial)
 	}
 	return nil
 }

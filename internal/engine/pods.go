@@ -185,6 +185,9 @@ func (k *kube) allEvents(ctx context.Context, namespace string) []string {
 	return lines
 }
 
+// tellsOfPods are the kinds of objects whose warnings explain a missing pod.
+var tellsOfPods = map[string]bool{"Pod": true, "ReplicaSet": true, "Deployment": true}
+
 // events lists the latest warnings of a namespace, or of one object in it.
 func (k *kube) events(ctx context.Context, namespace, object string, most int) []string {
 	list, err := k.typed.CoreV1().Events(namespace).List(ctx, metav1.ListOptions{})
@@ -194,7 +197,7 @@ func (k *kube) events(ctx context.Context, namespace, object string, most int) [
 	slices.SortFunc(list.Items, func(a, b corev1.Event) int { return when(a).Compare(when(b)) })
 	var lines []string
 	for _, event := range list.Items {
-		if object != "" && event.InvolvedObject.Name != object || event.Type == corev1.EventTypeNormal {
+		if object != "" && event.InvolvedObject.Name != object || event.Type == corev1.EventTypeNormal || !tellsOfPods[event.InvolvedObject.Kind] {
 			continue
 		}
 		lines = append(lines, fmt.Sprintf("%s %s/%s: %s", event.Reason, strings.ToLower(event.InvolvedObject.Kind), event.InvolvedObject.Name, event.Message))

@@ -32,7 +32,9 @@ type scenarioRun struct {
 	streams  map[string]*streamRun
 	held     map[string]*heldRun
 	// undo are taken back in reverse order at the end.
-	undo []func(context.Context)
+	undo       []func(context.Context)
+	prepared   sync.Once
+	prepareErr error
 	// begins are the streams' positions when a step began.
 	begins map[string]map[string]int64
 
@@ -191,16 +193,16 @@ func (s *scenarioRun) run(ctx context.Context) {
 		lock.Lock()
 		defer lock.Unlock()
 	}
-	began := time.Now()
-	s.res.Started = began
 	s.e.tell(Event{Kind: ScenarioStarted, Scenario: s.res.Name, Text: s.planned.Spec.Summary})
-	err := ctx.Err()
+	s.prepare(ctx)
+	began := time.Now()
+	err := s.prepareErr
+	if err == nil {
+		err = ctx.Err()
+	}
 	if err == nil && s.allSkipped() {
 		s.skip()
 	} else {
-		if err == nil {
-			err = s.setUp(ctx)
-		}
 		if err == nil {
 			err = s.steps(ctx)
 		}
@@ -210,8 +212,34 @@ func (s *scenarioRun) run(ctx context.Context) {
 		s.cleanUp(clean)
 		cancel()
 	}
-	s.res.Duration = time.Since(began).Seconds()
+	s.res.Duration += time.Since(began).Seconds()
 	s.e.tell(Event{Kind: ScenarioFinished, Scenario: s.res.Name, Text: string(s.res.Outcome), Finished: s.res})
+}
+
+// prepare sets the scenario up, once.
+func (s *scenarioRun) prepare(ctx context.Context) {
+	s.prepared.Do(func() {
+		s.res.Started = time.Now()
+		if s.allSkipped() {
+			return
+		}
+		if s.prepareErr = ctx.Err(); s.prepareErr == nil {
+			s.prepareErr = s.setUp(ctx)
+		}
+		s.res.Duration = time.Since(s.res.Started).Seconds()
+	})
+}
+
+// installs says whether any step changes the settings of the mesh.
+func (s *scenarioRun) installs() bool {
+	for _, step := range s.planned.Spec.Steps {
+		for _, action := range step.Actions {
+			if action.Install != nil || action.Scale != nil {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (s *scenarioRun) allSkipped() bool {
