@@ -92,15 +92,15 @@ type scraper struct {
 	log      *slog.Logger
 }
 
-// target is a pod that can be scraped.
-type target struct{ pod, ip string }
+// target is a pod that can be scraped and where its metrics are.
+type target struct{ pod, url string }
 
 func (s *scraper) targets() []target {
 	var targets []target
 	for _, object := range s.pods.GetStore().List() {
 		pod := object.(*corev1.Pod)
 		if pod.Status.PodIP != "" && pod.Status.Phase == corev1.PodRunning {
-			targets = append(targets, target{pod.Namespace + "/" + pod.Name, pod.Status.PodIP})
+			targets = append(targets, target{pod.Namespace + "/" + pod.Name, "http://" + net.JoinHostPort(pod.Status.PodIP, adminPort) + "/metrics"})
 		}
 	}
 	return targets
@@ -135,7 +135,7 @@ func (s *scraper) scrapeAll(ctx context.Context) {
 }
 
 func (s *scraper) scrape(ctx context.Context, t target) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(t.ip, adminPort)+"/metrics", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, t.url, nil)
 	if err != nil {
 		return err
 	}
