@@ -41,6 +41,9 @@ const (
 	ExitTerminated   = 143
 )
 
+// exitPipe is what a shell shows of a process that nobody listened to any more.
+const exitPipe = 128 + int(syscall.SIGPIPE)
+
 // ExitError is an error that has decided on its exit code.
 type ExitError struct {
 	Code int
@@ -62,30 +65,52 @@ func usageError(format string, args ...any) error {
 	return &ExitError{Code: ExitUsage, Err: fmt.Errorf(format, args...)}
 }
 
+// leave ends the process at once.
+var leave = os.Exit
+
 // Main runs the verb that the arguments name and returns the exit code. A
 // first SIGINT or SIGTERM cancels the verb's context, a second one ends the
-// process at once.
+// process at once: what the verb has started dies with it.
 func Main(args []string, streams IOStreams) int {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	// A pipe whose reader has gone, as a pager's or tee's after Ctrl-C, must not
+	// keep a verb from cleaning up: then writes fail, and nothing else.
+	signals := make(chan os.Signal, 3)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGPIPE)
+	done := make(chan struct{})
+	watching := make(chan struct{})
 	defer func() {
 		signal.Stop(signals)
-		close(signals)
+		close(done)
+		<-watching
 	}()
 	go func() {
-		if s, ok := <-signals; ok {
-			// The default action from here on: leave now.
-			signal.Reset(syscall.SIGINT, syscall.SIGTERM)
-			cancel(&interruption{s.(syscall.Signal)})
+		defer close(watching)
+		asked := false
+		for {
+			select {
+			case s := <-signals:
+				if s == syscall.SIGPIPE {
+					continue
+				}
+				// Not left to the signal's default action: in a job that a shell
+				// runs in the background that is to ignore it.
+				if asked {
+					leave(128 + int(s.(syscall.Signal)))
+				}
+				asked = true
+				cancel(&interruption{s.(syscall.Signal)})
+			case <-done:
+				return
+			}
 		}
 	}()
 	root := newRoot(streams)
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	code := exitCode(ctx, err)
-	if err != nil {
+	if err != nil && code != exitPipe {
 		var exit *ExitError
 		if !errors.As(err, &exit) || exit.Err != nil {
 			fmt.Fprintf(streams.Err, "meshproof: %v\n", err)
@@ -99,6 +124,9 @@ type interruption struct{ signal syscall.Signal }
 
 func (i *interruption) Error() string { return "interrupted by " + unix.SignalName(i.signal) }
 
+// ExitCode is what the engine puts into the result.
+func (i *interruption) ExitCode() int { return 128 + int(i.signal) }
+
 // exitCode maps what a verb returned. An error of no known type is a bug of
 // ours until somebody has given it a type.
 func exitCode(ctx context.Context, err error) int {
@@ -107,9 +135,11 @@ func exitCode(ctx context.Context, err error) int {
 	var stopped *interruption
 	switch {
 	case errors.As(context.Cause(ctx), &stopped) && err != nil:
-		return 128 + int(stopped.signal)
+		return stopped.ExitCode()
 	case err == nil:
 		return ExitOK
+	case errors.Is(err, syscall.EPIPE):
+		return exitPipe
 	case errors.As(err, &exit):
 		return exit.Code
 	case errors.As(err, &setup), errors.Is(err, cluster.ErrNotReady):

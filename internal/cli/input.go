@@ -9,6 +9,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/meshproof/meshproof/internal/session"
 )
 
 // input opens a file that the user named, or standard input for "-".
@@ -35,6 +37,7 @@ func addKubeFlags(cmd *cobra.Command) *kubeFlags {
 }
 
 func (f *kubeFlags) client() (*rest.Config, kubernetes.Interface, error) {
+	session.Quieten()
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.ExplicitPath = f.kubeconfig
 	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: f.context}).ClientConfig()

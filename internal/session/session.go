@@ -13,8 +13,10 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"time"
 
+	"github.com/go-logr/logr"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -23,6 +25,7 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
 
 	"github.com/meshproof/meshproof/internal/cluster"
 	"github.com/meshproof/meshproof/internal/engine"
@@ -73,6 +76,7 @@ func NewID(now time.Time) string {
 
 // Run carries out the plan on a cluster. The result is never nil.
 func Run(ctx context.Context, plan *scenarios.Plan, options Options) *result.Run {
+	Quieten()
 	began := time.Now()
 	if options.ID == "" {
 		options.ID = NewID(began)
@@ -83,6 +87,11 @@ func Run(ctx context.Context, plan *scenarios.Plan, options Options) *result.Run
 	out.Timings = append(out.Timings, result.Timing{Name: "total", Seconds: time.Since(began).Seconds()})
 	return out
 }
+
+// Quieten keeps the Kubernetes client library from writing to standard error
+// by itself: what matters comes back as errors, and its warnings about objects
+// are not about what a run is for.
+func Quieten() { klog.SetLogger(logr.Discard()) }
 
 type session struct {
 	Options
@@ -175,14 +184,27 @@ func (s *session) cluster(ctx context.Context) (cluster.Cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("print the mesh's manifests: %w", err)
 	}
+	s.cleanUp(ctx)
 	return s.Provider.Create(ctx, cluster.Options{Name: s.ClusterName, Standing: s.Keep, Manifests: [][]byte{manifests},
 		Progress: func(e cluster.Event) {
 			if !e.Done {
 				s.say("waiting for the cluster: %s", e.Component)
 			} else {
-				s.say("%s is ready after %.1fs", e.Component, e.Elapsed.Seconds())
+				s.say("ready after %.1fs: %s", e.Elapsed.Seconds(), e.Component)
 			}
 		}})
+}
+
+// cleanUp removes what killed runs have left. It is a courtesy: what cannot be
+// removed keeps no new cluster from being made.
+func (s *session) cleanUp(ctx context.Context) {
+	removed, err := s.Provider.Cleanup(ctx)
+	if len(removed) > 0 {
+		s.say("removed what was left of %s", strings.Join(removed, ", "))
+	}
+	if err != nil {
+		s.say("not everything that killed runs have left can be removed: %v", err)
+	}
 }
 
 // logs keeps the logs of the cluster's components in the run's folder.
@@ -198,8 +220,14 @@ func (s *session) logs(ctx context.Context, made cluster.Cluster) error {
 func (s *session) close(ctx context.Context, made cluster.Cluster) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeBudget)
 	defer cancel()
-	s.say("giving back the cluster")
-	_ = made.Close(ctx) // the run's verdict stands whatever becomes of the cluster
+	if s.opened || s.Keep {
+		s.say("cluster %s stays", made.Name())
+	} else {
+		s.say("giving back the cluster")
+	}
+	if err := made.Close(ctx); err != nil { // the run's verdict stands all the same
+		s.say("the cluster was not given back: %v", err)
+	}
 }
 
 // install applies the manifests and waits for the facts that the mesh names.
@@ -223,11 +251,13 @@ func (s *session) install(ctx context.Context, config *rest.Config) error {
 		return fmt.Errorf("make a client: %w", err)
 	}
 	for _, fact := range mesh.WaitReady() {
-		s.say("waiting for the mesh: %s %s is %s", fact.Object.Resource, fact.Object.Name, fact.Condition)
-		for {
+		for told := false; ; told = true {
 			missing := check(ctx, client, fact)
 			if missing == nil {
 				break
+			}
+			if !told {
+				s.say("waiting for the mesh: %s %s: %s", fact.Object.Resource, fact.Object.Name, fact.Condition)
 			}
 			timer := time.NewTimer(factInterval)
 			select {
