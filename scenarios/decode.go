@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -318,7 +319,7 @@ func describe(t reflect.Type) string {
 	case reflect.Pointer:
 		return describe(t.Elem())
 	case reflect.Struct:
-		return "a " + lowerFirst(t.Name())
+		return "a " + words(t.Name())
 	case reflect.Slice:
 		return "a list of " + strings.TrimPrefix(strings.TrimPrefix(describe(t.Elem()), "a "), "an ") + "s"
 	case reflect.Map:
@@ -331,14 +332,24 @@ func describe(t reflect.Type) string {
 		return "a number"
 	case reflect.String:
 		if t.Name() != "string" {
-			return "a " + lowerFirst(t.Name())
+			return "a " + words(t.Name())
 		}
 		return "a string"
 	}
 	return "a " + t.String()
 }
 
-func lowerFirst(s string) string { return strings.ToLower(s[:1]) + s[1:] }
+// words turns the name of a type into words: ClientKind is a client kind.
+func words(name string) string {
+	var out strings.Builder
+	for i, letter := range name {
+		if unicode.IsUpper(letter) && i > 0 {
+			out.WriteByte(' ')
+		}
+		out.WriteRune(unicode.ToLower(letter))
+	}
+	return out.String()
+}
 
 // found says what stands at a node.
 func found(n *yaml.Node) string {

@@ -50,7 +50,7 @@ func TestMistakesAreToldWithTheirPlace(t *testing.T) {
 		{"field of another type", "rate: 5", "rate: fast", `s.yaml:16:89: expected a number, found the string "fast"`},
 		{"list where a mapping is due", "metadata: {name: small}", "metadata: [small]", `s.yaml:3:11: expected a metadata, found a list`},
 		{"number as text", "name: small", "name: 12", `s.yaml:3:18: expected a string, found the number 12`},
-		{"value outside the set", "kind: unmeshed", "kind: unmesht", `s.yaml:11:25: "unmesht" is not a clientKind: did you mean "unmeshed"?`},
+		{"value outside the set", "kind: unmeshed", "kind: unmesht", `s.yaml:11:25: "unmesht" is not a client kind: did you mean "unmeshed"?`},
 		{"outcome outside the set", "expect: allowed", "expect: alowed", `s.yaml:21:78: "alowed" is not an outcome: did you mean "allowed"?`},
 		{"outcome of a cell", "denied: bob", "denid: bob", `s.yaml:29:19: "denid" is not an outcome: did you mean "denied"?`},
 		{"duration without unit", "within: 2s", "within: 2", `s.yaml:20:19: expected a duration such as 5s, found the number 2`},

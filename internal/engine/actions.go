@@ -111,11 +111,7 @@ func (s *scenarioRun) apply(ctx context.Context, objects []scenarios.Object, wai
 		content := s.expand(object.Content).(map[string]any)
 		w, err := s.e.kube.apply(ctx, content, s.namespace, false)
 		if err != nil {
-			var refused *refusedError
-			if errors.As(err, &refused) {
-				err = fmt.Errorf("%w: %s: %w", errInput, object.Pos, err)
-			}
-			return "apply", err
+			return "apply", input(object.Pos, err)
 		}
 		writes = append(writes, w)
 		lines = append(lines, w.kind+" "+w.name)
@@ -156,7 +152,7 @@ func (s *scenarioRun) remove(ctx context.Context, a *scenarios.Action) (string, 
 func input(at scenarios.Pos, err error) error {
 	var refused *refusedError
 	if errors.As(err, &refused) {
-		return fmt.Errorf("%w: %s: %w", errInput, at, err)
+		return &inputError{at, err}
 	}
 	return err
 }

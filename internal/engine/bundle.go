@@ -43,10 +43,10 @@ var bundled = []schema.GroupVersionKind{
 // cleaned up: objects, events, logs, metrics, decision records and what the
 // controller serves. What cannot be had is left out.
 func (s *scenarioRun) gather(ctx context.Context) {
-	if s.e.Dir == "" || s.res.Outcome == result.Passed || s.res.Outcome == result.Skipped {
-		return
+	if s.e.Dir == "" || s.res.Outcome == result.Passed || s.res.Outcome == result.Skipped || ctx.Err() != nil {
+		return // nothing to explain, or nobody who would wait for it
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), bundleBudget)
+	ctx, cancel := context.WithTimeout(ctx, bundleBudget)
 	defer cancel()
 	relative := filepath.Join("scenarios", s.res.Name, bundleFolder)
 	b := &bundle{folder: filepath.Join(s.e.Dir, relative)}

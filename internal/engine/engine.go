@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -113,13 +112,15 @@ func Run(ctx context.Context, config *rest.Config, plan *scenarios.Plan, options
 	e := &run{Options: options, plan: plan}
 	e.tell(Event{Kind: RunStarted, Text: fmt.Sprintf("%d claims in %d scenarios", len(plan.Claims()), len(plan.Scenarios))})
 	runs := e.carryOut(ctx, config, out)
+	input := false
 	for _, s := range runs {
 		out.Scenarios = append(out.Scenarios, *s.result())
+		input = input || s.badInput
 	}
 	out.Figures = append(out.Figures, e.figures.list()...)
 	out.Finished = time.Now()
 	out.Timings = append(out.Timings, result.Timing{Name: "scenarios", Seconds: out.Finished.Sub(out.Started).Seconds()})
-	conclude(ctx, out)
+	conclude(ctx, out, input)
 	e.tell(Event{Kind: RunFinished, Text: string(out.Outcome)})
 	return out
 }
@@ -234,8 +235,14 @@ func (e *run) restore(ctx context.Context) {
 	}
 }
 
-// errInput marks what the user's input, and not the machine, is to blame for.
-var errInput = errors.New("the scenario is wrong")
+// inputError is what the user's scenario, and not the machine, is to blame for.
+type inputError struct {
+	at  scenarios.Pos
+	err error
+}
+
+func (e *inputError) Error() string { return fmt.Sprintf("%s: %v", e.at, e.err) }
+func (e *inputError) Unwrap() error { return e.err }
 
 // Exit codes of a run, which the result carries.
 const (
@@ -248,15 +255,14 @@ const (
 	ExitInterrupted  = 130
 )
 
-// conclude fills summary, outcome and exit code from the claims.
-func conclude(ctx context.Context, out *result.Run) {
+// conclude fills summary, outcome and exit code from the claims. input says
+// that a scenario could not be carried out because it is wrong.
+func conclude(ctx context.Context, out *result.Run, input bool) {
 	out.Summary = out.Count()
 	var broken []string
-	input := false
 	for _, s := range out.Scenarios {
 		if s.Outcome == result.Error {
 			broken = append(broken, s.Name+": "+s.Reason)
-			input = input || strings.Contains(s.Reason, errInput.Error())
 		}
 	}
 	switch {
@@ -298,7 +304,7 @@ func Abandon(ctx context.Context, plan *scenarios.Plan, options Options, err err
 		out.Scenarios = append(out.Scenarios, *s.result())
 	}
 	out.Finished = time.Now()
-	conclude(ctx, out)
+	conclude(ctx, out, false)
 	e.tell(Event{Kind: RunFinished, Text: string(out.Outcome)})
 	return out
 }

@@ -97,7 +97,7 @@ func (k *kube) resource(gvk schema.GroupVersionKind, namespace string) (dynamic.
 // fault, as opposed to a server that cannot be reached.
 type refusedError struct{ err error }
 
-func (e *refusedError) Error() string { return e.err.Error() }
+func (e *refusedError) Error() string { return "refused: " + e.err.Error() }
 func (e *refusedError) Unwrap() error { return e.err }
 
 func refusal(err error) error {

@@ -32,7 +32,9 @@ type scenarioRun struct {
 	streams  map[string]*streamRun
 	held     map[string]*heldRun
 	// undo are taken back in reverse order at the end.
-	undo       []func(context.Context)
+	undo []func(context.Context)
+	// badInput says that the scenario itself was the reason why it ended early.
+	badInput   bool
 	prepared   sync.Once
 	prepareErr error
 	// begins are the streams' positions when a step began.
@@ -363,8 +365,12 @@ func (s *scenarioRun) step(ctx context.Context, index int) error {
 				continue
 			}
 			if err != nil {
-				res.Outcome, res.Reason = result.Error, fmt.Sprintf("%s: %s: %v", action.Pos, line, err)
-				return errors.New(res.Reason)
+				var wrong *inputError
+				if !errors.As(err, &wrong) {
+					err = fmt.Errorf("%s: %s: %w", action.Pos, line, err)
+				}
+				res.Outcome, res.Reason = result.Error, err.Error()
+				return err
 			}
 		}
 	}
@@ -382,6 +388,9 @@ func (s *scenarioRun) step(ctx context.Context, index int) error {
 	}
 	return ctx.Err()
 }
+
+// errInterrupted is the reason of what was not reached because of the user.
+var errInterrupted = errors.New("interrupted")
 
 // sum is the worst outcome of some claims; without claims it is passed, because
 // the actions were carried out.
@@ -415,7 +424,16 @@ func (s *scenarioRun) conclude(err error) {
 		}
 	}
 	if err != nil {
+		var wrong *inputError
+		s.badInput = errors.As(err, &wrong)
+		interrupted := errors.Is(err, context.Canceled)
+		if interrupted {
+			err = errInterrupted
+		}
 		s.abandon(err)
+		if interrupted && worst == result.Passed {
+			s.res.Outcome = result.Inconclusive
+		}
 		if worst != result.Failed {
 			return
 		}

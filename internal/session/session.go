@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -83,8 +84,12 @@ func Run(ctx context.Context, plan *scenarios.Plan, options Options) *result.Run
 	}
 	s := &session{Options: options, began: began}
 	out := s.run(ctx, plan)
+	took := time.Since(began)
 	out.Started = began
-	out.Timings = append(out.Timings, result.Timing{Name: "total", Seconds: time.Since(began).Seconds()})
+	out.Timings = append(out.Timings, result.Timing{Name: "total", Seconds: took.Seconds()})
+	if s.figures != nil {
+		out.Figures = slices.Concat(s.figures, []result.Figure{wholeRunFigure(took)}, out.Figures)
+	}
 	return out
 }
 
@@ -99,6 +104,8 @@ type session struct {
 	timings []result.Timing
 	opened  bool
 	mesh    mesh.Options
+	// figures are those measured here; nil until there is a cluster with a mesh.
+	figures []result.Figure
 }
 
 func (s *session) say(format string, args ...any) {
@@ -140,6 +147,10 @@ func (s *session) run(ctx context.Context, plan *scenarios.Plan) *result.Run {
 		return engine.Abandon(ctx, plan, s.engineOptions(), fmt.Errorf("install the mesh: %w", errors.Join(err, s.logs(ctx, made))))
 	}
 	s.phase("mesh", installed)
+	s.figures = append([]result.Figure{}, readyFigure(made)...)
+	if inspector, ok := made.(cluster.Inspector); ok && !s.opened {
+		s.figures = append(s.figures, clusterMemoryFigure(inspector)...)
+	}
 	options := s.engineOptions()
 	options.Cluster.Name, options.Cluster.Nodes, options.Cluster.Rootless = made.Name(), made.Capabilities().Nodes, made.Capabilities().SingleUID
 	options.Leave = !s.opened && !s.Keep
@@ -159,10 +170,12 @@ func (s *session) run(ctx context.Context, plan *scenarios.Plan) *result.Run {
 		case <-stop:
 		}
 	}()
+	proxies := followProxies(ctx, made)
 	out := engine.Run(ctx, config, plan, options)
+	s.figures = append(s.figures, proxies()...)
 	close(stop)
 	<-watching
-	if out.Outcome != result.Passed {
+	if out.Outcome != result.Passed && ctx.Err() == nil {
 		_ = s.logs(ctx, made)
 	}
 	return out

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -170,5 +171,11 @@ func (c *conducted) finish() (*result.Run, error) {
 	err := writeReports(c.dir, c.out)
 	err = errors.Join(err, publish(c.artifacts(), c.id))
 	fmt.Fprintln(os.Stdout)
-	return c.out, errors.Join(err, text.Summary(os.Stdout, c.out, filepath.Join(c.dir, reports.HTMLFile)))
+	// Ginkgo has told of every claim; the rest of the summary is ours.
+	brief := *c.out
+	brief.Scenarios = slices.Clone(brief.Scenarios)
+	for i := range brief.Scenarios {
+		brief.Scenarios[i].Steps = nil
+	}
+	return c.out, errors.Join(err, text.Summary(os.Stdout, &brief, filepath.Join(c.dir, reports.HTMLFile)))
 }

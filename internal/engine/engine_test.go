@@ -1,0 +1,190 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"os"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/meshproof/meshproof/internal/authz"
+	"github.com/meshproof/meshproof/reports/result"
+	"github.com/meshproof/meshproof/scenarios"
+)
+
+func TestTheRunsOutcomeIsTheWorstOfItsClaims(t *testing.T) {
+	cancelled, cancel := context.WithCancel(context.Background())
+	cancel()
+	scenario := func(outcome result.Outcome, claims ...result.Outcome) result.Scenario {
+		step := result.Step{}
+		for _, c := range claims {
+			step.Claims = append(step.Claims, result.Claim{Outcome: c})
+		}
+		return result.Scenario{Outcome: outcome, Reason: "because", Steps: []result.Step{step}}
+	}
+	for _, test := range []struct {
+		name  string
+		ctx   context.Context
+		all   []result.Scenario
+		input bool
+		want  result.Outcome
+		code  int
+	}{
+		{"all passed", context.Background(), []result.Scenario{scenario(result.Passed, result.Passed)}, false, result.Passed, ExitPassed},
+		{"passed and skipped", context.Background(), []result.Scenario{scenario(result.Passed, result.Passed, result.Skipped)}, false, result.Passed, ExitPassed},
+		{"one failed", context.Background(), []result.Scenario{scenario(result.Failed, result.Passed, result.Failed)}, false, result.Failed, ExitFailed},
+		{"a failure outweighs a set-up", context.Background(), []result.Scenario{scenario(result.Error, result.Skipped), scenario(result.Failed, result.Failed)}, false, result.Failed, ExitFailed},
+		{"one inconclusive", context.Background(), []result.Scenario{scenario(result.Inconclusive, result.Passed, result.Inconclusive)}, false, result.Inconclusive, ExitInconclusive},
+		{"set-up", context.Background(), []result.Scenario{scenario(result.Passed, result.Passed), scenario(result.Error, result.Skipped)}, false, result.Error, ExitSetup},
+		{"wrong scenario", context.Background(), []result.Scenario{scenario(result.Error, result.Skipped)}, true, result.Error, ExitInput},
+		{"nothing ran", context.Background(), nil, false, result.Inconclusive, ExitInconclusive},
+		{"only skipped", context.Background(), []result.Scenario{scenario(result.Skipped, result.Skipped)}, false, result.Inconclusive, ExitInconclusive},
+		{"interrupted", cancelled, []result.Scenario{scenario(result.Passed, result.Passed)}, false, result.Inconclusive, ExitInterrupted},
+	} {
+		run := &result.Run{Scenarios: test.all}
+		conclude(test.ctx, run, test.input)
+		if run.Outcome != test.want || run.ExitCode != test.code {
+			t.Errorf("%s: got %s with exit code %d, want %s with %d", test.name, run.Outcome, run.ExitCode, test.want, test.code)
+		}
+	}
+}
+
+const tiny = `apiVersion: meshproof.dev/v1alpha1
+kind: Scenario
+metadata: {name: tiny}
+spec:
+  summary: a tiny one
+  workloads: [{name: app, kind: echo}]
+  clients: [{name: alice, kind: meshed}]
+  steps:
+    - name: first
+      claims:
+        - {name: one, call: {client: alice, target: app, protocol: http1, expect: allowed}}
+        - {name: two, skip: not yet, healthy: {}}
+`
+
+func tinyPlan(t *testing.T) *scenarios.Plan {
+	t.Helper()
+	set, err := scenarios.Parse("tiny.yaml", []byte(tiny), func(string) ([]byte, error) { return nil, os.ErrNotExist })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return scenarios.NewPlan(set, nil)
+}
+
+func TestARunThatCannotBeginTellsOfEveryClaim(t *testing.T) {
+	told := map[string]result.Claim{}
+	out := Abandon(context.Background(), tinyPlan(t), Options{ID: "20261122-000000-abcd", Observe: func(e Event) {
+		if e.Kind == ClaimFinished {
+			told[e.Claim.ID] = *e.Result
+		}
+	}}, errors.New("no cluster"))
+	if out.Outcome != result.Error || out.ExitCode != ExitSetup || out.Reason != "no cluster" {
+		t.Errorf("got %s, %d, %q", out.Outcome, out.ExitCode, out.Reason)
+	}
+	if out.Summary != (result.Summary{Total: 2, Skipped: 2}) {
+		t.Errorf("summary is %+v", out.Summary)
+	}
+	if got := told["tiny.1.1"]; got.Outcome != result.Skipped || got.Reason != "not reached: no cluster" {
+		t.Errorf("the first claim was told as %+v", got)
+	}
+	if got := out.Scenarios[0].Steps[0].Claims[1].Reason; got != "not yet" {
+		t.Errorf("the reason of the skipped claim is %q", got)
+	}
+}
+
+func TestNamesOfNamespacesTellTheRunAndFit(t *testing.T) {
+	plan := tinyPlan(t)
+	s := newScenarioRun(&run{Options: Options{ID: "20261122-000000-abcd"}, plan: plan}, plan.Scenarios[0])
+	if s.namespace != "mp-abcd-tiny" {
+		t.Errorf("the namespace is %q", s.namespace)
+	}
+	long := s.generated("a-very-long-name-for-a-further-namespace-of-a-scenario-indeed-it-is")
+	if len(long) > 63 {
+		t.Errorf("%q has %d characters", long, len(long))
+	}
+	if s.interest["app"][8080] != true {
+		t.Errorf("the port of the call is not among those waited for: %v", s.interest)
+	}
+}
+
+func TestARowOfTheTableIsComparedColumnByColumn(t *testing.T) {
+	rows := []authz.Row{
+		{Route: "default", Server: "voting-grpc", Authorization: "serverauthorization/voting-grpc", Success: 0.8, RPS: 2},
+		{Route: "default", Server: "voting-grpc", Unauthorized: 1.5},
+		{Route: "default", Server: "idle", Idle: true},
+	}
+	for _, test := range []struct {
+		name string
+		want scenarios.AuthzRow
+		fits bool
+	}{
+		{"all columns", scenarios.AuthzRow{Route: "default", Server: "voting-grpc", Authorization: "serverauthorization/voting-grpc", Unauthorized: "none", Success: "partial", RPS: "some"}, true},
+		{"success is not complete", scenarios.AuthzRow{Route: "default", Server: "voting-grpc", Authorization: "serverauthorization/voting-grpc", Success: "all"}, false},
+		{"denials", scenarios.AuthzRow{Route: "default", Server: "voting-grpc", Unauthorized: "some", Success: "none", RPS: "none"}, true},
+		{"denials that should not be", scenarios.AuthzRow{Route: "default", Server: "voting-grpc", Absent: true}, false},
+		{"a row that is not there", scenarios.AuthzRow{Route: "probe", Server: "voting-grpc"}, false},
+		{"a row that should not be there", scenarios.AuthzRow{Route: "probe", Server: "voting-grpc", Absent: true}, true},
+		{"a row in which nothing happened", scenarios.AuthzRow{Route: "default", Server: "idle", Absent: true}, true},
+	} {
+		if got := compareRow(test.want, rows); (got == "") != test.fits {
+			t.Errorf("%s: got %q", test.name, got)
+		}
+	}
+}
+
+func TestACounterIsTheSumOfTheSeriesThatFit(t *testing.T) {
+	text := []byte("# TYPE deny_total counter\ndeny_total{srv_name=\"a\",port=\"1\"} 2\ndeny_total{srv_name=\"a\",port=\"2\"} 3\ndeny_total{srv_name=\"b\"} 10\n")
+	for _, test := range []struct {
+		name   string
+		labels map[string]string
+		want   float64
+	}{{"deny_total", map[string]string{"srv_name": "a"}, 5}, {"deny_total", nil, 15}, {"deny_total", map[string]string{"srv_name": "c"}, 0}, {"other", nil, 0}} {
+		if got, err := counter(text, test.name, test.labels); err != nil || got != test.want {
+			t.Errorf("%s%v: got %v, %v, want %v", test.name, test.labels, got, err, test.want)
+		}
+	}
+}
+
+func TestQuantilesAreValuesThatWereMeasured(t *testing.T) {
+	values := []time.Duration{5, 1, 4, 2, 3}
+	for q, want := range map[float64]time.Duration{0: 1, 0.5: 3, 0.99: 5, 1: 5} {
+		if got := quantile(values, q); got != want {
+			t.Errorf("quantile %v is %v, want %v", q, got, want)
+		}
+	}
+}
+
+func TestFiguresKeepQuietAndBusyWritesApart(t *testing.T) {
+	var f figures
+	f.wrote(2*time.Millisecond, true)
+	f.wrote(900*time.Millisecond, false)
+	for _, figure := range f.list() {
+		if figure.Name == "write to in force, p99" && (figure.Value != 2 || figure.N != 1 || figure.Target != 200) {
+			t.Errorf("the quiet figure is %+v", figure)
+		}
+	}
+}
+
+func TestWhatKeepsAPodFromBeingReadyIsNamed(t *testing.T) {
+	pod := func(status corev1.PodStatus) *corev1.Pod {
+		return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "app"}, Status: status}
+	}
+	for want, status := range map[string]corev1.PodStatus{
+		"pod ns/app is pending: container app waits: ImagePullBackOff no such image": {Phase: corev1.PodPending, ContainerStatuses: []corev1.ContainerStatus{
+			{Name: "app", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff", Message: "no such image"}}}}},
+		"pod ns/app is pending: 0/1 nodes are available": {Phase: corev1.PodPending, Conditions: []corev1.PodCondition{
+			{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Message: "0/1 nodes are available"}}},
+		"pod ns/app is running: container linkerd-proxy is not ready": {Phase: corev1.PodRunning, ContainerStatuses: []corev1.ContainerStatus{
+			{Name: "linkerd-proxy", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}}},
+		"pod ns/app is pending: container linkerd-init ended with 1 Error": {Phase: corev1.PodPending, InitContainerStatuses: []corev1.ContainerStatus{
+			{Name: "linkerd-init", State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 1, Reason: "Error"}}}}},
+	} {
+		if got := why(pod(status)); got != want {
+			t.Errorf("got  %q\nwant %q", got, want)
+		}
+	}
+}
