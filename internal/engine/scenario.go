@@ -208,7 +208,7 @@ func (s *scenarioRun) run(ctx context.Context) {
 		if err == nil {
 			err = s.steps(ctx)
 		}
-		s.conclude(err)
+		s.conclude(ctx, err)
 		s.gather(ctx)
 		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanBudget)
 		s.cleanUp(clean)
@@ -411,7 +411,7 @@ func sum(claims []result.Claim) result.Outcome {
 }
 
 // conclude gives the scenario its outcome. err ended it early.
-func (s *scenarioRun) conclude(err error) {
+func (s *scenarioRun) conclude(ctx context.Context, err error) {
 	worst := result.Passed
 	for i := range s.res.Steps {
 		switch s.res.Steps[i].Outcome {
@@ -426,7 +426,8 @@ func (s *scenarioRun) conclude(err error) {
 	if err != nil {
 		var wrong *inputError
 		s.badInput = errors.As(err, &wrong)
-		interrupted := errors.Is(err, context.Canceled)
+		// Whatever failed after the end of ctx failed because of it.
+		interrupted := ctx.Err() != nil && !s.badInput
 		if interrupted {
 			err = errInterrupted
 		}
