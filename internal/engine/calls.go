@@ -203,6 +203,10 @@ func (j *callJudge) decideOne(outcome clients.Outcome, logs []*witnessLog) verdi
 	case deliveryKnown && !delivered && outcome.Kind == clients.Allowed:
 		return wrong(result.Failed, "the client got an answer, but the request never reached the application")
 	}
+	if told := whyTold(outcome); told != "" && !j.from.meshed {
+		// N-06 holds for every denial, so every one is looked at.
+		return wrong(result.Failed, "the proxy tells a client without an identity why it is denied: %q (N-06)", told)
+	}
 	if outcome.Kind.Denial() && call.Expect.Denial() {
 		switch {
 		case record != nil && record.Verdict != "allow":
@@ -229,6 +233,17 @@ func (j *callJudge) decideOne(outcome clients.Outcome, logs []*witnessLog) verdi
 		v.expected += " by " + call.By
 	}
 	return v
+}
+
+// whyTold is what a denial gives away.
+func whyTold(outcome clients.Outcome) string {
+	switch outcome.Kind {
+	case clients.Forbidden:
+		return outcome.ProxyError
+	case clients.PermissionDenied:
+		return outcome.ProxyError + outcome.Message
+	}
+	return ""
 }
 
 func tcp(kind clients.Kind) bool {

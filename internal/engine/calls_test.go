@@ -100,3 +100,24 @@ func TestAStatusIsPartOfTheExpectation(t *testing.T) {
 		}
 	}
 }
+
+func TestAnUnidentifiedClientMustNotLearnWhyItIsDenied(t *testing.T) {
+	for _, test := range []struct {
+		meshed bool
+		change func(*clients.Outcome)
+		want   result.Outcome
+	}{
+		{false, func(o *clients.Outcome) {}, result.Passed},
+		{false, func(o *clients.Outcome) { o.Message = "unauthorized request on route" }, result.Failed},
+		{false, func(o *clients.Outcome) { o.ProxyError = "unauthorized request on route" }, result.Failed},
+		{true, func(o *clients.Outcome) { o.Message = "unauthorized request on route" }, result.Passed},
+	} {
+		j := &callJudge{claim: &scenarios.PlannedClaim{Call: &scenarios.Call{Request: scenarios.Request{Protocol: scenarios.GRPC}, Expect: scenarios.Expect{"denied"}}},
+			from: client{clientPod: &clientPod{meshed: test.meshed}}}
+		outcome := seen(clients.PermissionDenied)
+		test.change(&outcome)
+		if got := j.decideOne(outcome, nil); got.outcome != test.want {
+			t.Errorf("meshed %v, %q, %q: got %s (%s), want %s", test.meshed, outcome.Message, outcome.ProxyError, got.outcome, got.reason, test.want)
+		}
+	}
+}

@@ -1,0 +1,73 @@
+package engine
+
+import (
+	"context"
+	"slices"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// cleanUp gives back what the scenario made.
+func (s *scenarioRun) cleanUp(ctx context.Context) {
+	for _, stream := range s.streams {
+		if !stream.stopped {
+			_, _ = stream.client.agent.StopStream(ctx, stream.name, stream.seq)
+		}
+	}
+	for _, held := range s.held {
+		_, _ = held.client.agent.CloseConnection(ctx, held.name)
+	}
+	for _, back := range slices.Backward(s.undo) {
+		back(ctx)
+	}
+	if s.keepsNamespace() {
+		s.removePolicies(ctx)
+		return
+	}
+	if s.e.Leave && len(s.exactNamespaces()) == 0 {
+		return
+	}
+	grace := int64(0)
+	for _, name := range append([]string{s.namespace}, s.furtherNamespaces()...) {
+		_ = s.e.kube.typed.CoreV1().Namespaces().Delete(ctx, name, metav1.DeleteOptions{GracePeriodSeconds: &grace})
+		for _, pod := range s.e.pods.list(name, nil) {
+			s.e.forward.drop(nameOf(pod))
+		}
+	}
+}
+
+func (s *scenarioRun) furtherNamespaces() []string {
+	var names []string
+	for _, n := range s.planned.Spec.Namespaces {
+		names = append(names, s.values["ns."+n.Name])
+	}
+	return names
+}
+
+// keepsNamespace says whether a later scenario of the run uses the same fixed
+// namespace: it stands then, so that its workload need not start again.
+func (s *scenarioRun) keepsNamespace() bool {
+	if s.planned.Spec.Namespace == "" {
+		return false
+	}
+	s.e.observing.Lock()
+	defer s.e.observing.Unlock()
+	left := 0
+	for _, other := range s.e.users[s.namespace] {
+		if other != s {
+			left++
+		}
+	}
+	s.e.users[s.namespace] = slices.DeleteFunc(s.e.users[s.namespace], func(other *scenarioRun) bool { return other == s })
+	return left > 0
+}
+
+// removePolicies deletes the namespace's policy objects.
+func (s *scenarioRun) removePolicies(ctx context.Context) {
+	for kind := range policyKinds {
+		resource, _, err := s.e.kube.resource(kindOf(kind), s.namespace)
+		if err == nil {
+			_ = resource.DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{})
+		}
+	}
+}

@@ -1,0 +1,156 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/meshproof/meshproof/scenarios"
+)
+
+func (s *scenarioRun) scale(ctx context.Context, a *scenarios.Scale) (string, error) {
+	line := fmt.Sprintf("scale Deployment %s/%s to %d", a.Namespace, a.Name, a.Replicas)
+	before, err := s.e.setReplicas(ctx, a.Namespace, a.Name, int32(a.Replicas))
+	if err != nil {
+		return line, input(a.Pos, err)
+	}
+	s.undo = append(s.undo, func(ctx context.Context) {
+		if s.e.Leave {
+			return // the cluster ends with the run
+		}
+		if _, err := s.e.setReplicas(ctx, a.Namespace, a.Name, before); err == nil {
+			_ = s.e.awaitRollout(ctx, a.Namespace, false)
+		}
+	})
+	return line, s.e.awaitRollout(ctx, a.Namespace, true)
+}
+
+func (e *run) setReplicas(ctx context.Context, namespace, name string, replicas int32) (int32, error) {
+	deployments := e.kube.typed.AppsV1().Deployments(namespace)
+	scale, err := deployments.GetScale(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return 0, fmt.Errorf("read the size of Deployment %s/%s: %w", namespace, name, refusal(err))
+	}
+	before := scale.Spec.Replicas
+	scale.Spec.Replicas = replicas
+	if _, err := deployments.UpdateScale(ctx, name, scale, metav1.UpdateOptions{FieldManager: fieldManager}); err != nil {
+		return 0, fmt.Errorf("set the size of Deployment %s/%s: %w", namespace, name, refusal(err))
+	}
+	return before, nil
+}
+
+// awaitRollout waits until every Deployment of the namespace runs what it
+// should. With gone it waits for the last of the old pods, too.
+func (e *run) awaitRollout(ctx context.Context, namespace string, gone bool) error {
+	return eventually(ctx, installBudget, func() error {
+		list, err := e.kube.typed.AppsV1().Deployments(namespace).List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return fmt.Errorf("list the Deployments of %s: %w", namespace, err)
+		}
+		for _, d := range list.Items {
+			want := int32(1)
+			if d.Spec.Replicas != nil {
+				want = *d.Spec.Replicas
+			}
+			st := d.Status
+			if st.ObservedGeneration < d.Generation || st.UpdatedReplicas != want || st.AvailableReplicas != want || st.Replicas != want {
+				for _, pod := range e.pods.list(namespace, d.Spec.Selector.MatchLabels) {
+					if !ready(pod) {
+						return fmt.Errorf("Deployment %s/%s is not rolled out: %s", namespace, d.Name, why(pod))
+					}
+				}
+				return fmt.Errorf("Deployment %s/%s is not rolled out: %d of %d pods are available and new", namespace, d.Name, min(st.UpdatedReplicas, st.AvailableReplicas), want)
+			}
+			// A pod that is on its way out still answers whoever is connected.
+			if n := e.pods.leaving(namespace, d.Spec.Selector.MatchLabels); gone && n > 0 {
+				return fmt.Errorf("Deployment %s/%s is not rolled out: %d old pods are still there", namespace, d.Name, n)
+			}
+		}
+		return nil
+	})
+}
+
+// install pipes the installer's manifests into the cluster, as the document's
+// upgrade does. Before another scenario needs them, and at the end of the run,
+// the defaults are installed again.
+func (s *scenarioRun) install(ctx context.Context, options InstallOptions) (string, error) {
+	line := "install"
+	if options.DefaultInboundPolicy != "" {
+		line += " --default-inbound-policy " + options.DefaultInboundPolicy
+	}
+	if len(options.ClusterNetworks) > 0 {
+		line += " --cluster-networks " + strings.Join(options.ClusterNetworks, ",")
+	}
+	if options.HA {
+		line += " --ha"
+	}
+	line += " | apply"
+	s.e.installed = true
+	s.waiting(line)
+	if err := s.e.install(ctx, options); err != nil {
+		return line, err
+	}
+	return line, s.inForce(ctx, s.endpoints(nil), versions{}, time.Time{})
+}
+
+func (e *run) install(ctx context.Context, options InstallOptions) error {
+	if e.Manifests == nil {
+		return errors.New("this run has no installer of the mesh")
+	}
+	text, err := e.Manifests(options)
+	if err != nil {
+		return fmt.Errorf("print the mesh's manifests: %w", err)
+	}
+	objects, err := scenarios.Objects("the mesh's manifests", text)
+	if err != nil {
+		return err
+	}
+	for _, object := range objects {
+		if _, err := e.kube.apply(ctx, object.Content, meshNamespace, false); err != nil {
+			return err
+		}
+	}
+	if err := e.awaitRollout(ctx, meshNamespace, false); err != nil {
+		return err
+	}
+	want := options.DefaultInboundPolicy
+	if want == "" {
+		want = e.Mesh.DefaultPolicy
+	}
+	return eventually(ctx, settleBudget, func() error { return e.injects(ctx, want) })
+}
+
+// defaultPolicyEnv is how the injector hands a pod its default policy.
+const defaultPolicyEnv = "LINKERD2_PROXY_INBOUND_DEFAULT_POLICY"
+
+// injects says whether a pod that is created now gets that default policy. The
+// old injector may answer for a moment after the new one is ready; so the
+// injector is asked, by creating a pod without keeping it.
+func (e *run) injects(ctx context.Context, policy string) error {
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "mp-" + e.short() + "-asks", Namespace: e.shared.namespace,
+		Annotations: map[string]string{injectKey: string(injected(true))}},
+		Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "none", Image: "meshproof/none"}}}}
+	if err := e.shared.ensure(ctx); err != nil {
+		return err
+	}
+	answer, err := e.kube.typed.CoreV1().Pods(pod.Namespace).Create(ctx, pod, metav1.CreateOptions{FieldManager: fieldManager, DryRun: []string{metav1.DryRunAll}})
+	if err != nil {
+		return fmt.Errorf("ask the injector: %w", err)
+	}
+	for _, container := range answer.Spec.Containers {
+		for _, env := range container.Env {
+			if container.Name == proxyContainer && env.Name == defaultPolicyEnv {
+				if env.Value != policy {
+					return fmt.Errorf("the injector still gives new pods the default policy %s", env.Value)
+				}
+				return nil
+			}
+		}
+	}
+	return errors.New("the injector gave a new pod no proxy with a default policy")
+}

@@ -1,0 +1,91 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/meshproof/meshproof/clients"
+	"github.com/meshproof/meshproof/scenarios"
+)
+
+// request resolves a request of the scenario for a client.
+func (s *scenarioRun) request(ctx context.Context, r *scenarios.Request, id string) (clients.Request, client, error) {
+	from, ok := s.clients[r.Client]
+	if !ok {
+		return clients.Request{}, from, fmt.Errorf("client %s is not there", r.Client)
+	}
+	target, err := s.planned.Target(r.Target, r.Protocol)
+	if err != nil {
+		return clients.Request{}, from, err
+	}
+	address, err := s.address(ctx, target, r.Via)
+	if err != nil {
+		return clients.Request{}, from, err
+	}
+	out := clients.Request{ID: id, Protocol: clients.Protocol(r.Protocol), Address: address, Method: r.Method, Path: r.Path, Headers: r.Headers,
+		Connection: clients.Connection(r.Connection), Timeout: r.Timeout, SpeakAfter: r.SpeakAfter}
+	if out.Timeout == 0 {
+		out.Timeout = callTimeout
+	}
+	if r.Protocol == scenarios.GRPC {
+		out.Method, out.Path = r.Path, ""
+		if out.Method == "" {
+			out.Method = echoMethod
+		}
+	}
+	return from.tls(out, identity(s.space(target.Workload.Namespace), s.accountOf(target))), from, nil
+}
+
+// echoMethod is what a gRPC call of an echo workload calls when the scenario
+// names no method.
+const echoMethod = "/meshproof.echo.v1.Echo/Say"
+
+func (s *scenarioRun) accountOf(t scenarios.Target) string {
+	if t.Workload.Kind != scenarios.Emojivoto {
+		return t.Workload.ServiceAccount
+	}
+	if t.Component == "vote-bot" {
+		return ""
+	}
+	return t.Component
+}
+
+// address is the Service's, unless the pod's is asked for or the Service does
+// not have the port.
+func (s *scenarioRun) address(ctx context.Context, t scenarios.Target, via scenarios.Via) (string, error) {
+	if via != scenarios.ViaPod && t.PortName != "" && t.PortName != scenarios.AdminPortName && t.Service != "" {
+		namespace := s.space(t.Workload.Namespace)
+		service, err := s.service(ctx, namespace, t.Service)
+		if err != nil {
+			return "", err
+		}
+		return net.JoinHostPort(service.Spec.ClusterIP, strconv.Itoa(t.ServicePort)), nil
+	}
+	pods := s.componentPods(t.Component)
+	if len(pods) == 0 || pods[0].Status.PodIP == "" {
+		return "", fmt.Errorf("%s has no pod with an address", t.Component)
+	}
+	return net.JoinHostPort(pods[0].Status.PodIP, strconv.Itoa(t.Port)), nil
+}
+
+func (s *scenarioRun) service(ctx context.Context, namespace, name string) (*corev1.Service, error) {
+	s.mu.Lock()
+	known := s.services[namespace+"/"+name]
+	s.mu.Unlock()
+	if known != nil {
+		return known, nil
+	}
+	service, err := s.e.kube.typed.CoreV1().Services(namespace).Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("find Service %s/%s: %w", namespace, name, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.services[namespace+"/"+name] = service
+	return service, nil
+}
