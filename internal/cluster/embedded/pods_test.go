@@ -108,6 +108,7 @@ func TestClusterRunsPods(t *testing.T) {
 		})
 		t.Run("commands run in pods and say how they ended", k.exec)
 		t.Run("ports of pods are reached from outside", func(t *testing.T) { k.forward(t, server.Name) })
+		t.Run("processes and their memory can be looked at from outside", func(t *testing.T) { inspect(t, c) })
 		t.Run("logs are collected", func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "logs")
 			if err := c.Logs(context.Background(), dir); err != nil {
