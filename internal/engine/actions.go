@@ -151,6 +151,15 @@ func input(at scenarios.Pos, err error) error {
 	return err
 }
 
+// about says which part of the scenario an error is about.
+func about(at scenarios.Pos, part string, err error) error {
+	err = fmt.Errorf("%s: %w", part, err)
+	if marked := input(at, err); marked != err {
+		return marked
+	}
+	return fmt.Errorf("%s: %w", at, err)
+}
+
 func (s *scenarioRun) patch(ctx context.Context, a *scenarios.Action) (string, error) {
 	p := a.Patch
 	w, err := s.e.kube.merge(ctx, p.Kind, s.inNamespace(p.Namespace), s.text(p.Name), s.expand(p.Merge.Content).(map[string]any))

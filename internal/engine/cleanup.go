@@ -4,8 +4,16 @@ import (
 	"context"
 	"slices"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
+
+// giveBack cleans up within a budget of its own, also when ctx has ended.
+func (s *scenarioRun) giveBack(ctx context.Context) {
+	clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanBudget)
+	defer cancel()
+	s.cleanUp(clean)
+}
 
 // cleanUp gives back what the scenario made.
 func (s *scenarioRun) cleanUp(ctx context.Context) {
@@ -21,7 +29,9 @@ func (s *scenarioRun) cleanUp(ctx context.Context) {
 		back(ctx)
 	}
 	if s.keepsNamespace() {
-		s.removePolicies(ctx)
+		if s.e.made(ctx, s.namespace) != nil {
+			s.removePolicies(ctx)
+		}
 		return
 	}
 	if s.e.Leave && len(s.exactNamespaces()) == 0 {
@@ -29,11 +39,25 @@ func (s *scenarioRun) cleanUp(ctx context.Context) {
 	}
 	grace := int64(0)
 	for _, name := range append([]string{s.namespace}, s.furtherNamespaces()...) {
-		_ = s.e.kube.typed.CoreV1().Namespaces().Delete(ctx, name, metav1.DeleteOptions{GracePeriodSeconds: &grace})
+		namespace := s.e.made(ctx, name)
+		if namespace == nil {
+			continue
+		}
+		_ = s.e.kube.typed.CoreV1().Namespaces().Delete(ctx, name, metav1.DeleteOptions{GracePeriodSeconds: &grace, Preconditions: &metav1.Preconditions{UID: &namespace.UID}})
 		for _, pod := range s.e.pods.list(name, nil) {
 			s.e.forward.drop(nameOf(pod))
 		}
 	}
+}
+
+// made returns a namespace that this run has made, nil when it has not: what is
+// somebody else's stays, whatever it is called.
+func (e *run) made(ctx context.Context, name string) *corev1.Namespace {
+	namespace, err := e.kube.typed.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
+	if err != nil || namespace.Labels[partOf] != tool || namespace.Labels[runLabel] != e.ID {
+		return nil
+	}
+	return namespace
 }
 
 func (s *scenarioRun) furtherNamespaces() []string {

@@ -50,7 +50,7 @@ func (e *run) makeNamespace(ctx context.Context, name string, labels, annotation
 			return nil
 		}
 		if !apierrors.IsAlreadyExists(err) {
-			return fmt.Errorf("make namespace %s: %w", name, err)
+			return fmt.Errorf("make namespace %s: %w", name, refusal(err))
 		}
 		there, getErr := e.kube.typed.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
 		if getErr == nil && there.DeletionTimestamp == nil {
@@ -277,7 +277,9 @@ func (s *scenarioRun) explain(ctx context.Context, err error, namespace string) 
 		return err
 	}
 	for _, line := range s.e.kube.events(ctx, namespace, "", 3) {
-		err = fmt.Errorf("%w; %s", err, line)
+		if _, message, _ := strings.Cut(line, ": "); !strings.Contains(err.Error(), message) { // else it says nothing new
+			err = fmt.Errorf("%w; %s", err, line)
+		}
 	}
 	return err
 }

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -265,11 +264,12 @@ func conclude(ctx context.Context, out *result.Run, input bool) {
 			broken = append(broken, s.Name+": "+s.Reason)
 		}
 	}
+	why, outcome, code := ended(ctx)
 	switch {
 	case out.Summary.Failed > 0:
 		out.Outcome, out.ExitCode = result.Failed, ExitFailed
-	case errors.Is(ctx.Err(), context.Canceled):
-		out.Outcome, out.ExitCode = result.Inconclusive, ExitInconclusive
+	case why != nil:
+		out.Outcome, out.ExitCode = outcome, code
 	case out.Reason != "" || len(broken) > 0:
 		out.Outcome, out.ExitCode = result.Error, ExitSetup
 		if input {
@@ -280,8 +280,11 @@ func conclude(ctx context.Context, out *result.Run, input bool) {
 	default:
 		out.Outcome, out.ExitCode = result.Passed, ExitPassed
 	}
-	if errors.Is(ctx.Err(), context.Canceled) {
-		out.ExitCode, out.Reason = ExitInterrupted, "interrupted"
+	if why != nil {
+		out.Reason = why.Error()
+		if outcome != result.Error {
+			out.ExitCode = code
+		}
 	}
 	if out.Reason == "" && len(broken) > 0 {
 		out.Reason = broken[0]
@@ -298,9 +301,13 @@ func Abandon(ctx context.Context, plan *scenarios.Plan, options Options, err err
 		Seed: options.Seed, Started: time.Now(), Timings: slices.Clone(options.Timings), Reason: err.Error()}
 	out.Tool.Go = runtime.Version()
 	e := &run{Options: options, plan: plan}
+	outcome := result.Error
+	if why, end, _ := ended(ctx); why != nil {
+		err, outcome = why, end
+	}
 	for _, planned := range plan.Scenarios {
 		s := newScenarioRun(e, planned)
-		s.abandon(err)
+		s.notBegun(err, outcome)
 		out.Scenarios = append(out.Scenarios, *s.result())
 	}
 	out.Finished = time.Now()

@@ -4,11 +4,18 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/kubernetes/fake"
+	listers "k8s.io/client-go/listers/core/v1"
+	"k8s.io/client-go/tools/cache"
 
 	"github.com/meshproof/meshproof/internal/authz"
 	"github.com/meshproof/meshproof/reports/result"
@@ -18,6 +25,10 @@ import (
 func TestTheRunsOutcomeIsTheWorstOfItsClaims(t *testing.T) {
 	cancelled, cancel := context.WithCancel(context.Background())
 	cancel()
+	terminated, terminate := context.WithCancelCause(context.Background())
+	terminate(coded(143))
+	lost, lose := context.WithCancelCause(context.Background())
+	lose(&Lost{errors.New("the cluster has ended")})
 	scenario := func(outcome result.Outcome, claims ...result.Outcome) result.Scenario {
 		step := result.Step{}
 		for _, c := range claims {
@@ -42,6 +53,10 @@ func TestTheRunsOutcomeIsTheWorstOfItsClaims(t *testing.T) {
 		{"wrong scenario", context.Background(), []result.Scenario{scenario(result.Error, result.Skipped)}, true, result.Error, ExitInput},
 		{"nothing ran", context.Background(), nil, false, result.Inconclusive, ExitInconclusive},
 		{"only skipped", context.Background(), []result.Scenario{scenario(result.Skipped, result.Skipped)}, false, result.Inconclusive, ExitInconclusive},
+		{"terminated", terminated, []result.Scenario{scenario(result.Passed, result.Passed)}, false, result.Inconclusive, 143},
+		{"terminated after a failure", terminated, []result.Scenario{scenario(result.Failed, result.Failed)}, false, result.Failed, 143},
+		{"the cluster is gone", lost, []result.Scenario{scenario(result.Error, result.Skipped)}, false, result.Error, ExitSetup},
+		{"the cluster is gone after a failure", lost, []result.Scenario{scenario(result.Failed, result.Failed)}, false, result.Failed, ExitFailed},
 		{"interrupted", cancelled, []result.Scenario{scenario(result.Passed, result.Passed)}, false, result.Inconclusive, ExitInterrupted},
 	} {
 		run := &result.Run{Scenarios: test.all}
@@ -49,6 +64,68 @@ func TestTheRunsOutcomeIsTheWorstOfItsClaims(t *testing.T) {
 		if run.Outcome != test.want || run.ExitCode != test.code {
 			t.Errorf("%s: got %s with exit code %d, want %s with %d", test.name, run.Outcome, run.ExitCode, test.want, test.code)
 		}
+	}
+}
+
+// coded is a cause that has an exit code.
+type coded int
+
+func (c coded) Error() string { return "interrupted by a signal" }
+func (c coded) ExitCode() int { return int(c) }
+
+func TestAnInterruptedSetUpIsNoError(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	cancel(coded(143))
+	out := Abandon(ctx, tinyPlan(t), Options{ID: "20261122-000000-abcd"}, errors.New("the cluster did not become ready: context canceled"))
+	if out.Outcome != result.Inconclusive || out.ExitCode != 143 || out.Reason != "interrupted by a signal" {
+		t.Errorf("got %s, %d, %q", out.Outcome, out.ExitCode, out.Reason)
+	}
+	if got := out.Scenarios[0]; got.Outcome != result.Skipped || got.Reason != "interrupted by a signal" {
+		t.Errorf("the scenario is %s: %s", got.Outcome, got.Reason)
+	}
+}
+
+func TestWhatIsRefusedIsToldAsInputWithItsPlace(t *testing.T) {
+	typed := apierrors.NewGenericServerResponse(500, "patch", schema.GroupResource{}, "one", "", 0, true)
+	typed.ErrStatus.Reason, typed.ErrStatus.Message = metav1.StatusReasonUnknown, "failed to create typed patch object (ns/one): .spec.prot: field not declared in schema"
+	busy := apierrors.NewInternalError(errors.New("etcd is away"))
+	invalid := apierrors.NewInvalid(schema.GroupKind{Kind: "Server"}, "one", nil)
+	at := scenarios.Pos{File: "a.yaml", Line: 3, Column: 7}
+	for err, want := range map[error]bool{typed: true, invalid: true, busy: false, errors.New("connection refused"): false} {
+		got := about(at, "workload app", refusal(err))
+		var wrong *inputError
+		if errors.As(got, &wrong) != want {
+			t.Errorf("%v: is it the scenario's fault? want %v", err, want)
+		}
+		if !strings.HasPrefix(got.Error(), "a.yaml:3:7: workload app: ") || !strings.Contains(got.Error(), err.Error()) {
+			t.Errorf("place or cause is missing: %v", got)
+		}
+	}
+}
+
+func TestOnlyTheRunsOwnNamespacesAreRemoved(t *testing.T) {
+	e := &run{Options: Options{ID: "20261122-000000-abcd"}, users: map[string][]*scenarioRun{}}
+	labels := func(id string) map[string]string { return map[string]string{partOf: tool, runLabel: id} }
+	mine := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "mine", Labels: labels(e.ID)}}
+	others := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "others", Labels: labels("20261122-000000-ffff")}}
+	users := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "emojivoto"}}
+	client := fake.NewClientset(mine, others, users)
+	e.kube, e.pods = &kube{typed: client}, &podStore{lister: listers.NewPodLister(cache.NewIndexer(cache.MetaNamespaceKeyFunc, cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc}))}
+	for _, name := range []string{"mine", "others", "emojivoto"} {
+		plan := tinyPlan(t)
+		plan.Scenarios[0].Spec.Namespace = name
+		newScenarioRun(e, plan.Scenarios[0]).giveBack(context.Background())
+	}
+	left, err := client.CoreV1().Namespaces().List(context.Background(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, one := range left.Items {
+		names = append(names, one.Name)
+	}
+	if slices.Sort(names); !slices.Equal(names, []string{"emojivoto", "others"}) {
+		t.Errorf("left are %v", names)
 	}
 }
 

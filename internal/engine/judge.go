@@ -69,8 +69,8 @@ func (s *scenarioRun) judge(ctx context.Context, index int, late error) {
 			done.Go(func() {
 				began := time.Now()
 				v := s.judgeOne(ctx, claim, base)
-				if ctx.Err() != nil && v.outcome != result.Passed {
-					v = unsure("interrupted")
+				if why, _, _ := ended(ctx); why != nil && v.outcome != result.Passed {
+					v = unsure("%v", why)
 				}
 				finish(i, began, v)
 			})
@@ -79,8 +79,8 @@ func (s *scenarioRun) judge(ctx context.Context, index int, late error) {
 	began := time.Now()
 	s.judgeCalls(ctx, batch)
 	for i, one := range batch {
-		if ctx.Err() != nil && one.verdict.outcome != result.Passed {
-			one.verdict = unsure("interrupted")
+		if why, _, _ := ended(ctx); why != nil && one.verdict.outcome != result.Passed {
+			one.verdict = unsure("%v", why)
 		}
 		finish(places[i], began, one.verdict)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -100,12 +101,18 @@ type refusedError struct{ err error }
 func (e *refusedError) Error() string { return "refused: " + e.err.Error() }
 func (e *refusedError) Unwrap() error { return e.err }
 
+// unknownField is in the message about an object whose kind has no such field:
+// server-side apply answers it with a 500 that has no reason.
+const unknownField = "failed to create typed patch object"
+
 func refusal(err error) error {
 	var status apierrors.APIStatus
 	if !errors.As(err, &status) {
 		return err
 	}
 	switch code := status.Status().Code; {
+	case code == 500 && status.Status().Reason == metav1.StatusReasonUnknown && strings.Contains(status.Status().Message, unknownField):
+		return &refusedError{err}
 	case code == 409, code == 429, code >= 500, code == 401:
 		return err
 	}

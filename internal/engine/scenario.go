@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -31,7 +30,9 @@ type scenarioRun struct {
 	// undo are taken back in reverse order at the end.
 	undo []func(context.Context)
 	// badInput says that the scenario itself was the reason why it ended early.
-	badInput   bool
+	badInput bool
+	// begun says that the scenario may have made something.
+	begun      bool
 	prepared   sync.Once
 	prepareErr error
 	// begins are the streams' positions when a step began.
@@ -165,6 +166,11 @@ func (s *scenarioRun) run(ctx context.Context) {
 		lock.Lock()
 		defer lock.Unlock()
 	}
+	if why, outcome, _ := ended(ctx); why != nil && !s.begun {
+		s.notBegun(why, outcome)
+		s.giveBack(ctx) // an earlier scenario may have left it a namespace
+		return
+	}
 	s.e.tell(Event{Kind: ScenarioStarted, Scenario: s.res.Name, Text: s.planned.Spec.Summary})
 	s.prepare(ctx)
 	began := time.Now()
@@ -180,9 +186,7 @@ func (s *scenarioRun) run(ctx context.Context) {
 		}
 		s.conclude(ctx, err)
 		s.gather(ctx)
-		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanBudget)
-		s.cleanUp(clean)
-		cancel()
+		s.giveBack(ctx)
 	}
 	s.res.Duration += time.Since(began).Seconds()
 	s.e.tell(Event{Kind: ScenarioFinished, Scenario: s.res.Name, Text: string(s.res.Outcome), Finished: s.res})
@@ -196,6 +200,7 @@ func (s *scenarioRun) prepare(ctx context.Context) {
 			return
 		}
 		if s.prepareErr = ctx.Err(); s.prepareErr == nil {
+			s.begun = true
 			s.prepareErr = s.setUp(ctx)
 		}
 		s.res.Duration = time.Since(s.res.Started).Seconds()
@@ -248,11 +253,11 @@ func (s *scenarioRun) setUp(ctx context.Context) error {
 	s.waiting("its namespaces, workloads and clients")
 	spec := s.planned.Spec
 	if err := s.e.makeNamespace(ctx, s.namespace, nil, spec.Annotations); err != nil {
-		return err
+		return input(s.planned.Pos, err)
 	}
 	for _, n := range spec.Namespaces {
 		if err := s.e.makeNamespace(ctx, s.values["ns."+n.Name], n.Labels, n.Annotations); err != nil {
-			return err
+			return input(n.Pos, err)
 		}
 	}
 	group := newGroup()
@@ -260,10 +265,10 @@ func (s *scenarioRun) setUp(ctx context.Context) error {
 		if w := &spec.Workloads[i]; !w.Later {
 			group.do(func() error {
 				if err := s.deployWorkload(ctx, w); err != nil {
-					return fmt.Errorf("%s: workload %s: %w", w.Pos, w.Name, err)
+					return about(w.Pos, "workload "+w.Name, err)
 				}
 				if err := s.awaitWorkload(ctx, w, w.Await); err != nil {
-					return fmt.Errorf("%s: workload %s: %w", w.Pos, w.Name, err)
+					return about(w.Pos, "workload "+w.Name, err)
 				}
 				return nil
 			})
@@ -274,7 +279,7 @@ func (s *scenarioRun) setUp(ctx context.Context) error {
 		group.do(func() error {
 			pod, err := s.clientPod(ctx, c)
 			if err != nil {
-				return fmt.Errorf("%s: client %s: %w", c.Pos, c.Name, err)
+				return about(c.Pos, "client "+c.Name, err)
 			}
 			mu.Lock()
 			defer mu.Unlock()

@@ -93,9 +93,6 @@ func (s *scenarioRun) step(ctx context.Context, index int) error {
 	return ctx.Err()
 }
 
-// errInterrupted is the reason of what was not reached because of the user.
-var errInterrupted = errors.New("interrupted")
-
 // sum is the worst outcome of some claims; without claims it is passed, because
 // the actions were carried out.
 func sum(claims []result.Claim) result.Outcome {
@@ -130,14 +127,14 @@ func (s *scenarioRun) conclude(ctx context.Context, err error) {
 	if err != nil {
 		var wrong *inputError
 		s.badInput = errors.As(err, &wrong)
+		outcome := result.Error
 		// Whatever failed after the end of ctx failed because of it.
-		interrupted := ctx.Err() != nil && !s.badInput
-		if interrupted {
-			err = errInterrupted
+		if why, end, _ := ended(ctx); why != nil && !s.badInput {
+			err, outcome = why, end
 		}
 		s.abandon(err)
-		if interrupted && worst == result.Passed {
-			s.res.Outcome = result.Inconclusive
+		if worst == result.Passed {
+			s.res.Outcome = outcome
 		}
 		if worst != result.Failed {
 			return

@@ -166,7 +166,7 @@ func (s *session) run(ctx context.Context, plan *scenarios.Plan) *result.Run {
 		defer close(watching)
 		select {
 		case <-made.Done():
-			cancel(fmt.Errorf("the cluster has ended: %w", made.Err()))
+			cancel(&engine.Lost{Err: fmt.Errorf("the cluster has ended: %w", made.Err())})
 		case <-stop:
 		}
 	}()
