@@ -105,11 +105,12 @@ func (p *Provider) Create(ctx context.Context, options cluster.Options) (cluster
 	return c, nil
 }
 
-// programs lists the files of bin/ that a cluster needs, by name. What images
-// name and bin/ lacks is left out: a pod that wants it is told.
+// programs lists the files of bin/ that a cluster needs, by name. Of the images'
+// programs nothing runs without meshproof-agent; what else bin/ lacks is left
+// out: a pod that wants it is told.
 func (p *Provider) programs() (map[string]string, error) {
 	found := map[string]string{}
-	for _, name := range []string{program, "meshproof-kube"} {
+	for _, name := range []string{program, "meshproof-kube", "meshproof-agent"} {
 		found[name] = filepath.Join(p.binDir, name)
 		if _, err := os.Stat(found[name]); err != nil {
 			return nil, &cluster.SetupError{Cause: "find the program " + name, Remedy: "run make build", Err: err}

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/meshproof/meshproof/internal/cluster"
+	"github.com/meshproof/meshproof/internal/cluster/embedded/layout"
 )
 
 func TestClosedClusterLeavesNothingAndHasChangedNothing(t *testing.T) {
@@ -238,6 +239,34 @@ func TestBadNamesAreRefused(t *testing.T) {
 		if err := provider.Delete(context.Background(), name); !errors.Is(err, cluster.ErrNotFound) {
 			t.Errorf("delete %q: %v", name, err)
 		}
+	}
+}
+
+func TestWhatIsMissingIsToldWithARemedy(t *testing.T) {
+	blocked := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(blocked, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ name, bin, state, remedy string }{
+		{"no programs", t.TempDir(), t.TempDir(), "run make build"},
+		{"a state folder that cannot be made", bin(t), filepath.Join(blocked, "state"), "set " + StateDirVariable},
+	} {
+		provider, err := New(test.bin, test.state)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = provider.Create(context.Background(), cluster.Options{})
+		var setup *cluster.SetupError
+		if !errors.As(err, &setup) || !strings.Contains(err.Error(), "(remedy: "+test.remedy) {
+			t.Errorf("%s: %v", test.name, err)
+		}
+	}
+}
+
+func TestAnErrorNumberIsToldOnce(t *testing.T) {
+	got := explainInside(layout.Status{Step: "proc", Failed: "mount proc: " + unix.EPERM.Error(), Errno: int(unix.EPERM)}).Error()
+	if !strings.HasPrefix(got, "mount proc: operation not permitted (remedy: ") {
+		t.Errorf("got %s", got)
 	}
 }
 

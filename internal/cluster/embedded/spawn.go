@@ -163,6 +163,7 @@ func explainStart(err error) error {
 	}
 	switch {
 	case errors.Is(err, unix.ENOSPC) || read("/proc/sys/user/max_user_namespaces") == "0":
+		setup.Err = fmt.Errorf("no more user namespaces are allowed: %w", err)
 		setup.Remedy = "raise the number of user namespaces: sysctl user.max_user_namespaces=15000"
 	case errors.Is(err, unix.EINVAL):
 		setup.Remedy = "use a kernel with user, network, mount and PID namespaces"
@@ -185,6 +186,7 @@ func explainInside(status layout.Status) error {
 	setup := &cluster.SetupError{Cause: status.Failed}
 	if status.Errno != 0 {
 		setup.Err = unix.Errno(status.Errno)
+		setup.Cause = strings.TrimSuffix(status.Failed, ": "+setup.Err.Error())
 	}
 	switch status.Step {
 	case "proc":

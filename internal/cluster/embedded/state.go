@@ -150,12 +150,13 @@ func (r registry) folder(name string) folder { return folder(filepath.Join(strin
 // guard keeps two processes from making or removing clusters' folders at the
 // same time. The returned function lets go.
 func (r registry) guard() (func(), error) {
+	remedy := "set " + StateDirVariable + " to a folder you can write to"
 	if err := os.MkdirAll(string(r), 0o700); err != nil {
-		return nil, &cluster.SetupError{Cause: "make a folder for clusters", Remedy: "set " + StateDirVariable + " to a folder you can write to", Err: err}
+		return nil, &cluster.SetupError{Cause: "make a folder for clusters", Remedy: remedy, Err: err}
 	}
 	file, _, err := flock(filepath.Join(string(r), ".lock"), 0)
 	if err != nil {
-		return nil, err
+		return nil, &cluster.SetupError{Cause: "use the folder of clusters", Remedy: remedy, Err: err}
 	}
 	return func() { file.Close() }, nil
 }
