@@ -27,6 +27,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
+	"sigs.k8s.io/e2e-framework/klient/wait"
 
 	"github.com/meshproof/meshproof/internal/cluster"
 	"github.com/meshproof/meshproof/internal/engine"
@@ -142,9 +143,16 @@ func (s *session) run(ctx context.Context, plan *scenarios.Plan) *result.Run {
 	if err != nil {
 		return engine.Abandon(ctx, plan, s.engineOptions(), fmt.Errorf("read the kubeconfig of cluster %s: %w", made.Name(), err))
 	}
+	asked := ctx
+	ctx, release := tied(ctx, made)
+	defer release()
 	installed := time.Now()
 	if err := s.install(ctx, config); err != nil {
-		return engine.Abandon(ctx, plan, s.engineOptions(), fmt.Errorf("install the mesh: %w", errors.Join(err, s.logs(ctx, made))))
+		if asked.Err() == nil {
+			err = explain(asked, config, err)
+			_ = s.logs(asked, made) // evidence, as far as it can be had
+		}
+		return engine.Abandon(ctx, plan, s.engineOptions(), fmt.Errorf("install the mesh: %w", err))
 	}
 	s.phase("mesh", installed)
 	s.figures = append([]result.Figure{}, readyFigure(made)...)
@@ -157,28 +165,29 @@ func (s *session) run(ctx context.Context, plan *scenarios.Plan) *result.Run {
 	if version, err := discovery.NewDiscoveryClientForConfigOrDie(config).ServerVersion(); err == nil {
 		options.Cluster.Kubernetes = version.GitVersion
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	stop := make(chan struct{})
+	proxies := followProxies(ctx, made)
+	out := engine.Run(ctx, config, plan, options)
+	s.figures = append(s.figures, proxies()...)
+	if out.Outcome != result.Passed && asked.Err() == nil {
+		_ = s.logs(asked, made) // evidence, as far as it can be had
+	}
+	return out
+}
+
+// tied is a context that ends with the cluster, too: then waiting would be in
+// vain. release lets go of the cluster.
+func tied(ctx context.Context, made cluster.Cluster) (out context.Context, release func()) {
+	out, cancel := context.WithCancelCause(ctx)
 	watching := make(chan struct{})
 	go func() {
-		// A cluster that ends by itself ends the run; waiting would be in vain.
 		defer close(watching)
 		select {
 		case <-made.Done():
 			cancel(&engine.Lost{Err: fmt.Errorf("the cluster has ended: %w", made.Err())})
-		case <-stop:
+		case <-out.Done():
 		}
 	}()
-	proxies := followProxies(ctx, made)
-	out := engine.Run(ctx, config, plan, options)
-	s.figures = append(s.figures, proxies()...)
-	close(stop)
-	<-watching
-	if out.Outcome != result.Passed && ctx.Err() == nil {
-		_ = s.logs(ctx, made)
-	}
-	return out
+	return out, func() { cancel(nil); <-watching }
 }
 
 // cluster opens the named cluster or makes one with the mesh's manifests.
@@ -264,21 +273,17 @@ func (s *session) install(ctx context.Context, config *rest.Config) error {
 		return fmt.Errorf("make a client: %w", err)
 	}
 	for _, fact := range mesh.WaitReady() {
-		for told := false; ; told = true {
-			missing := check(ctx, client, fact)
-			if missing == nil {
-				break
-			}
-			if !told {
-				s.say("waiting for the mesh: %s %s: %s", fact.Object.Resource, fact.Object.Name, fact.Condition)
-			}
-			timer := time.NewTimer(factInterval)
-			select {
-			case <-timer.C:
-			case <-ctx.Done():
-				timer.Stop()
-				return fmt.Errorf("%s %s is not %s after %s: %w", fact.Object.Resource, fact.Object.Name, fact.Condition, meshBudget, missing)
-			}
+		missing := check(ctx, client, fact)
+		if missing == nil {
+			continue
+		}
+		s.say("waiting for the mesh: %s %s: %s", fact.Object.Resource, fact.Object.Name, fact.Condition)
+		err := wait.For(func(ctx context.Context) (bool, error) {
+			missing = check(ctx, client, fact)
+			return missing == nil, nil
+		}, wait.WithContext(ctx), wait.WithTimeout(meshBudget), wait.WithInterval(factInterval), wait.WithImmediate())
+		if err != nil {
+			return fmt.Errorf("%s %s is not %s after %s: %w", fact.Object.Resource, fact.Object.Name, fact.Condition, meshBudget, missing)
 		}
 	}
 	return nil
