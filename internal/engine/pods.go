@@ -137,6 +137,12 @@ func ready(pod *corev1.Pod) bool {
 	return false
 }
 
+// Ready says whether a pod is.
+func Ready(pod *corev1.Pod) bool { return ready(pod) }
+
+// Why says in one line what keeps a pod from being ready.
+func Why(pod *corev1.Pod) string { return why(pod) }
+
 // why says in one line what keeps a pod from being ready.
 func why(pod *corev1.Pod) string {
 	text := fmt.Sprintf("pod %s/%s is %s", pod.Namespace, pod.Name, strings.ToLower(string(pod.Status.Phase)))
