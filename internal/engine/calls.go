@@ -195,7 +195,11 @@ func (j *callJudge) decideOne(outcome clients.Outcome, logs []*witnessLog) verdi
 	case !slices.Contains(kinds, outcome.Kind) && outcome.Kind == clients.Timeout && call.Expect.Denial():
 		return wrong(result.Inconclusive, "expected %s, but the call timed out, which proves nothing", v.expected)
 	case !slices.Contains(kinds, outcome.Kind):
-		return wrong(result.Failed, "expected %s (%s), observed %s", v.expected, join(kinds), v.observed)
+		expected := v.expected
+		if all := join(kinds); all != call.Expect.String() {
+			expected += " (" + all + ")"
+		}
+		return wrong(result.Failed, "expected %s, observed %s", expected, v.observed)
 	case call.Status != nil && *call.Status != status(outcome):
 		return wrong(result.Failed, "expected %s, observed %s", v.expected, v.observed)
 	case deliveryKnown && delivered && outcome.Kind != clients.Allowed && call.Expect.Denial():

@@ -71,7 +71,7 @@ func (s *scenarioRun) probeOne(ctx context.Context, c *scenarios.ProbeClaim, pod
 		if err != nil {
 			return unsure("the proxy's records cannot be read: %v", err)
 		}
-		allowed, denied := 0, 0
+		allowed, denied, refusal := 0, 0, ""
 		for _, d := range answer.Decisions {
 			switch {
 			case d.TargetPort == adminPort || !s.fromNode(d.Client):
@@ -79,18 +79,20 @@ func (s *scenarioRun) probeOne(ctx context.Context, c *scenarios.ProbeClaim, pod
 				allowed++
 			default:
 				denied++
+				refusal = d.String()
 			}
 		}
 		v.observed += fmt.Sprintf(", %d probes answered, %d denied", allowed, denied)
 		v.witness = "the proxy's decision records"
 		v.samples = allowed + denied
 		switch {
+		case c.Denied == 0 && denied > 0:
+			v.witness = refusal
+			return failing(v, "expected no probe to be denied, observed %s", v.observed)
 		case allowed < c.Answered:
 			return failing(v, "expected %d or more probes to be answered, observed %s", c.Answered, v.observed)
 		case denied < c.Denied:
 			return failing(v, "expected %d or more probes to be denied, observed %s", c.Denied, v.observed)
-		case c.Denied == 0 && denied > 0:
-			return failing(v, "expected no probe to be denied, observed %s", v.observed)
 		}
 	}
 	if c.Ready != nil && ready(pod) != *c.Ready {

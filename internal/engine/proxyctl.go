@@ -186,15 +186,22 @@ type decision struct {
 	Hash           string    `json:"hash"`
 }
 
+// String names all that a decision hangs on: the request, what decided, and the
+// client's address and identity.
 func (d decision) String() string {
-	text := fmt.Sprintf("decision %d of the proxy: %s by %s", d.Seq, d.Verdict, d.Server)
+	text := fmt.Sprintf("decision %d of the proxy: %s", d.Seq, d.Verdict)
+	if d.Path != "" {
+		text += " " + d.Method + " " + d.Path
+	}
+	text += " by " + d.Server
 	if d.Authorization != "" {
 		text += " with " + d.Authorization
 	}
+	text += ", client " + d.Client
 	if d.ClientIdentity != "" {
-		text += ", client " + d.ClientIdentity
+		text += " as " + d.ClientIdentity
 	} else {
-		text += ", client without identity"
+		text += " without identity"
 	}
 	return text
 }
