@@ -283,7 +283,7 @@ func (s *session) install(ctx context.Context, config *rest.Config) error {
 			return missing == nil, nil
 		}, wait.WithContext(ctx), wait.WithTimeout(meshBudget), wait.WithInterval(factInterval), wait.WithImmediate())
 		if err != nil {
-			return fmt.Errorf("%s %s is not %s after %s: %w", fact.Object.Resource, fact.Object.Name, fact.Condition, meshBudget, missing)
+			return fmt.Errorf("waited %s in vain for %s %s (%s): %w", meshBudget, fact.Object.Resource, fact.Object.Name, fact.Condition, missing)
 		}
 	}
 	return nil
