@@ -117,15 +117,11 @@ func Summary(w io.Writer, run *result.Run, report string) error {
 	for _, group := range alike(run.Scenarios) {
 		Reason(out, group...)
 	}
-	for _, scenario := range run.Scenarios {
-		for _, step := range scenario.Steps {
-			for _, claim := range step.Claims {
-				if needsAttention(claim) {
-					Finding(out, scenario.Name, step.Name, claim)
-				}
-			}
-		}
+	all := findings(run)
+	for _, f := range all {
+		f.write(out)
 	}
+	digest(out, all)
 	ran := 0
 	for _, scenario := range run.Scenarios {
 		if scenario.Outcome != result.Skipped {
