@@ -98,8 +98,10 @@ func Main(args []string, streams IOStreams) int {
 				// runs in the background that is to ignore it.
 				if asked {
 					leave(128 + int(s.(syscall.Signal)))
+					continue
 				}
 				asked = true
+				fmt.Fprintf(streams.Err, "meshproof: %v, cleaning up; once more leaves at once\n", &interruption{s.(syscall.Signal)})
 				cancel(&interruption{s.(syscall.Signal)})
 			case <-done:
 				return
@@ -110,7 +112,8 @@ func Main(args []string, streams IOStreams) int {
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	code := exitCode(ctx, err)
-	if err != nil && code != exitPipe {
+	told := code == exitPipe || code >= ExitInterrupted && errors.Is(err, context.Canceled)
+	if err != nil && !told {
 		var exit *ExitError
 		if !errors.As(err, &exit) || exit.Err != nil {
 			fmt.Fprintf(streams.Err, "meshproof: %v\n", err)

@@ -74,7 +74,7 @@ func waiting(started chan<- struct{}, letGo <-chan struct{}) func(IOStreams) *co
 			close(started)
 			<-cmd.Context().Done()
 			<-letGo
-			return context.Cause(cmd.Context())
+			return cmd.Context().Err()
 		}}
 	}
 }
@@ -115,7 +115,7 @@ func TestTheSecondInterruptionLeavesAtOnce(t *testing.T) {
 	if code := <-left; code != ExitInterrupted {
 		t.Errorf("it left with %d, want %d", code, ExitInterrupted)
 	}
-	if code := <-ended; code != ExitInterrupted || errOut.String() != "meshproof: interrupted by SIGINT\n" {
+	if code := <-ended; code != ExitInterrupted || errOut.String() != "meshproof: interrupted by SIGINT, cleaning up; once more leaves at once\n" {
 		t.Errorf("code %d, stderr %q", code, errOut.String())
 	}
 }

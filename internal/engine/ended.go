@@ -36,6 +36,16 @@ func ended(ctx context.Context) (why error, outcome result.Outcome, code int) {
 	return errInterrupted, result.Inconclusive, ExitInterrupted
 }
 
+// cutOff takes back a verdict that the end of the run may have brought about:
+// then the claim was not judged.
+func cutOff(ctx context.Context, v verdict) verdict {
+	why, _, _ := ended(ctx)
+	if why == nil || v.outcome == result.Passed {
+		return v
+	}
+	return verdict{outcome: result.Skipped, reason: notReached + ": " + why.Error()}
+}
+
 // notBegun gives a scenario its result that was to begin after the run's end.
 func (s *scenarioRun) notBegun(why error, outcome result.Outcome) {
 	s.abandon(why)

@@ -73,6 +73,24 @@ type coded int
 func (c coded) Error() string { return "interrupted by a signal" }
 func (c coded) ExitCode() int { return int(c) }
 
+func TestWhatIsCutOffIsNotJudged(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	for _, before := range []verdict{passed("200"), failed("reset"), unsure("no witness")} {
+		if got := cutOff(ctx, before); got.outcome != before.outcome {
+			t.Errorf("while the run goes on, %s becomes %s", before.outcome, got.outcome)
+		}
+	}
+	cancel(&Lost{errors.New("the cluster has ended")})
+	if got := cutOff(ctx, passed("200")); got.outcome != result.Passed {
+		t.Errorf("what had passed becomes %s", got.outcome)
+	}
+	for _, before := range []verdict{failed("reset"), unsure("no witness")} {
+		if got := cutOff(ctx, before); got.outcome != result.Skipped || got.reason != "not reached: the cluster has ended" {
+			t.Errorf("%s becomes %s: %s", before.outcome, got.outcome, got.reason)
+		}
+	}
+}
+
 func TestAnInterruptedSetUpIsNoError(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	cancel(coded(143))

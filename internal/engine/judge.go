@@ -69,20 +69,14 @@ func (s *scenarioRun) judge(ctx context.Context, index int, late error) {
 			done.Go(func() {
 				began := time.Now()
 				v := s.judgeOne(ctx, claim, base)
-				if why, _, _ := ended(ctx); why != nil && v.outcome != result.Passed {
-					v = unsure("%v", why)
-				}
-				finish(i, began, v)
+				finish(i, began, cutOff(ctx, v))
 			})
 		}
 	}
 	began := time.Now()
 	s.judgeCalls(ctx, batch)
 	for i, one := range batch {
-		if why, _, _ := ended(ctx); why != nil && one.verdict.outcome != result.Passed {
-			one.verdict = unsure("%v", why)
-		}
-		finish(places[i], began, one.verdict)
+		finish(places[i], began, cutOff(ctx, one.verdict))
 	}
 	done.Wait()
 }

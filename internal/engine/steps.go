@@ -133,7 +133,7 @@ func (s *scenarioRun) conclude(ctx context.Context, err error) {
 			err, outcome = why, end
 		}
 		s.abandon(err)
-		if worst == result.Passed {
+		if worst != result.Failed {
 			s.res.Outcome = outcome
 		}
 		if worst != result.Failed {

@@ -100,6 +100,12 @@ func (p *progress) finished(s *result.Scenario) {
 	case result.Error:
 		// Claims that were not judged have told nothing.
 		p.line("%s %s: %d of %d claims passed in %.1fs, then %s", symbol, s.Name, n.Passed, n.Total, s.Duration, s.Reason)
+	case result.Inconclusive:
+		reason := ""
+		if n.Inconclusive == 0 { // no claim has told one
+			reason = ", then " + s.Reason
+		}
+		p.line("%s %s: %d of %d claims passed in %.1fs%s", symbol, s.Name, n.Passed, n.Total, s.Duration, reason)
 	default:
 		p.line("%s %s: %d of %d claims passed in %.1fs", symbol, s.Name, n.Passed, n.Total, s.Duration)
 	}
