@@ -68,6 +68,9 @@ type Options struct {
 	// other, except that namespaces go first. Create returns when each
 	// CustomResourceDefinition among them accepts objects without delay.
 	Manifests [][]byte
+	// Logs is a folder for the components' logs of a Create that fails, which is
+	// made when it is missing; empty: they are lost.
+	Logs string
 	// Progress is told which component is awaited; nil: nobody. It is called
 	// from one goroutine at a time and must not block.
 	Progress func(Event)

@@ -207,7 +207,7 @@ func (s *session) cluster(ctx context.Context) (cluster.Cluster, error) {
 		return nil, fmt.Errorf("print the mesh's manifests: %w", err)
 	}
 	s.cleanUp(ctx)
-	return s.Provider.Create(ctx, cluster.Options{Name: s.ClusterName, Standing: s.Keep, Manifests: [][]byte{manifests},
+	return s.Provider.Create(ctx, cluster.Options{Name: s.ClusterName, Standing: s.Keep, Manifests: [][]byte{manifests}, Logs: s.logDir(),
 		Progress: func(e cluster.Event) {
 			if !e.Done {
 				s.say("waiting for the cluster: %s", e.Component)
@@ -236,7 +236,19 @@ func (s *session) logs(ctx context.Context, made cluster.Cluster) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeBudget)
 	defer cancel()
-	return made.Logs(ctx, filepath.Join(s.Dir, "cluster"))
+	err := made.Logs(ctx, s.logDir())
+	if err == nil {
+		s.say("the logs of the cluster's components are in %s", s.logDir())
+	}
+	return err
+}
+
+// logDir is where the logs of the cluster's components are kept.
+func (s *session) logDir() string {
+	if s.Dir == "" {
+		return ""
+	}
+	return filepath.Join(s.Dir, "cluster")
 }
 
 func (s *session) close(ctx context.Context, made cluster.Cluster) {

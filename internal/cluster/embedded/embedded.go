@@ -95,7 +95,11 @@ func (p *Provider) Create(ctx context.Context, options cluster.Options) (cluster
 		return nil, errors.Join(err, f.remove())
 	}
 	if err := c.waitReady(ctx, begun, options); err != nil {
-		return nil, errors.Join(fmt.Errorf("%w: %w", cluster.ErrNotReady, c.explain(err)), c.end())
+		err = fmt.Errorf("%w: %w", cluster.ErrNotReady, c.explain(ctx, err))
+		if options.Logs != "" && ctx.Err() == nil {
+			err = errors.Join(err, c.Logs(ctx, options.Logs))
+		}
+		return nil, errors.Join(err, c.end())
 	}
 	if options.Standing {
 		if err := c.Keep(ctx); err != nil {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/meshproof/meshproof/internal/cluster"
 	"github.com/meshproof/meshproof/internal/cluster/embedded/layout"
@@ -56,7 +57,7 @@ func (c *Cluster) follow() {
 		return
 	}
 	<-c.sandbox.done
-	c.fail(&cluster.SetupError{Cause: "the cluster's first process was killed; see " + c.folder.path(layout.LogDir)})
+	c.fail(&cluster.SetupError{Cause: "the cluster's first process was killed"})
 }
 
 func (c *Cluster) detached() bool {
@@ -74,15 +75,22 @@ func (c *Cluster) fail(err error) {
 	}
 }
 
+// endGrace is for the news that the cluster has ended: a connection that it has
+// dropped is noticed earlier.
+const endGrace = 500 * time.Millisecond
+
 // explain prefers the reason why the cluster has ended to err, which is how
 // somebody noticed.
-func (c *Cluster) explain(err error) error {
+func (c *Cluster) explain(ctx context.Context, err error) error {
+	timer := time.NewTimer(endGrace)
+	defer timer.Stop()
 	select {
 	case <-c.done:
 		if c.Err() != nil {
 			return c.Err()
 		}
-	default:
+	case <-timer.C:
+	case <-ctx.Done():
 	}
 	return err
 }

@@ -230,6 +230,28 @@ func TestCancelledCreateLeavesNothing(t *testing.T) {
 	}
 }
 
+func TestAClusterThatDiesYoungLeavesItsLogs(t *testing.T) {
+	provider := newProvider(t)
+	logs := filepath.Join(t.TempDir(), "logs")
+	_, err := provider.Create(context.Background(), cluster.Options{Name: "young", Logs: logs, Progress: func(e cluster.Event) {
+		if e.Component != "API server" || !e.Done {
+			return
+		}
+		if r, err := provider.clusters.folder("young").readRecord(); err == nil {
+			_ = unix.Kill(r.PID, unix.SIGKILL)
+		}
+	}})
+	if !errors.Is(err, cluster.ErrNotReady) || !strings.Contains(err.Error(), "first process was killed") {
+		t.Errorf("error %v does not say what happened", err)
+	}
+	if entries, err := os.ReadDir(logs); err != nil || len(entries) == 0 {
+		t.Errorf("no logs are left: %v", err)
+	}
+	if _, err := os.Stat(string(provider.clusters.folder("young"))); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("its folder is left: %v", err)
+	}
+}
+
 func TestBadNamesAreRefused(t *testing.T) {
 	provider := newProvider(t)
 	for _, name := range []string{"UPPER", "-a", "a-", "a/b", "..", "a.b", strings.Repeat("a", 51)} {
