@@ -142,8 +142,9 @@ func isProxy(command []string) bool {
 }
 
 // figures are about all proxies that were ever seen idle. The target is for
-// each of them, so the largest is shown beside the middle one. RSS counts the
-// program's pages in full although the machine holds them once.
+// each of them, so the largest is shown beside the middle one. It is compared
+// with PSS: RSS counts the program in full for each proxy although the machine
+// holds it once.
 func (p *idleProxies) figures() []result.Figure {
 	n := len(p.idle)
 	if n == 0 {
@@ -153,13 +154,18 @@ func (p *idleProxies) figures() []result.Figure {
 	for _, memory := range p.idle {
 		pss, rss = append(pss, memory.PSS), append(rss, memory.RSS)
 	}
-	slices.Sort(pss)
-	slices.Sort(rss)
-	figure := func(name string, bytes int64) result.Figure {
-		return result.Figure{Name: "idle proxy, " + name, Unit: "MiB", N: n, Value: float64(bytes) / mebibyte, Target: proxyMemoryTarget}
+	var out []result.Figure
+	for _, kind := range []struct {
+		name   string
+		values []int64
+		target float64
+	}{{"PSS", pss, proxyMemoryTarget}, {"RSS", rss, 0}} {
+		slices.Sort(kind.values)
+		out = append(out,
+			result.Figure{Name: "idle proxy, " + kind.name + ", p50", Unit: "MiB", N: n, Value: float64(kind.values[(n-1)/2]) / mebibyte, Target: kind.target},
+			result.Figure{Name: "idle proxy, " + kind.name + ", max", Unit: "MiB", N: n, Value: float64(kind.values[n-1]) / mebibyte, Target: kind.target})
 	}
-	middle := (n - 1) / 2
-	return []result.Figure{figure("PSS, p50", pss[middle]), figure("PSS, max", pss[n-1]), figure("RSS, p50", rss[middle]), figure("RSS, max", rss[n-1])}
+	return out
 }
 
 // followProxies measures them until the returned function is called, which

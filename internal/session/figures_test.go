@@ -72,10 +72,10 @@ func TestProxiesAreMeasuredWhileTheyAreIdle(t *testing.T) {
 	// Too short to tell.
 	m.memory = map[int]cluster.Memory{1: mib(1, 1)}
 	p.look(p.looked.Add(shortestLook - 1))
-	figure := func(name string, value float64) result.Figure {
-		return result.Figure{Name: name, Unit: "MiB", N: 2, Value: value, Target: 15}
+	want := []result.Figure{
+		{Name: "idle proxy, PSS, p50", Unit: "MiB", N: 2, Value: 6, Target: 15}, {Name: "idle proxy, PSS, max", Unit: "MiB", N: 2, Value: 16, Target: 15},
+		{Name: "idle proxy, RSS, p50", Unit: "MiB", N: 2, Value: 12}, {Name: "idle proxy, RSS, max", Unit: "MiB", N: 2, Value: 40},
 	}
-	want := []result.Figure{figure("idle proxy, PSS, p50", 6), figure("idle proxy, PSS, max", 16), figure("idle proxy, RSS, p50", 12), figure("idle proxy, RSS, max", 40)}
 	if diff := cmp.Diff(want, p.figures()); diff != "" {
 		t.Error("-want +got:", diff)
 	}
