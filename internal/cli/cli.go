@@ -135,6 +135,7 @@ func (i *interruption) ExitCode() int { return 128 + int(i.signal) }
 func exitCode(ctx context.Context, err error) int {
 	var exit *ExitError
 	var setup *cluster.SetupError
+	var refused syscall.Errno
 	var stopped *interruption
 	switch {
 	case errors.As(context.Cause(ctx), &stopped) && err != nil:
@@ -149,6 +150,8 @@ func exitCode(ctx context.Context, err error) int {
 		return ExitSetup
 	case errors.Is(err, cluster.ErrExists), errors.Is(err, cluster.ErrNotFound), errors.Is(err, cluster.ErrName):
 		return ExitUsage
+	case errors.As(err, &refused):
+		return ExitSetup // the operating system's word: a full disk, a folder of somebody else's
 	}
 	return ExitInternal
 }

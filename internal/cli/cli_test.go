@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -45,6 +46,7 @@ func TestExitCodes(t *testing.T) {
 		{"a cluster that did not become ready", context.Background(), fmt.Errorf("%w: slow", cluster.ErrNotReady), 3},
 		{"no such cluster", context.Background(), fmt.Errorf("delete: %w", cluster.ErrNotFound), 4},
 		{"a cluster of that name", context.Background(), fmt.Errorf("create: %w", cluster.ErrExists), 4},
+		{"a full disk", context.Background(), fmt.Errorf("report: %w", &fs.PathError{Op: "write", Path: "run.json", Err: syscall.ENOSPC}), 3},
 		{"an error that nobody knows is a bug", context.Background(), errors.New("what"), 70},
 		{"an interruption", interrupted, fmt.Errorf("wait: %w", context.Canceled), 130},
 		{"a termination", terminated, fmt.Errorf("wait: %w", context.Canceled), 143},
@@ -117,6 +119,32 @@ func TestTheSecondInterruptionLeavesAtOnce(t *testing.T) {
 	}
 	if code := <-ended; code != ExitInterrupted || errOut.String() != "meshproof: interrupted by SIGINT, cleaning up; once more leaves at once\n" {
 		t.Errorf("code %d, stderr %q", code, errOut.String())
+	}
+}
+
+func TestWhatCannotRunIsSaidInOneLine(t *testing.T) {
+	blocked := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(blocked, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"run", "-l", "DOC-27 &&"}, ExitUsage, `label filter "DOC-27 &&": Unexpected EOF.`},
+		{[]string{"run", "-l", "nobody"}, ExitInconclusive, "nothing ran: no claim is selected"},
+		{[]string{"run", "walk-trough"}, ExitUsage, `no scenario is called "walk-trough"`},
+		{[]string{"run", "absent.yaml"}, ExitUsage, "absent.yaml: no such file"},
+		{[]string{"run", "walk-through", "absent.yaml"}, ExitUsage, "not both"},
+		{[]string{"run", "--output-dir", filepath.Join(blocked, "artifacts"), "walk-through"}, ExitUsage, "make the run's folder"},
+		{[]string{"run", "--cluster", "cloud", "walk-through"}, ExitUsage, `no provider is called "cloud"`},
+		{[]string{"report", blocked}, ExitUsage, "read a run"},
+	} {
+		code, out, errOut := runLine(t, c.args...)
+		if code != c.code || out != "" || !strings.HasPrefix(errOut, "meshproof: ") || strings.Count(errOut, "\n") != 1 || !strings.Contains(errOut, c.want) {
+			t.Errorf("%q: code %d, stdout %q, stderr %q", c.args, code, out, errOut)
+		}
 	}
 }
 

@@ -34,7 +34,7 @@ func addSelectionFlags(cmd *cobra.Command) *selection {
 func (s *selection) plan(args []string) (*scenarios.Plan, error) {
 	filter, err := types.ParseLabelFilter(s.labels)
 	if err != nil {
-		return nil, usageError("label filter %q: %w", s.labels, err)
+		return nil, usageError("label filter %q: %s", s.labels, plain(err))
 	}
 	set, err := load(args)
 	if err != nil {
@@ -54,6 +54,17 @@ func (s *selection) plan(args []string) (*scenarios.Plan, error) {
 		}
 	}
 	return plan, nil
+}
+
+// plain is the reason in one of Ginkgo's errors, which come with colours,
+// drawings and a link.
+func plain(err error) string {
+	var theirs types.GinkgoError
+	if !errors.As(err, &theirs) {
+		return err.Error()
+	}
+	lines := strings.Split(strings.TrimSpace(theirs.Message), "\n")
+	return lines[len(lines)-1]
 }
 
 // isPath tells a file or folder from the name of a scenario of the library.
