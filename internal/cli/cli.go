@@ -11,14 +11,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
 	"syscall"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"github.com/meshproof/meshproof/internal/cluster"
+	"github.com/meshproof/meshproof/internal/interrupt"
 )
 
 // IOStreams are where a verb reads and writes.
@@ -65,49 +63,12 @@ func usageError(format string, args ...any) error {
 	return &ExitError{Code: ExitUsage, Err: fmt.Errorf(format, args...)}
 }
 
-// leave ends the process at once.
-var leave = os.Exit
-
 // Main runs the verb that the arguments name and returns the exit code. A
 // first SIGINT or SIGTERM cancels the verb's context, a second one ends the
-// process at once: what the verb has started dies with it.
+// process at once.
 func Main(args []string, streams IOStreams) int {
-	ctx, cancel := context.WithCancelCause(context.Background())
-	defer cancel(nil)
-	// A pipe whose reader has gone, as a pager's or tee's after Ctrl-C, must not
-	// keep a verb from cleaning up: then writes fail, and nothing else.
-	signals := make(chan os.Signal, 3)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGPIPE)
-	done := make(chan struct{})
-	watching := make(chan struct{})
-	defer func() {
-		signal.Stop(signals)
-		close(done)
-		<-watching
-	}()
-	go func() {
-		defer close(watching)
-		asked := false
-		for {
-			select {
-			case s := <-signals:
-				if s == syscall.SIGPIPE {
-					continue
-				}
-				// Not left to the signal's default action: in a job that a shell
-				// runs in the background that is to ignore it.
-				if asked {
-					leave(128 + int(s.(syscall.Signal)))
-					continue
-				}
-				asked = true
-				fmt.Fprintf(streams.Err, "meshproof: %v, cleaning up; once more leaves at once\n", &interruption{s.(syscall.Signal)})
-				cancel(&interruption{s.(syscall.Signal)})
-			case <-done:
-				return
-			}
-		}
-	}()
+	ctx, stop := interrupt.Context(context.Background(), streams.Err)
+	defer stop()
 	root := newRoot(streams)
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
@@ -122,21 +83,13 @@ func Main(args []string, streams IOStreams) int {
 	return code
 }
 
-// interruption is the cause of a context that a signal has cancelled.
-type interruption struct{ signal syscall.Signal }
-
-func (i *interruption) Error() string { return "interrupted by " + unix.SignalName(i.signal) }
-
-// ExitCode is what the engine puts into the result.
-func (i *interruption) ExitCode() int { return 128 + int(i.signal) }
-
 // exitCode maps what a verb returned. An error of no known type is a bug of
 // ours until somebody has given it a type.
 func exitCode(ctx context.Context, err error) int {
 	var exit *ExitError
 	var setup *cluster.SetupError
 	var refused syscall.Errno
-	var stopped *interruption
+	var stopped *interrupt.Signal
 	switch {
 	case errors.As(context.Cause(ctx), &stopped) && err != nil:
 		return stopped.ExitCode()

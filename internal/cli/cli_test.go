@@ -5,19 +5,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
-
-	"github.com/spf13/cobra"
 
 	"github.com/meshproof/meshproof/internal/cluster"
+	"github.com/meshproof/meshproof/internal/interrupt"
 )
 
 // runLine runs a command line with a state folder of its own.
@@ -31,9 +27,9 @@ func runLine(t *testing.T, args ...string) (code int, out, errOut string) {
 
 func TestExitCodes(t *testing.T) {
 	interrupted, cancel := context.WithCancelCause(context.Background())
-	cancel(&interruption{syscall.SIGINT})
+	cancel(&interrupt.Signal{Signal: syscall.SIGINT})
 	terminated, cancel := context.WithCancelCause(context.Background())
-	cancel(&interruption{syscall.SIGTERM})
+	cancel(&interrupt.Signal{Signal: syscall.SIGTERM})
 	for _, c := range []struct {
 		claim string
 		ctx   context.Context
@@ -66,59 +62,6 @@ func TestBadUsageIsSaidOnStderrAndExits4(t *testing.T) {
 		if code != ExitUsage || out != "" || !strings.HasPrefix(errOut, "meshproof: ") || strings.Count(errOut, "\n") != 1 {
 			t.Errorf("%q: code %d, stdout %q, stderr %q", args, code, out, errOut)
 		}
-	}
-}
-
-// A verb that waits until it is told to end, and then until it is let go.
-func waiting(started chan<- struct{}, letGo <-chan struct{}) func(IOStreams) *cobra.Command {
-	return func(IOStreams) *cobra.Command {
-		return &cobra.Command{Use: "wait", RunE: func(cmd *cobra.Command, _ []string) error {
-			close(started)
-			<-cmd.Context().Done()
-			<-letGo
-			return cmd.Context().Err()
-		}}
-	}
-}
-
-func TestTheSecondInterruptionLeavesAtOnce(t *testing.T) {
-	// As in a background job of a shell, where the default action would be to
-	// carry on.
-	signal.Ignore(syscall.SIGINT)
-	defer signal.Reset(syscall.SIGINT)
-	known, original := verbs, leave
-	defer func() { verbs, leave = known, original }()
-	started, letGo, left := make(chan struct{}), make(chan struct{}), make(chan int, 1)
-	verbs = []func(IOStreams) *cobra.Command{waiting(started, letGo)}
-	leave = func(code int) { left <- code; close(letGo) }
-	ended := make(chan int, 1)
-	var errOut bytes.Buffer
-	go func() {
-		ended <- Main([]string{"wait"}, IOStreams{In: strings.NewReader(""), Out: io.Discard, Err: &errOut})
-	}()
-	<-started
-	self, err := os.FindProcess(os.Getpid())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, s := range []os.Signal{syscall.SIGPIPE, syscall.SIGINT} {
-		if err := self.Signal(s); err != nil {
-			t.Fatal(err)
-		}
-	}
-	select {
-	case code := <-left:
-		t.Fatalf("one interruption made it leave with %d, without cleaning up", code)
-	case <-time.After(100 * time.Millisecond): // both signals have long arrived
-	}
-	if err := self.Signal(syscall.SIGINT); err != nil {
-		t.Fatal(err)
-	}
-	if code := <-left; code != ExitInterrupted {
-		t.Errorf("it left with %d, want %d", code, ExitInterrupted)
-	}
-	if code := <-ended; code != ExitInterrupted || errOut.String() != "meshproof: interrupted by SIGINT, cleaning up; once more leaves at once\n" {
-		t.Errorf("code %d, stderr %q", code, errOut.String())
 	}
 }
 
