@@ -74,6 +74,22 @@ func TestEveryCommandOfTheDocumentsExists(t *testing.T) {
 	}
 }
 
+// TestTheScenarioOfTheDocumentsIsOne parses what policy authors copy.
+func TestTheScenarioOfTheDocumentsIsOne(t *testing.T) {
+	block := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindStringSubmatch(documents(t)["scenarios.md"])
+	if block == nil {
+		t.Fatal("docs/scenarios.md has no scenario")
+	}
+	file := filepath.Join(t.TempDir(), "only-alice.yaml")
+	if err := os.WriteFile(file, []byte(block[1]), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, out, errOut := runLine(t, "run", file, "--dry-run")
+	if code != ExitOK || !strings.Contains(out, "7 claims in 1 scenarios") {
+		t.Errorf("exit code %d, want 0 and seven claims:\n%s%s", code, out, errOut)
+	}
+}
+
 // TestTheReferenceListsEveryVerb keeps the table of README and the program's
 // own list the same in both directions.
 func TestTheReferenceListsEveryVerb(t *testing.T) {
