@@ -16,6 +16,7 @@ import (
 	"github.com/meshproof/meshproof/internal/cluster"
 	"github.com/meshproof/meshproof/internal/cluster/embedded"
 	"github.com/meshproof/meshproof/internal/engine"
+	"github.com/meshproof/meshproof/internal/interrupt"
 	"github.com/meshproof/meshproof/internal/session"
 	"github.com/meshproof/meshproof/reports"
 	"github.com/meshproof/meshproof/reports/result"
@@ -31,7 +32,9 @@ type conducted struct {
 	began     time.Time
 
 	progress func(engine.Event)
+	ctx      context.Context
 	cancel   context.CancelFunc
+	release  func() // gives back the signals
 	ended    chan struct{}
 	out      *result.Run
 
@@ -74,8 +77,11 @@ func (c *conducted) start() error {
 		c.claims[claim.ID] = &waiter{done: make(chan struct{})}
 	}
 	seed := GinkgoRandomSeed()
-	var ctx context.Context
-	ctx, c.cancel = context.WithCancel(context.Background())
+	// Ginkgo's own answer to Ctrl-C is the stack of every goroutine, many
+	// screens of it.
+	signals, release := interrupt.Context(context.Background(), os.Stdout)
+	ctx, cancel := context.WithCancel(signals)
+	c.ctx, c.cancel, c.release = ctx, cancel, release
 	fmt.Fprintf(os.Stdout, "\nrun %s: %d claims in %d scenarios on the %s cluster, seed %d\n", c.id, len(c.claims), len(c.plan.Scenarios), *clusterKind, seed)
 	go func() {
 		defer close(c.ended)
@@ -151,6 +157,15 @@ func (c *conducted) broken() bool {
 	}
 }
 
+// interrupted says which signal has ended the session early, nil when none has.
+func (c *conducted) interrupted() error {
+	var by *interrupt.Signal
+	if errors.As(context.Cause(c.ctx), &by) {
+		return by
+	}
+	return nil
+}
+
 // finish ends the session and writes its reports. Specs that are over before
 // their claims have been interrupted: the session is then, too.
 func (c *conducted) finish() (*result.Run, error) {
@@ -168,6 +183,7 @@ func (c *conducted) finish() (*result.Run, error) {
 	c.mu.Unlock()
 	<-c.ended
 	c.cancel()
+	defer c.release()
 	err := writeReports(c.dir, c.out)
 	err = errors.Join(err, publish(c.artifacts(), c.id))
 	fmt.Fprintln(os.Stdout)

@@ -165,6 +165,9 @@ func assert(ctx SpecContext, claim *scenarios.PlannedClaim) {
 	if current.broken() {
 		AbortSuite("the set-up failed: " + done.result.Reason)
 	}
+	if by := current.interrupted(); by != nil && done.result.Outcome == result.Skipped {
+		AbortSuite(by.Error())
+	}
 	text := report(claim, done)
 	switch done.result.Outcome {
 	case result.Skipped:
