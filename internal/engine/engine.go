@@ -289,8 +289,8 @@ func conclude(ctx context.Context, out *result.Run, input bool) {
 	if out.Reason == "" && len(broken) > 0 {
 		out.Reason = broken[0]
 	}
-	if out.Reason == "" && out.Summary.Total == 0 {
-		out.Reason = "nothing was selected"
+	if out.Reason == "" && out.Summary.Total == out.Summary.Skipped {
+		out.Reason = "nothing was judged"
 	}
 }
 

@@ -34,8 +34,8 @@ type conducted struct {
 	progress func(engine.Event)
 	ctx      context.Context
 	cancel   context.CancelFunc
-	release  func() // gives back the signals
-	ended    chan struct{}
+	release  func()        // gives back the signals
+	ended    chan struct{} // nil until the session has started
 	out      *result.Run
 
 	mu     sync.Mutex
@@ -67,7 +67,7 @@ func (c *conducted) start() error {
 	if err != nil {
 		return err
 	}
-	c.began, c.ended, c.claims = time.Now(), make(chan struct{}), map[string]*waiter{}
+	c.began, c.claims = time.Now(), map[string]*waiter{}
 	c.id, c.progress = session.NewID(c.began), session.Progress(os.Stdout)
 	c.dir = filepath.Join(c.artifacts(), c.id)
 	if err := os.MkdirAll(c.dir, 0o755); err != nil {
@@ -81,7 +81,7 @@ func (c *conducted) start() error {
 	// screens of it.
 	signals, release := interrupt.Context(context.Background(), os.Stdout)
 	ctx, cancel := context.WithCancel(signals)
-	c.ctx, c.cancel, c.release = ctx, cancel, release
+	c.ctx, c.cancel, c.release, c.ended = ctx, cancel, release, make(chan struct{})
 	fmt.Fprintf(os.Stdout, "\nrun %s: %d claims in %d scenarios on the %s cluster, seed %d\n", c.id, len(c.claims), len(c.plan.Scenarios), *clusterKind, seed)
 	go func() {
 		defer close(c.ended)

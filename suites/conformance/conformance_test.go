@@ -52,6 +52,7 @@ func TestConformance(t *testing.T) {
 	plan := scenarios.NewPlan(set, nil)
 	build(plan, root)
 	suiteConfig, _ := GinkgoConfiguration()
+	suiteConfig.FailOnEmpty = true // a filter that selects nothing proves nothing
 	if suiteConfig.ParallelTotal > 1 {
 		t.Fatal("run this suite in one process: the scenarios run side by side inside it")
 	}
@@ -70,7 +71,7 @@ func TestConformance(t *testing.T) {
 		current = &conducted{root: root, bin: bin, plan: scenarios.NewPlan(set, func(c *scenarios.PlannedClaim) bool { return selected[c.ID] })}
 	}
 	RegisterFailHandler(Fail)
-	RunSpecs(t, "conformance")
+	RunSpecs(t, "conformance", suiteConfig)
 }
 
 // load reads the library, or what the flag names. Paths are the user's own, so
@@ -213,8 +214,12 @@ var _ = AfterSuite(func() {
 	if err != nil {
 		Fail(err.Error())
 	}
-	if out != nil && out.Outcome == result.Error {
+	switch {
+	case out == nil:
+	case out.Outcome == result.Error:
 		Fail(fmt.Sprintf("the run ended with exit code %d: %s", out.ExitCode, out.Reason))
+	case out.Summary.Skipped == out.Summary.Total && current.interrupted() == nil:
+		Fail("nothing was judged: every claim that was selected is skipped")
 	}
 })
 
