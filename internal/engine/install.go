@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/meshproof/meshproof/scenarios"
 )
@@ -36,12 +37,13 @@ func (e *run) setReplicas(ctx context.Context, namespace, name string, replicas 
 	if err != nil {
 		return 0, fmt.Errorf("read the size of Deployment %s/%s: %w", namespace, name, refusal(err))
 	}
-	before := scale.Spec.Replicas
-	scale.Spec.Replicas = replicas
-	if _, err := deployments.UpdateScale(ctx, name, scale, metav1.UpdateOptions{FieldManager: fieldManager}); err != nil {
+	// A patch: the Deployment's controller may write at the same time, and what
+	// it writes is none of ours.
+	patch := fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, replicas)
+	if _, err := deployments.Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: fieldManager}, "scale"); err != nil {
 		return 0, fmt.Errorf("set the size of Deployment %s/%s: %w", namespace, name, refusal(err))
 	}
-	return before, nil
+	return scale.Spec.Replicas, nil
 }
 
 // awaitRollout waits until every Deployment of the namespace runs what it
