@@ -36,6 +36,11 @@ func newClusterCreate(streams IOStreams) *cobra.Command {
 		if err != nil {
 			return err
 		}
+		release, err := provider.Exclusive(cmd.Context(), *name, func() { fmt.Fprintf(streams.Err, "waiting for whoever uses cluster %s to finish\n", *name) })
+		if err != nil {
+			return err
+		}
+		defer release()
 		created, err := provider.Create(cmd.Context(), cluster.Options{Name: *name, Standing: true, Progress: progress(streams.Err)})
 		if err != nil {
 			return err

@@ -34,6 +34,15 @@ type Provider interface {
 	Cleanup(ctx context.Context) ([]string, error)
 }
 
+// Exclusive is implemented by providers that can keep processes from using a
+// cluster at the same time.
+type Exclusive interface {
+	// Exclusive waits until no other process holds the cluster of this name,
+	// which need not exist, and holds it until release is called or this process
+	// ends. waiting is called once when it is not free.
+	Exclusive(ctx context.Context, name string, waiting func()) (release func(), err error)
+}
+
 // Cluster is one cluster that is ready.
 type Cluster interface {
 	Name() string

@@ -133,6 +133,11 @@ func (s *session) engineOptions() engine.Options {
 }
 
 func (s *session) run(ctx context.Context, plan *scenarios.Plan) *result.Run {
+	free, err := s.hold(ctx)
+	if err != nil {
+		return engine.Abandon(ctx, plan, s.engineOptions(), err)
+	}
+	defer free()
 	made, err := s.cluster(ctx)
 	if err != nil {
 		return engine.Abandon(ctx, plan, s.engineOptions(), err)
@@ -188,6 +193,16 @@ func tied(ctx context.Context, made cluster.Cluster) (out context.Context, relea
 		}
 	}()
 	return out, func() { cancel(nil); <-watching }
+}
+
+// hold keeps other runs off the named cluster: scenarios that change the mesh's
+// settings would change them for those, too.
+func (s *session) hold(ctx context.Context) (free func(), err error) {
+	provider, ok := s.Provider.(cluster.Exclusive)
+	if s.ClusterName == "" || !ok {
+		return func() {}, nil
+	}
+	return provider.Exclusive(ctx, s.ClusterName, func() { s.say("waiting for whoever uses cluster %s to finish", s.ClusterName) })
 }
 
 // cluster opens the named cluster or makes one with the mesh's manifests.

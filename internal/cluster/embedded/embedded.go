@@ -355,6 +355,9 @@ func (p *Provider) Cleanup(ctx context.Context) ([]string, error) {
 		return nil, err
 	}
 	defer release()
+	if err := p.clusters.removeHolds(); err != nil {
+		return nil, err
+	}
 	names, err := p.clusters.names()
 	if err != nil {
 		return nil, err
