@@ -20,7 +20,10 @@ type shape struct {
 	calls, allowed, denied, other int
 	// firstDenied and lastDenied are indices, -1 when nothing was denied.
 	firstDenied, lastDenied int
-	// mixed counts allowed calls between the first and the last denial.
+	// mixed counts allowed calls that cannot have been decided outside one window
+	// of denials: they began after a denial had returned and returned before
+	// another began. Calls that overlap a denial may have been decided on either
+	// side of it, whatever the order of calling.
 	mixed int
 	// before and after count allowed calls outside the window.
 	before, after int
@@ -53,17 +56,31 @@ func shapeOf(calls []sample) shape {
 		}
 		s.lastAllowed = outcome.Kind == clients.Allowed
 	}
+	var opened, closed time.Time // the first denial's return, the last one's call
 	for i := range calls {
-		if calls[i].outcome.Kind != clients.Allowed {
+		outcome := &calls[i].outcome
+		if !outcome.Kind.Denial() {
+			continue
+		}
+		if opened.IsZero() || outcome.End.Before(opened) {
+			opened = outcome.End
+		}
+		if outcome.Start.After(closed) {
+			closed = outcome.Start
+		}
+	}
+	for i := range calls {
+		outcome := &calls[i].outcome
+		if outcome.Kind != clients.Allowed {
 			continue
 		}
 		switch {
+		case s.firstDenied >= 0 && outcome.Start.After(opened) && outcome.End.Before(closed):
+			s.mixed++
 		case s.firstDenied < 0 || i < s.firstDenied:
 			s.before++
 		case i > s.lastDenied:
 			s.after++
-		default:
-			s.mixed++
 		}
 	}
 	if s.firstDenied >= 0 {

@@ -10,13 +10,14 @@ import (
 )
 
 // calls writes a stream as letters: a is allowed, d denied, c closed, t timed
-// out; one call every 10 ms.
+// out; one call every 10 ms, each of which takes 5 ms.
 func calls(letters string) []sample {
 	start := time.Unix(1000, 0)
 	var out []sample
 	for i, letter := range letters {
 		kind := map[rune]clients.Kind{'a': clients.Allowed, 'd': clients.PermissionDenied, 'c': clients.Closed, 't': clients.Timeout}[letter]
-		out = append(out, sample{int64(i + 1), clients.Outcome{Kind: kind, Start: start.Add(time.Duration(i) * 10 * time.Millisecond)}})
+		begun := start.Add(time.Duration(i) * 10 * time.Millisecond)
+		out = append(out, sample{int64(i + 1), clients.Outcome{Kind: kind, Start: begun, End: begun.Add(5 * time.Millisecond)}})
 	}
 	return out
 }
@@ -45,6 +46,25 @@ func TestTheShapeOfAStreamDecides(t *testing.T) {
 	} {
 		if got := shapeOf(calls(test.stream)).compare(test.want, 5); got.outcome != test.result {
 			t.Errorf("%s as %s: got %s (%s), want %s", test.stream, test.want, got.outcome, got.reason, test.result)
+		}
+	}
+}
+
+// Calls overtake each other on a busy machine: one that overlaps a denial may
+// have been decided before the window opened, and one that does not may not.
+func TestAnAllowedCallThatOverlapsADenialMayLieOutsideTheWindow(t *testing.T) {
+	for _, test := range []struct {
+		claim  string
+		second time.Duration // the end of the denial that was called first
+		want   result.Outcome
+	}{
+		{"the denial returned while the allowed call was under way", 12 * time.Millisecond, result.Passed},
+		{"the denial had returned before the allowed call began", 5 * time.Millisecond, result.Failed},
+	} {
+		stream := calls("adadda")
+		stream[1].outcome.End = stream[1].outcome.Start.Add(test.second)
+		if got := shapeOf(stream).compare(scenarios.DeniedWindow, 5); got.outcome != test.want {
+			t.Errorf("%s: got %s (%s), want %s", test.claim, got.outcome, got.reason, test.want)
 		}
 	}
 }
