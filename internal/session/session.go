@@ -41,6 +41,8 @@ const (
 	meshBudget = 60 * time.Second
 	// closeBudget is for the cluster to end.
 	closeBudget = 30 * time.Second
+	// goneInterval is between two looks whether a cluster that was opened stands.
+	goneInterval = time.Second
 	// factInterval is between two looks at a fact that does not hold yet.
 	factInterval = 100 * time.Millisecond
 )
@@ -149,7 +151,7 @@ func (s *session) run(ctx context.Context, plan *scenarios.Plan) *result.Run {
 		return engine.Abandon(ctx, plan, s.engineOptions(), fmt.Errorf("read the kubeconfig of cluster %s: %w", made.Name(), err))
 	}
 	asked := ctx
-	ctx, release := tied(ctx, made)
+	ctx, release := s.tied(ctx, made)
 	defer release()
 	installed := time.Now()
 	if err := s.install(ctx, config); err != nil {
@@ -181,15 +183,29 @@ func (s *session) run(ctx context.Context, plan *scenarios.Plan) *result.Run {
 
 // tied is a context that ends with the cluster, too: then waiting would be in
 // vain. release lets go of the cluster.
-func tied(ctx context.Context, made cluster.Cluster) (out context.Context, release func()) {
+func (s *session) tied(ctx context.Context, made cluster.Cluster) (out context.Context, release func()) {
 	out, cancel := context.WithCancelCause(ctx)
 	watching := make(chan struct{})
 	go func() {
 		defer close(watching)
-		select {
-		case <-made.Done():
-			cancel(&engine.Lost{Err: fmt.Errorf("the cluster has ended: %w", made.Err())})
-		case <-out.Done():
+		look := time.NewTicker(goneInterval)
+		defer look.Stop()
+		for {
+			select {
+			case <-made.Done():
+				cancel(&engine.Lost{Err: fmt.Errorf("the cluster has ended: %w", made.Err())})
+			case <-look.C:
+				if !s.opened {
+					continue
+				}
+				// A cluster that was not made here does not tell of its end.
+				if _, err := s.Provider.Open(out, made.Name()); errors.Is(err, cluster.ErrNotFound) {
+					cancel(&engine.Lost{Err: fmt.Errorf("cluster %s has ended or was deleted", made.Name())})
+				}
+				continue
+			case <-out.Done():
+			}
+			return
 		}
 	}()
 	return out, func() { cancel(nil); <-watching }
