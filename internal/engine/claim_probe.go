@@ -67,15 +67,16 @@ func (s *scenarioRun) judgeProbe(ctx context.Context, claim *scenarios.Claim, ba
 	return v
 }
 
-// refusedProbe is the proxy's last record of having denied the kubelet. It may
-// be older than the step: a container that waits to be restarted is not probed.
+// refusedProbe is the proxy's last record of having denied the kubelet, be it a
+// probe of the proxy itself. It may be older than the step: a container that
+// waits to be restarted is not probed.
 func (s *scenarioRun) refusedProbe(ctx context.Context, pod *corev1.Pod) string {
 	answer, err := s.e.decisionsSince(ctx, nameOf(pod), 0, 0)
 	if err != nil {
 		return ""
 	}
 	for _, d := range slices.Backward(answer.Decisions) {
-		if d.TargetPort != adminPort && d.Verdict != "allow" && s.fromNode(d.Client) {
+		if d.Verdict != "allow" && s.fromNode(d.Client) {
 			return d.String()
 		}
 	}
