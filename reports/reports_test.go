@@ -62,6 +62,23 @@ func TestAnUnknownSchemaVersionIsRefused(t *testing.T) {
 	}
 }
 
+// unreached is a run of two claims neither of which was judged.
+func unreached(outcome result.Outcome) *result.Run {
+	claim := result.Claim{Outcome: result.Skipped, Reason: "not reached: because of this"}
+	return &result.Run{SchemaVersion: result.SchemaVersion, Outcome: outcome, Reason: "because of this", Scenarios: []result.Scenario{{Name: "one", Outcome: outcome, Reason: "because of this",
+		Steps: []result.Step{{Name: "first", Outcome: result.Skipped, Reason: "not reached: because of this", Claims: []result.Claim{claim, claim}}}}}}
+}
+
+func TestThePageTellsAStepsReasonOnce(t *testing.T) {
+	var buffer bytes.Buffer
+	if err := Formats()[3].Write(&buffer, unreached(result.Error)); err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(buffer.String(), "not reached: because of this"); n != 1 {
+		t.Errorf("the reason stands on the page %d times, want once", n)
+	}
+}
+
 func TestJUnitCountsWhatWasNotShownAsNotPassed(t *testing.T) {
 	for _, test := range []struct {
 		name                    string
@@ -70,6 +87,8 @@ func TestJUnitCountsWhatWasNotShownAsNotPassed(t *testing.T) {
 	}{
 		{"a failed and an inconclusive claim", sample(), 3, 1, 1},
 		{"a run that could not be set up", &result.Run{Outcome: result.Error, Reason: "no namespaces"}, 1, 0, 1},
+		{"a run whose claims were not reached", unreached(result.Error), 3, 0, 1},
+		{"a run that was interrupted", unreached(result.Inconclusive), 3, 0, 1},
 		{"a scenario without a claim", &result.Run{Scenarios: []result.Scenario{{Name: "empty"}}}, 1, 0, 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
