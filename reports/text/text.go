@@ -62,7 +62,7 @@ func Reason(w io.Writer, scenarios ...result.Scenario) {
 		who = fmt.Sprintf("%s and %d more", strings.Join(names[:maxNames-1], ", "), len(names)-maxNames+1)
 	}
 	fmt.Fprintf(w, "%s %s: %s: %s", Symbol(scenarios[0].Outcome), scenarios[0].Outcome, who, scenarios[0].Reason)
-	if skipped > 0 {
+	if skipped > 0 && scenarios[0].Outcome != result.Skipped {
 		fmt.Fprintf(w, " (%d of %d claims were not judged)", skipped, all)
 	}
 	fmt.Fprintln(w)
