@@ -82,8 +82,10 @@ func some(names []string) string {
 	return text
 }
 
-// digest says what many findings have in common: the most frequent reasons, and
-// where each was met first.
+// Digest says what the findings of a run have in common, when they are many: the
+// most frequent reasons, and where each was met first.
+func Digest(w io.Writer, run *result.Run) { digest(w, findings(run)) }
+
 func digest(w io.Writer, all []*finding) {
 	if len(all) < manyFindings {
 		return

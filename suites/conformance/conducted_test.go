@@ -187,7 +187,8 @@ func (c *conducted) finish() (*result.Run, error) {
 	err := writeReports(c.dir, c.out)
 	err = errors.Join(err, publish(c.artifacts(), c.id))
 	fmt.Fprintln(os.Stdout)
-	// Ginkgo has told of every claim; the rest of the summary is ours.
+	// Ginkgo tells of every claim; the rest of the summary is ours.
+	text.Digest(os.Stdout, c.out)
 	brief := *c.out
 	brief.Scenarios = slices.Clone(brief.Scenarios)
 	for i := range brief.Scenarios {
