@@ -117,10 +117,14 @@ type Capabilities struct {
 	// SingleUID is true when all containers run under one user ID, so that
 	// nothing can be told apart by user ID.
 	SingleUID bool `json:"singleUID"`
-	// Outside is the range of pods annotated with OutsideAnnotation; the zero
-	// Prefix means there is none.
-	Outside netip.Prefix `json:"outside"`
-	// Nodes is the number of nodes.
+	// Outside is how a client gets an address that is none of the mesh's
+	// cluster networks.
+	Outside Outside `json:"outside"`
+	// ClusterNetworks are the ranges of pods' addresses: what a mesh that is
+	// installed for a run takes as its cluster networks, so that Outside is
+	// outside of them. Empty: the mesh's own defaults will do.
+	ClusterNetworks []netip.Prefix `json:"clusterNetworks,omitempty"`
+	// Nodes is the number of nodes that take pods.
 	Nodes int `json:"nodes"`
 	// IPv6 is true when pods and services have IPv6 addresses.
 	IPv6 bool `json:"ipv6"`
@@ -128,6 +132,36 @@ type Capabilities struct {
 	LocalImages bool `json:"localImages"`
 }
 
+// Outside says how a client gets an address outside the cluster's networks.
+type Outside struct {
+	How OutsideHow `json:"how,omitempty"`
+	// Networks hold every such address and no pod's other address; empty with
+	// OutsideNone.
+	Networks []netip.Prefix `json:"networks,omitempty"`
+}
+
+// OutsideHow is a way to an address outside the cluster's networks.
+type OutsideHow string
+
+const (
+	// OutsideNone: there is none, and claims that need one are skipped.
+	OutsideNone OutsideHow = ""
+	// OutsidePods: pods with OutsideAnnotation have such addresses, and a proxy
+	// when they ask for one.
+	OutsidePods OutsideHow = "pods"
+	// OutsideHosts: pods on the host network that bind to the node's address.
+	// They have no proxy; who is to appear meshed speaks mesh TLS himself.
+	OutsideHosts OutsideHow = "hosts"
+)
+
 // OutsideAnnotation with the value "outside" on a pod asks for an address in
-// Capabilities.Outside.
+// Outside.Networks where those are pods' (OutsidePods).
 const OutsideAnnotation = "meshproof.dev/network"
+
+// ImageLoader is a Cluster that takes images from files; others pull them.
+type ImageLoader interface {
+	// LoadImages puts every image of the OCI or Docker archives (tar files, not
+	// compressed) onto every node. Loading an image again replaces it. Error:
+	// *SetupError, which names the archive and the node.
+	LoadImages(ctx context.Context, archives ...string) error
+}

@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"net/netip"
 	"bufio"
 	"context"
 	"encoding/json"
@@ -103,7 +104,7 @@ func (c *Cluster) Kubeconfig() string { return c.folder.path(layout.Kubeconfig) 
 
 // Capabilities implements cluster.Cluster.
 func (c *Cluster) Capabilities() cluster.Capabilities {
-	return cluster.Capabilities{SingleUID: c.record.SingleUID, Outside: layout.Outside, Nodes: 1, LocalImages: true}
+	return cluster.Capabilities{SingleUID: c.record.SingleUID, Outside: cluster.Outside{How: cluster.OutsidePods, Networks: []netip.Prefix{layout.Outside}}, Nodes: 1, LocalImages: true}
 }
 
 // Timings implements cluster.Cluster.

@@ -90,10 +90,10 @@ func TestClusterRunsPods(t *testing.T) {
 		k.serve("echo", echo.PortGRPC)
 		inside, outside := k.running("echo"), k.running("outside")
 		t.Run("pods have addresses of their ranges", func(t *testing.T) {
-			if a, err := netip.ParseAddr(outside); err != nil || !c.Capabilities().Outside.Contains(a) {
+			if a, err := netip.ParseAddr(outside); err != nil || !c.Capabilities().Outside.Networks[0].Contains(a) {
 				t.Errorf("the pod outside has %q", outside)
 			}
-			if a, err := netip.ParseAddr(inside); err != nil || c.Capabilities().Outside.Contains(a) {
+			if a, err := netip.ParseAddr(inside); err != nil || c.Capabilities().Outside.Networks[0].Contains(a) {
 				t.Errorf("the pod inside has %q", inside)
 			}
 		})
