@@ -3,8 +3,8 @@
 package deps
 
 import (
-	_ "github.com/google/go-containerregistry/pkg/name"
 	_ "github.com/google/go-containerregistry/pkg/authn"
+	_ "github.com/google/go-containerregistry/pkg/name"
 	_ "github.com/google/go-containerregistry/pkg/registry"
 	_ "github.com/google/go-containerregistry/pkg/v1/empty"
 	_ "github.com/google/go-containerregistry/pkg/v1/layout"

@@ -1,13 +1,13 @@
 package embedded
 
 import (
-	"net/netip"
 	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
