@@ -43,6 +43,17 @@ type Exclusive interface {
 	Exclusive(ctx context.Context, name string, waiting func()) (release func(), err error)
 }
 
+// Foreseen is implemented by providers that know what a cluster of theirs can do
+// before there is one, so that Create can be given manifests that depend on it.
+type Foreseen interface {
+	// Capabilities are those of every cluster that Create will return.
+	Capabilities() Capabilities
+}
+
+// ImageTaker is implemented by providers all of whose clusters are ImageLoaders,
+// so that archives can be written while a cluster comes up.
+type ImageTaker interface{ TakesImages() }
+
 // Cluster is one cluster that is ready.
 type Cluster interface {
 	Name() string
@@ -128,6 +139,9 @@ type Capabilities struct {
 	Nodes int `json:"nodes"`
 	// IPv6 is true when pods and services have IPv6 addresses.
 	IPv6 bool `json:"ipv6"`
+	// Borrowed is true when the cluster is somebody's and was there before: what a
+	// run makes in it goes when the run ends, and a mesh that stands stays as it is.
+	Borrowed bool `json:"borrowed"`
 	// LocalImages is true when this project's images are there without loading.
 	LocalImages bool `json:"localImages"`
 }

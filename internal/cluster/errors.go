@@ -38,3 +38,13 @@ func (e *SetupError) Error() string {
 }
 
 func (e *SetupError) Unwrap() error { return e.Err }
+
+// OptionError means that a setting that the user chose cannot be.
+type OptionError struct {
+	// Option is the setting's name as the user spells it, without dashes.
+	Option string
+	// Problem is what is wrong with its value, and what would do.
+	Problem string
+}
+
+func (e *OptionError) Error() string { return "--" + e.Option + ": " + e.Problem }

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -44,7 +45,10 @@ type Provider struct {
 	verbosity int
 }
 
-var _ cluster.Provider = (*Provider)(nil)
+var (
+	_ cluster.Provider = (*Provider)(nil)
+	_ cluster.Foreseen = (*Provider)(nil)
+)
 
 // New returns a provider that takes its programs from binDir and keeps its
 // clusters below stateDir; empty strings mean the folder of this executable
@@ -71,6 +75,14 @@ func New(binDir, stateDir string) (*Provider, error) {
 
 // Kind implements cluster.Provider.
 func (p *Provider) Kind() string { return Kind }
+
+// Capabilities implements cluster.Foreseen.
+func (p *Provider) Capabilities() cluster.Capabilities { return capabilities(singleUID()) }
+
+func capabilities(singleUID bool) cluster.Capabilities {
+	return cluster.Capabilities{SingleUID: singleUID, Nodes: 1, LocalImages: true,
+		Outside: cluster.Outside{How: cluster.OutsidePods, Networks: []netip.Prefix{layout.Outside}}}
+}
 
 // Create implements cluster.Provider.
 func (p *Provider) Create(ctx context.Context, options cluster.Options) (cluster.Cluster, error) {

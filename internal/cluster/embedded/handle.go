@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -104,7 +103,7 @@ func (c *Cluster) Kubeconfig() string { return c.folder.path(layout.Kubeconfig) 
 
 // Capabilities implements cluster.Cluster.
 func (c *Cluster) Capabilities() cluster.Capabilities {
-	return cluster.Capabilities{SingleUID: c.record.SingleUID, Outside: cluster.Outside{How: cluster.OutsidePods, Networks: []netip.Prefix{layout.Outside}}, Nodes: 1, LocalImages: true}
+	return capabilities(c.record.SingleUID)
 }
 
 // Timings implements cluster.Cluster.

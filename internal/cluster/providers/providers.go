@@ -2,26 +2,36 @@
 // that a user names, from the settings that only some providers have.
 //
 // The command line and the suites choose through it, so that both know the same
-// kinds and refuse the same mistakes. It makes no cluster itself.
+// flags and kinds and refuse the same mistakes. It makes no cluster itself.
 package providers
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/meshproof/meshproof/internal/cluster"
 	"github.com/meshproof/meshproof/internal/cluster/embedded"
 )
 
-// Options are the settings of all providers. A setting that the chosen one does
-// not have must be left empty.
+// Options are the settings of all providers. One that the chosen provider does
+// not have is refused unless it is empty.
 type Options struct {
 	// Programs is the folder of this project's programs; empty: the folder of
 	// the running one.
 	Programs string
 	// State is the folder in which clusters are remembered; empty: the default.
 	State string
+
+	// KindImage is the node image of kind, KindConfig the path of a file with
+	// the user's own kind configuration, and Nodes how many nodes there are; 0 is
+	// what the file says, or one. Retain keeps the nodes of a cluster that did not
+	// come up.
+	KindImage, KindConfig string
+	Nodes                 int
+	Retain                bool
+
+	// Kubeconfig and Context name a cluster that exists, as kubectl does.
+	Kubeconfig, Context string
 }
 
 // Kinds are the names that New takes.
@@ -34,5 +44,5 @@ func New(kind string, options Options) (cluster.Provider, error) {
 	case embedded.Kind:
 		return embedded.New(options.Programs, options.State)
 	}
-	return nil, fmt.Errorf("no kind of cluster is called %q: known are %s", kind, strings.Join(slices.Sorted(slices.Values(Kinds())), ", "))
+	return nil, &cluster.OptionError{Option: "cluster", Problem: fmt.Sprintf("no kind of cluster is called %q; known are %s", kind, strings.Join(Kinds(), ", "))}
 }

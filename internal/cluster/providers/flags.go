@@ -1,0 +1,27 @@
+package providers
+
+import (
+	"flag"
+	"strings"
+
+	"github.com/meshproof/meshproof/internal/cluster/embedded"
+)
+
+// Choice is a kind of cluster with its settings, as a user gives them.
+type Choice struct {
+	Kind string
+	Options
+}
+
+// Flags adds the flags of a choice.
+func Flags(flags *flag.FlagSet) *Choice {
+	c := &Choice{}
+	flags.StringVar(&c.Kind, "cluster", embedded.Kind, "kind of `cluster`: "+strings.Join(Kinds(), ", "))
+	flags.StringVar(&c.KindImage, "kind-image", "", "node `image` of kind (default kind's own)")
+	flags.StringVar(&c.KindConfig, "kind-config", "", "`file` with settings for kind, merged with ours")
+	flags.IntVar(&c.Nodes, "nodes", 0, "`number` of kind's nodes that take pods (default 1)")
+	flags.BoolVar(&c.Retain, "retain", false, "keep the nodes of a kind cluster that did not come up")
+	flags.StringVar(&c.Kubeconfig, "kubeconfig", "", "`file` that names a cluster that exists (default $KUBECONFIG, then ~/.kube/config)")
+	flags.StringVar(&c.Context, "context", "", "`context` of the kubeconfig")
+	return c
+}
