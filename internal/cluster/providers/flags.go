@@ -4,6 +4,7 @@ import (
 	"flag"
 	"strings"
 
+	"github.com/meshproof/meshproof/internal/cluster"
 	"github.com/meshproof/meshproof/internal/cluster/embedded"
 )
 
@@ -24,4 +25,11 @@ func Flags(flags *flag.FlagSet) *Choice {
 	flags.StringVar(&c.Kubeconfig, "kubeconfig", "", "`file` that names a cluster that exists (default $KUBECONFIG, then ~/.kube/config)")
 	flags.StringVar(&c.Context, "context", "", "`context` of the kubeconfig")
 	return c
+}
+
+// Provider makes the provider that was chosen. why says which it is, and for
+// what reason, when the user left that open.
+func (c *Choice) Provider() (provider cluster.Provider, why string, err error) {
+	provider, err = New(c.Kind, c.Options)
+	return provider, "", err
 }
