@@ -20,6 +20,9 @@ import (
 	"github.com/meshproof/meshproof/reports/result"
 )
 
+// Name is what a user asks for this report by.
+const Name = "github"
+
 // MaxSummary is how large the summary of a step may become, in bytes: GitHub
 // drops one of more than 1 MiB as a whole. What it says about "1024k" leaves
 // open how it counts, so that a margin is kept.
@@ -36,13 +39,18 @@ type Environment struct {
 	// Workspace is the folder that holds the repository: annotations name files
 	// from there. Empty: names stay as they are.
 	Workspace string
-	// Dir is the folder that relative names of scenario files are meant from.
+	// Dir is the folder that relative names of scenario files are meant from,
+	// absolute.
 	Dir string
 }
 
 // Detect reads the environment of a step, where getenv is os.Getenv outside of
-// tests and dir is the working directory. It is false outside of GitHub Actions.
+// tests and dir is the folder the files are named from. It is false outside of
+// GitHub Actions; the Environment can be written to all the same.
 func Detect(getenv func(string) string, dir string) (Environment, bool) {
+	if absolute, err := filepath.Abs(dir); err == nil {
+		dir = absolute
+	}
 	env := Environment{Summary: getenv("GITHUB_STEP_SUMMARY"), Workspace: getenv("GITHUB_WORKSPACE"), Dir: dir}
 	return env, getenv("GITHUB_ACTIONS") == "true"
 }
