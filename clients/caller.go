@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -20,6 +21,9 @@ const headerProxyError = "l5d-proxy-error"
 type Options struct {
 	// Certifier is needed for OwnIdentity only.
 	Certifier Certifier
+	// LocalAddress is what calls come from; the zero value leaves it to the
+	// kernel, which on a node may pick an address of the pods' network.
+	LocalAddress netip.Addr
 }
 
 // Caller makes calls. It is safe for concurrent use and holds the connections
@@ -35,9 +39,13 @@ type Caller struct {
 func New(options Options) *Caller {
 	// Nagle's and keep-alive's defaults are Go's; a probe every 15 s would show
 	// up on a held connection as traffic, hence none.
-	return &Caller{certifier: options.Certifier,
+	c := &Caller{certifier: options.Certifier,
 		pool:   pool{idle: map[poolKey][]*connection{}, shared: map[poolKey][]*http2Conn{}},
 		dialer: net.Dialer{KeepAlive: -1, FallbackDelay: -1}}
+	if options.LocalAddress.IsValid() {
+		c.dialer.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(options.LocalAddress, 0))
+	}
+	return c
 }
 
 // Close closes idle connections. Calls in flight are the caller's to end.

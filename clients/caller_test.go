@@ -7,6 +7,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"net/netip"
 	"reflect"
 	"sync"
 	"sync/atomic"
@@ -248,5 +249,14 @@ func TestDenialsAreTheFormsInWhichAMeshRefuses(t *testing.T) {
 	want := []clients.Kind{clients.Forbidden, clients.PermissionDenied, clients.Refused, clients.Reset, clients.Closed}
 	if !reflect.DeepEqual(denials, want) {
 		t.Errorf("denials %v, want %v", denials, want)
+	}
+}
+
+func TestCallsComeFromTheAddressThatIsAskedFor(t *testing.T) {
+	caller := clients.New(clients.Options{LocalAddress: netip.MustParseAddr("127.0.0.9")})
+	defer caller.Close()
+	out := caller.Do(t.Context(), clients.Request{Protocol: clients.HTTP1, Address: answering(200)(t), Timeout: plenty})
+	if from, _, _ := net.SplitHostPort(out.LocalAddr); from != "127.0.0.9" || out.Kind != clients.Allowed {
+		t.Errorf("%s from %s: %s", out.Kind, out.LocalAddr, out.Message)
 	}
 }

@@ -280,3 +280,17 @@ func BenchmarkCalls(b *testing.B) {
 		})
 	}
 }
+
+func TestTheControlPortIsFoundInTheLogOnceItsLineIsWhole(t *testing.T) {
+	for log, want := range map[string]int{
+		"":                                 0,
+		control.Announcement(40123):        0, // more digits may follow
+		control.Announcement(40123) + "\n": 40123,
+		"noise\n" + control.Announcement(7) + "\n": 7,
+		"control API on port none\n":               0,
+	} {
+		if port, ok := control.Announced(log); port != want || ok != (want > 0) {
+			t.Errorf("%q: port %d, %v, want %d", log, port, ok, want)
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"strconv"
 	"time"
@@ -33,7 +34,12 @@ const (
 	EnvTokenFile = "MESHPROOF_CLIENT_TOKEN_FILE"
 )
 
-// Main is the role client: the control API on the pod's loopback address.
+// EnvLocalAddress is the address that calls come from; without it the kernel
+// picks one. The identity service is asked from whatever the kernel picks.
+const EnvLocalAddress = "MESHPROOF_CLIENT_LOCAL_ADDRESS"
+
+// Main is the role client: the control API on the pod's loopback address, whose
+// port it prints (control.Announcement).
 func Main(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("client", flag.ContinueOnError)
 	listen := flags.String("listen", net.JoinHostPort("127.0.0.1", strconv.Itoa(control.Port)), "address of the control API")
@@ -41,6 +47,12 @@ func Main(ctx context.Context, args []string) error {
 		return err
 	}
 	var options clients.Options
+	if text := os.Getenv(EnvLocalAddress); text != "" {
+		var err error
+		if options.LocalAddress, err = netip.ParseAddr(text); err != nil {
+			return fmt.Errorf("read %s: %w", EnvLocalAddress, err)
+		}
+	}
 	if name := os.Getenv(EnvIdentity); name != "" {
 		options.Certifier = &certify.Source{Name: name, Roots: []byte(os.Getenv(EnvRoots)),
 			Address: os.Getenv(EnvIdentityAddress), TokenFile: os.Getenv(EnvTokenFile)}
@@ -53,6 +65,7 @@ func Main(ctx context.Context, args []string) error {
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", *listen, err)
 	}
+	fmt.Println(control.Announcement(listener.Addr().(*net.TCPAddr).Port))
 	server := &http.Server{Handler: agent, ReadHeaderTimeout: headTime}
 	stopped := make(chan struct{})
 	go func() {

@@ -26,6 +26,10 @@ type ClientOptions struct {
 	// TrustAnchors, the mesh's roots in PEM, lets the client get a certificate
 	// of its own for requests with clients.OwnIdentity. Empty is without.
 	TrustAnchors string
+	// OnHost puts the client on its node's network and has it call from the
+	// node's address. Such a pod gets no proxy, takes any free control port
+	// (control.Announced) and needs a namespace that is privileged.
+	OnHost bool
 }
 
 // Client is a pod that runs the client agent, and its ServiceAccount. It is a
@@ -44,8 +48,16 @@ func Client(o ClientOptions) []*unstructured.Unstructured {
 			Sources: []corev1.VolumeProjection{{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{
 				Audience: tokenAudience, ExpirationSeconds: &seconds, Path: path.Base(certify.DefaultTokenFile)}}}}}}}
 	}
+	if o.OnHost {
+		container.Args = append(container.Args, "--listen", "127.0.0.1:0")
+		container.Env = append(container.Env, corev1.EnvVar{Name: agent.EnvLocalAddress,
+			ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "status.hostIP"}}})
+	}
 	spec := o.podSpec(container)
 	spec.Volumes = volumes
+	if o.OnHost {
+		spec.HostNetwork, spec.DNSPolicy = true, corev1.DNSClusterFirstWithHostNet
+	}
 	return append(o.serviceAccount(), convert(&corev1.Pod{TypeMeta: kind("v1", "Pod"), ObjectMeta: meta, Spec: spec}))
 }
 

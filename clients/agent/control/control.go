@@ -16,13 +16,33 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/meshproof/meshproof/clients"
 )
 
-// Port is the agent's port on the pod's loopback address.
+// Port is the agent's port on the pod's loopback address, unless it was told to
+// take any that is free: on a node's own network several agents may run.
 const Port = 4193
+
+// announcement begins the line in which an agent tells its port.
+const announcement = "control API on port "
+
+// Announcement is the line that an agent prints when it listens.
+func Announcement(port int) string { return announcement + strconv.Itoa(port) }
+
+// Announced finds the port in an agent's log; ok is false when it is not there
+// (yet).
+func Announced(log string) (port int, ok bool) {
+	for line := range strings.Lines(log) {
+		if text, found := strings.CutPrefix(strings.TrimRight(line, "\r\n"), announcement); found && strings.HasSuffix(line, "\n") {
+			number, err := strconv.ParseUint(text, 10, 16)
+			return int(number), err == nil && number > 0
+		}
+	}
+	return 0, false
+}
 
 // StreamSpec asks for calls at a fixed rate, whatever becomes of the earlier
 // ones (an open loop). Durations are nanoseconds in JSON.
