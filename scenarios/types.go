@@ -85,6 +85,8 @@ type Workload struct {
 	Liveness  ProbeKind `yaml:"liveness"`
 	// LivenessFailures in a row make the kubelet restart the container: 1 when absent.
 	LivenessFailures int `yaml:"livenessFailures"`
+	// Apart names a workload on whose node no pod of this one runs. Claims that need it are skipped where there is one node only.
+	Apart string `yaml:"apart"`
 	// Later leaves it to a deploy action.
 	Later bool `yaml:"later"`
 	// Await says what set-up waits for: that the pods are ready (default), created, or nothing.
@@ -102,8 +104,10 @@ type Client struct {
 	Namespace string `yaml:"namespace"`
 	// ServiceAccount, and so the identity of a meshed client; default when absent.
 	ServiceAccount string `yaml:"serviceAccount"`
-	// Network says whether the pod's address lies inside clusterNetworks.
+	// Network says whether the client's address lies inside clusterNetworks. Claims that need a client outside are skipped where there can be none.
 	Network Network `yaml:"network"`
+	// Apart names a workload on whose node the client does not run. Claims that need it are skipped where there is one node only.
+	Apart string `yaml:"apart"`
 }
 
 // Step is a named change and what must be true after it.
@@ -154,6 +158,18 @@ type Action struct {
 	Stop *StreamRef `yaml:"stop"`
 	// Hold opens a connection and keeps it open, sending now and then.
 	Hold *Hold `yaml:"hold"`
+}
+
+// Values are the named values that stand for what is known only when a scenario
+// runs, with what each is. Besides them ${ns.NAME} is the real name of the
+// scenario's further namespace NAME.
+func Values() map[string]string {
+	return map[string]string{
+		"namespace": "the scenario's own namespace",
+		"clients":   "the namespace of the shared clients with a proxy, whose ServiceAccounts policies can name",
+		"run":       "the run's ID",
+		"outside":   "one prefix, such as 172.18.0.0/30, that holds the address of every client with `network: outside` and of no pod",
+	}
 }
 
 // Object is a Kubernetes object as it stands in the scenario.
@@ -213,8 +229,9 @@ type Scale struct {
 // Install holds the options of the mesh's installer.
 type Install struct {
 	Pos                  `yaml:"-" json:"-"`
-	DefaultInboundPolicy string   `yaml:"defaultInboundPolicy"`
-	ClusterNetworks      []string `yaml:"clusterNetworks"`
+	DefaultInboundPolicy string `yaml:"defaultInboundPolicy"`
+	// ClusterNetworks are prefixes, or named values such as ${outside}; the run's own when absent.
+	ClusterNetworks []string `yaml:"clusterNetworks"`
 	HA                   bool     `yaml:"ha"`
 }
 

@@ -2,9 +2,11 @@ package scenarios
 
 import (
 	"fmt"
+	"maps"
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -40,7 +42,7 @@ type validator struct {
 
 func (set *Set) validate(s *Scenario, problems *problems, read func(string) ([]byte, error)) {
 	v := &validator{problems: problems, s: s, set: set, read: read,
-		values: []string{"namespace", "clients", "run"}, streams: map[string]bool{}, held: map[string]bool{}, steps: map[string]bool{}}
+		values: slices.Sorted(maps.Keys(Values())), streams: map[string]bool{}, held: map[string]bool{}, steps: map[string]bool{}}
 	if name := s.Metadata.Name; !namePattern.MatchString(name) || len(name) > maxName {
 		v.add(s.Pos, "metadata.name %q: want lower-case letters, digits and hyphens, at most %d", name, maxName)
 	}
@@ -87,6 +89,7 @@ func (v *validator) parts() {
 		if w.Kind != Probed && w.Readiness+w.Liveness != "" {
 			v.add(w.Pos, "only a probed workload has probes")
 		}
+		v.apart(w.Pos, w.Apart, w.Name, w.Namespace)
 		if w.Form == FormPod && (w.Replicas > 1 || w.OwnAnnotations != nil) {
 			v.add(w.Pos, "a bare Pod has neither replicas nor annotations of a Deployment")
 		}
@@ -95,8 +98,26 @@ func (v *validator) parts() {
 	for _, c := range v.s.Spec.Clients {
 		v.name(c.Pos, "client", c.Name, clientNames)
 		inSpace(c.Pos, c.Namespace)
+		v.apart(c.Pos, c.Apart, "", c.Namespace)
+		if c.Shared && c.Apart != "" {
+			v.add(c.Pos, "a shared client runs anywhere: remove apart or shared")
+		}
 		if c.Shared && c.Namespace != "" {
 			v.add(c.Pos, "a shared client lives in a namespace of its own: remove namespace or shared")
+		}
+	}
+}
+
+// apart demands a workload in the same namespace: pods are told to keep their
+// distance by labels there.
+func (v *validator) apart(at Pos, from, self, namespace string) {
+	if from == "" {
+		return
+	}
+	v.workload(at, from)
+	for _, w := range v.s.Spec.Workloads {
+		if w.Name == from && (w.Name == self || w.Namespace != namespace || w.Kind == Emojivoto) {
+			v.add(at, "apart from %q: want another workload of the same namespace, and none of kind %s", from, Emojivoto)
 		}
 	}
 }
@@ -179,6 +200,9 @@ func (v *validator) action(a *Action) {
 	}
 	if (a.Install != nil || a.Scale != nil) && !v.s.Spec.Serial {
 		v.add(a.Pos, "this changes what other scenarios rely on: the scenario needs serial: true")
+	}
+	if a.Install != nil {
+		v.text(a.Install.Pos, a.Install.ClusterNetworks...)
 	}
 	if a.Start != nil {
 		v.request(a.Start.Pos, &a.Start.Request)
