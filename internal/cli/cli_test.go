@@ -81,7 +81,7 @@ func TestWhatCannotRunIsSaidInOneLine(t *testing.T) {
 		{[]string{"run", "absent.yaml"}, ExitUsage, "absent.yaml: no such file"},
 		{[]string{"run", "walk-through", "absent.yaml"}, ExitUsage, "not both"},
 		{[]string{"run", "--output-dir", filepath.Join(blocked, "artifacts"), "walk-through"}, ExitUsage, "make the run's folder"},
-		{[]string{"run", "--cluster", "cloud", "walk-through"}, ExitUsage, `no provider is called "cloud"`},
+		{[]string{"run", "--cluster", "cloud", "walk-through"}, ExitUsage, `--cluster: no kind of cluster is called "cloud"`},
 		{[]string{"report", blocked}, ExitUsage, "read a run"},
 	} {
 		code, out, errOut := runLine(t, c.args...)

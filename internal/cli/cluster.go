@@ -10,16 +10,19 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/meshproof/meshproof/internal/cluster"
-	"github.com/meshproof/meshproof/internal/cluster/embedded"
+	"github.com/meshproof/meshproof/internal/cluster/providers"
 )
 
 // defaultClusterName is what a cluster is called whose user did not care.
 const defaultClusterName = "meshproof"
 
 func newCluster(streams IOStreams) *cobra.Command {
-	cmd := &cobra.Command{Use: "cluster", Short: "Create, list and delete embedded clusters", Args: exactArgs(0),
+	cmd := &cobra.Command{Use: "cluster", Short: "Create, list and delete clusters", Args: exactArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
-	cmd.AddCommand(newClusterCreate(streams), newClusterDelete(streams), newClusterList(streams), newClusterKubeconfig(streams))
+	choice := addClusterFlags(cmd)
+	for _, verb := range []func(IOStreams, *providers.Choice) *cobra.Command{newClusterCreate, newClusterDelete, newClusterList, newClusterKubeconfig, newClusterLoad} {
+		cmd.AddCommand(verb(streams, choice))
+	}
 	return cmd
 }
 
@@ -28,19 +31,21 @@ func nameFlag(cmd *cobra.Command) *string {
 	return cmd.Flags().String("name", defaultClusterName, "name of the cluster")
 }
 
-func newClusterCreate(streams IOStreams) *cobra.Command {
+func newClusterCreate(streams IOStreams, choice *providers.Choice) *cobra.Command {
 	cmd := &cobra.Command{Use: "create", Short: "Create a cluster that stands until it is deleted", Args: exactArgs(0)}
 	name := nameFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		provider, err := embedded.New("", "")
+		provider, _, err := choice.Provider()
 		if err != nil {
 			return err
 		}
-		release, err := provider.Exclusive(cmd.Context(), *name, func() { fmt.Fprintf(streams.Err, "waiting for whoever uses cluster %s to finish\n", *name) })
-		if err != nil {
-			return err
+		if exclusive, ok := provider.(cluster.Exclusive); ok {
+			release, err := exclusive.Exclusive(cmd.Context(), *name, func() { fmt.Fprintf(streams.Err, "waiting for whoever uses cluster %s to finish\n", *name) })
+			if err != nil {
+				return err
+			}
+			defer release()
 		}
-		defer release()
 		created, err := provider.Create(cmd.Context(), cluster.Options{Name: *name, Standing: true, Progress: progress(streams.Err)})
 		if err != nil {
 			return err
@@ -61,11 +66,11 @@ func progress(out io.Writer) func(cluster.Event) {
 	}
 }
 
-func newClusterDelete(streams IOStreams) *cobra.Command {
+func newClusterDelete(streams IOStreams, choice *providers.Choice) *cobra.Command {
 	cmd := &cobra.Command{Use: "delete", Short: "End a cluster and remove what it left", Args: exactArgs(0)}
 	name := nameFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		provider, err := embedded.New("", "")
+		provider, _, err := choice.Provider()
 		if err != nil {
 			return err
 		}
@@ -78,11 +83,11 @@ func newClusterDelete(streams IOStreams) *cobra.Command {
 	return cmd
 }
 
-func newClusterList(streams IOStreams) *cobra.Command {
+func newClusterList(streams IOStreams, choice *providers.Choice) *cobra.Command {
 	cmd := &cobra.Command{Use: "list", Short: "List clusters", Args: exactArgs(0)}
 	output := cmd.Flags().StringP("output", "o", "table", "table or json")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		provider, err := embedded.New("", "")
+		provider, _, err := choice.Provider()
 		if err != nil {
 			return err
 		}
@@ -126,11 +131,11 @@ func printClusters(out io.Writer, clusters []cluster.Info) error {
 	return table.Flush()
 }
 
-func newClusterKubeconfig(streams IOStreams) *cobra.Command {
+func newClusterKubeconfig(streams IOStreams, choice *providers.Choice) *cobra.Command {
 	cmd := &cobra.Command{Use: "kubeconfig", Short: "Print the path of a cluster's kubeconfig", Args: exactArgs(0)}
 	name := nameFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		provider, err := embedded.New("", "")
+		provider, _, err := choice.Provider()
 		if err != nil {
 			return err
 		}
@@ -139,6 +144,33 @@ func newClusterKubeconfig(streams IOStreams) *cobra.Command {
 			return err
 		}
 		fmt.Fprintln(streams.Out, found.Kubeconfig())
+		return nil
+	}
+	return cmd
+}
+
+func newClusterLoad(streams IOStreams, choice *providers.Choice) *cobra.Command {
+	cmd := &cobra.Command{Use: "load ARCHIVE...", Short: "Load images from archives onto every node", Args: cobra.MinimumNArgs(1),
+		Example: "  meshproof images save -o images.tar && meshproof cluster load --cluster kind --name demo images.tar"}
+	name := nameFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		provider, _, err := choice.Provider()
+		if err != nil {
+			return err
+		}
+		found, err := provider.Open(cmd.Context(), *name)
+		if err != nil {
+			return err
+		}
+		defer found.Close(cmd.Context())
+		loader, ok := found.(cluster.ImageLoader)
+		if !ok {
+			return usageError("the %s cluster %s takes no images", provider.Kind(), *name)
+		}
+		if err := loader.LoadImages(cmd.Context(), args...); err != nil {
+			return err
+		}
+		fmt.Fprintf(streams.Out, "Cluster %s has the images.\n", *name)
 		return nil
 	}
 	return cmd

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/meshproof/meshproof/internal/cluster/providers"
 	"github.com/meshproof/meshproof/internal/session"
 )
 
@@ -23,6 +25,24 @@ func input(streams IOStreams, name string) (io.Reader, func(), error) {
 		return nil, nil, &ExitError{Code: ExitUsage, Err: err}
 	}
 	return file, func() { file.Close() }, nil // read only: nothing can be lost
+}
+
+// addSessionFlags adds the flags that the command line has in common with the
+// suites.
+func addSessionFlags(cmd *cobra.Command) *session.Flags {
+	own := flag.NewFlagSet("", flag.ContinueOnError)
+	f := session.AddFlags(own)
+	cmd.Flags().AddGoFlagSet(own)
+	cmd.Flags().Lookup("parallel").Shorthand = "p"
+	return f
+}
+
+// addClusterFlags adds the flags that choose a kind of cluster.
+func addClusterFlags(cmd *cobra.Command) *providers.Choice {
+	own := flag.NewFlagSet("", flag.ContinueOnError)
+	c := providers.Flags(own)
+	cmd.PersistentFlags().AddGoFlagSet(own)
+	return c
 }
 
 // kubeFlags are the flags by which every verb on a standing cluster finds it,

@@ -13,7 +13,6 @@ import (
 	"github.com/onsi/ginkgo/v2/types"
 	"github.com/spf13/cobra"
 
-	"github.com/meshproof/meshproof/internal/cluster/embedded"
 	"github.com/meshproof/meshproof/internal/session"
 	"github.com/meshproof/meshproof/reports"
 	"github.com/meshproof/meshproof/reports/text"
@@ -92,11 +91,8 @@ func newRun(streams IOStreams) *cobra.Command {
 	cmd := &cobra.Command{Use: "run [SCENARIO|FILE...]", Short: "Run scenarios, by default all, and write reports",
 		Example: "  meshproof run\n  meshproof run walk-through --keep --cluster-name demo\n  meshproof run ./policies/scenario.yaml"}
 	selected := addSelectionFlags(cmd)
+	setup := addSessionFlags(cmd)
 	flags := cmd.Flags()
-	kind := flags.String("cluster", embedded.Kind, "provider of the cluster: "+embedded.Kind)
-	name := flags.String("cluster-name", "", "use this cluster: as it stands, or made under this name")
-	keep := flags.Bool("keep", false, "leave the cluster standing")
-	parallel := flags.IntP("parallel", "p", 0, "scenarios that run side by side; 0 is all")
 	seed := flags.Int64("seed", 0, "seed of the run (default: from the clock)")
 	output := flags.String("output-dir", "", "folder of the runs' folders (default $ARTIFACTS, or artifacts)")
 	dryRun := flags.Bool("dry-run", false, "list what would be claimed, and do nothing")
@@ -112,10 +108,7 @@ func newRun(streams IOStreams) *cobra.Command {
 		if len(plan.Claims()) == 0 {
 			return &ExitError{Code: ExitInconclusive, Err: errors.New("nothing ran: no claim is selected")}
 		}
-		if *kind != embedded.Kind {
-			return usageError("no provider is called %q: known is %s", *kind, embedded.Kind)
-		}
-		provider, err := embedded.New("", "")
+		options, why, err := setup.Options()
 		if err != nil {
 			return err
 		}
@@ -129,9 +122,12 @@ func newRun(streams IOStreams) *cobra.Command {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return usageError("make the run's folder: %w", err)
 		}
-		options := session.Options{Provider: provider, ClusterName: *name, Keep: *keep, ID: id, Dir: dir, Seed: *seed, Parallel: *parallel, Version: version()}
+		options.ID, options.Dir, options.Seed, options.Version = id, dir, *seed, version()
 		if !*quiet {
-			fmt.Fprintf(streams.Err, "run %s: %d claims in %d scenarios on the %s cluster, seed %d\n", id, len(plan.Claims()), len(plan.Scenarios), *kind, *seed)
+			if why != "" {
+				fmt.Fprintln(streams.Err, why)
+			}
+			fmt.Fprintf(streams.Err, "run %s: %d claims in %d scenarios on the %s cluster, seed %d\n", id, len(plan.Claims()), len(plan.Scenarios), options.Provider.Kind(), *seed)
 			options.Observe = session.Progress(streams.Err)
 		}
 		out := session.Run(cmd.Context(), plan, options)

@@ -13,8 +13,6 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 
 	"github.com/meshproof/meshproof/clients"
-	"github.com/meshproof/meshproof/internal/cluster"
-	"github.com/meshproof/meshproof/internal/cluster/embedded"
 	"github.com/meshproof/meshproof/internal/engine"
 	"github.com/meshproof/meshproof/internal/interrupt"
 	"github.com/meshproof/meshproof/internal/session"
@@ -54,16 +52,10 @@ type judged struct {
 	outcome *clients.Outcome
 }
 
-func provider(kind, bin string) (cluster.Provider, error) {
-	if kind != embedded.Kind {
-		return nil, fmt.Errorf("no provider is called %q: known is %s", kind, embedded.Kind)
-	}
-	return embedded.New(bin, "")
-}
-
 // start begins the session; it does not wait for anything.
 func (c *conducted) start() error {
-	p, err := provider(*clusterKind, c.bin)
+	setup.Programs = c.bin
+	options, why, err := setup.Options()
 	if err != nil {
 		return err
 	}
@@ -82,11 +74,14 @@ func (c *conducted) start() error {
 	signals, release := interrupt.Context(context.Background(), os.Stdout)
 	ctx, cancel := context.WithCancel(signals)
 	c.ctx, c.cancel, c.release, c.ended = ctx, cancel, release, make(chan struct{})
-	fmt.Fprintf(os.Stdout, "\nrun %s: %d claims in %d scenarios on the %s cluster, seed %d\n", c.id, len(c.claims), len(c.plan.Scenarios), *clusterKind, seed)
+	fmt.Fprintf(os.Stdout, "\nrun %s: %d claims in %d scenarios on the %s cluster, seed %d\n", c.id, len(c.claims), len(c.plan.Scenarios), options.Provider.Kind(), seed)
+	if why != "" {
+		fmt.Fprintln(os.Stdout, why)
+	}
+	options.ID, options.Dir, options.Seed, options.Observe = c.id, c.dir, seed, c.observe
 	go func() {
 		defer close(c.ended)
-		c.out = session.Run(ctx, c.plan, session.Options{Provider: p, ClusterName: *clusterName, Keep: *keep, ID: c.id, Dir: c.dir,
-			Seed: seed, Parallel: *parallel, Observe: c.observe})
+		c.out = session.Run(ctx, c.plan, options)
 	}()
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 	. "github.com/onsi/gomega"
 
 	"github.com/meshproof/meshproof/clients"
+	"github.com/meshproof/meshproof/internal/session"
 	"github.com/meshproof/meshproof/reports"
 	"github.com/meshproof/meshproof/reports/result"
 	"github.com/meshproof/meshproof/scenarios"
@@ -22,13 +23,10 @@ import (
 )
 
 var (
-	clusterKind = flag.String("cluster", "embedded", "provider of the cluster")
-	clusterName = flag.String("cluster-name", "", "use this cluster: as it stands, or made under this name")
-	keep        = flag.Bool("keep", false, "leave the cluster standing")
-	parallel    = flag.Int("parallel", 0, "scenarios that run side by side; 0 is all")
-	artifacts   = flag.String("artifacts", "", "folder of the runs' folders (default $ARTIFACTS, or artifacts/ of the source tree)")
-	binaries    = flag.String("bin", "", "folder of the programs (default $MESHPROOF_BIN, or bin/ of the source tree)")
-	files       = flag.String("scenarios", "", "scenario files and folders, separated by commas, instead of the library")
+	setup     = session.AddFlags(flag.CommandLine)
+	artifacts = flag.String("artifacts", "", "folder of the runs' folders (default $ARTIFACTS, or artifacts/ of the source tree)")
+	binaries  = flag.String("bin", "", "folder of the programs (default $MESHPROOF_BIN, or bin/ of the source tree)")
+	files     = flag.String("scenarios", "", "scenario files and folders, separated by commas, instead of the library")
 )
 
 // writeReports and publish are how a run's result leaves the suite.
