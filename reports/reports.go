@@ -107,6 +107,9 @@ func Read(path string) (*result.Run, error) {
 	if err := json.Unmarshal(data, run); err != nil {
 		return nil, fmt.Errorf("read a run: %s: %w", path, err)
 	}
+	if run.SchemaVersion == 0 {
+		return nil, fmt.Errorf("read a run: %s is not a run of meshproof: it has no schema version", path)
+	}
 	if run.SchemaVersion != result.SchemaVersion {
 		return nil, fmt.Errorf("read a run: %s has schema version %d, this program reads %d", path, run.SchemaVersion, result.SchemaVersion)
 	}

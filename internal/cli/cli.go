@@ -88,6 +88,7 @@ func Main(args []string, streams IOStreams) int {
 func exitCode(ctx context.Context, err error) int {
 	var exit *ExitError
 	var setup *cluster.SetupError
+	var option *cluster.OptionError
 	var refused syscall.Errno
 	var stopped *interrupt.Signal
 	switch {
@@ -101,7 +102,7 @@ func exitCode(ctx context.Context, err error) int {
 		return exit.Code
 	case errors.As(err, &setup), errors.Is(err, cluster.ErrNotReady):
 		return ExitSetup
-	case errors.Is(err, cluster.ErrExists), errors.Is(err, cluster.ErrNotFound), errors.Is(err, cluster.ErrName):
+	case errors.As(err, &option), errors.Is(err, cluster.ErrExists), errors.Is(err, cluster.ErrNotFound), errors.Is(err, cluster.ErrName):
 		return ExitUsage
 	case errors.As(err, &refused):
 		return ExitSetup // the operating system's word: a full disk, a folder of somebody else's
@@ -152,6 +153,7 @@ var verbs = []func(IOStreams) *cobra.Command{
 	newCheck,
 	newAuthz,
 	newReport,
+	newCompare,
 	newCleanup,
 	newVersion,
 	newNode,
