@@ -7,11 +7,18 @@ export GOFLAGS := -trimpath -buildvcs=false
 GO      ?= go
 LDFLAGS := -ldflags "-s -w"
 
-# What `make e2e` hands on: CLUSTER names the provider, LABELS is a Ginkgo
-# label filter, ARGS are further flags of the suite (see README).
-CLUSTER ?= embedded
-LABELS  ?=
-ARGS    ?=
+# What `make e2e` hands on: CLUSTER is the kind of cluster, KIND_IMAGE,
+# KIND_CONFIG and NODES are settings of kind, LABELS is a Ginkgo label filter,
+# ARGS are further flags of the suite (see README).
+CLUSTER     ?= embedded
+KIND_IMAGE  ?=
+KIND_CONFIG ?=
+NODES       ?=
+LABELS      ?=
+ARGS        ?=
+
+# abspath: a suite runs from a folder of its own.
+WHERE = -cluster=$(CLUSTER) $(if $(KIND_IMAGE),-kind-image=$(KIND_IMAGE)) $(if $(KIND_CONFIG),-kind-config=$(abspath $(KIND_CONFIG))) $(if $(NODES),-nodes=$(NODES))
 
 # Kubernetes takes its version from the linker; without it the node would call
 # itself v0.0.0.
@@ -52,7 +59,7 @@ bin/conformance.test: FORCE
 # The suite runs from its own folder, as under go test, but writes its progress
 # while it works.
 e2e: build bin/conformance.test
-	cd suites/conformance && ../../bin/conformance.test -ginkgo.no-color -ginkgo.silence-skips -ginkgo.label-filter='$(LABELS)' -cluster=$(CLUSTER) $(ARGS)
+	cd suites/conformance && ../../bin/conformance.test -ginkgo.no-color -ginkgo.silence-skips -ginkgo.label-filter='$(LABELS)' $(WHERE) $(ARGS)
 
 test: vet unit smoke
 
