@@ -15,6 +15,7 @@ import (
 
 	"github.com/meshproof/meshproof/internal/session"
 	"github.com/meshproof/meshproof/reports"
+	"github.com/meshproof/meshproof/reports/github"
 	"github.com/meshproof/meshproof/reports/text"
 	"github.com/meshproof/meshproof/scenarios"
 )
@@ -96,6 +97,8 @@ func newRun(streams IOStreams) *cobra.Command {
 	seed := flags.Int64("seed", 0, "seed of the run (default: from the clock)")
 	output := flags.String("output-dir", "", "folder of the runs' folders (default $ARTIFACTS, or artifacts)")
 	dryRun := flags.Bool("dry-run", false, "list what would be claimed, and do nothing")
+	actions, onActions := github.Detect(os.Getenv, ".")
+	tellGitHub := flags.Bool("github-output", onActions, "tell GitHub Actions of findings, and add to the step's summary")
 	quiet := flags.BoolP("quiet", "q", false, "print the findings and the verdict only")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		plan, err := selected.plan(args)
@@ -132,6 +135,9 @@ func newRun(streams IOStreams) *cobra.Command {
 		}
 		out := session.Run(cmd.Context(), plan, options)
 		err = errors.Join(reports.WriteAll(dir, out), reports.Publish(folder, id), text.Summary(streams.Out, out, filepath.Join(dir, reports.HTMLFile)))
+		if *tellGitHub {
+			err = errors.Join(err, github.Write(streams.Out, actions, out))
+		}
 		if err != nil {
 			return fmt.Errorf("report run %s: %w", id, err)
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/meshproof/meshproof/internal/interrupt"
 	"github.com/meshproof/meshproof/internal/session"
 	"github.com/meshproof/meshproof/reports"
+	"github.com/meshproof/meshproof/reports/github"
 	"github.com/meshproof/meshproof/reports/result"
 	"github.com/meshproof/meshproof/reports/text"
 	"github.com/meshproof/meshproof/scenarios"
@@ -189,5 +190,9 @@ func (c *conducted) finish() (*result.Run, error) {
 	for i := range brief.Scenarios {
 		brief.Scenarios[i].Steps = nil
 	}
-	return c.out, errors.Join(err, text.Summary(os.Stdout, &brief, filepath.Join(c.dir, reports.HTMLFile)))
+	err = errors.Join(err, text.Summary(os.Stdout, &brief, filepath.Join(c.dir, reports.HTMLFile)))
+	if actions, on := github.Detect(os.Getenv, c.root); on {
+		err = errors.Join(err, github.Write(os.Stdout, actions, c.out))
+	}
+	return c.out, err
 }
