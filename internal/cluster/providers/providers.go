@@ -11,6 +11,7 @@ import (
 
 	"github.com/meshproof/meshproof/internal/cluster"
 	"github.com/meshproof/meshproof/internal/cluster/embedded"
+	"github.com/meshproof/meshproof/internal/cluster/kubeconfig"
 )
 
 // Options are the settings of all providers. One that the chosen provider does
@@ -35,7 +36,7 @@ type Options struct {
 }
 
 // Kinds are the names that New takes.
-func Kinds() []string { return []string{embedded.Kind} }
+func Kinds() []string { return []string{embedded.Kind, kubeconfig.Kind} }
 
 // New makes the provider of that kind. The error says what is wrong with the
 // settings.
@@ -43,6 +44,8 @@ func New(kind string, options Options) (cluster.Provider, error) {
 	switch kind {
 	case embedded.Kind:
 		return embedded.New(options.Programs, options.State)
+	case kubeconfig.Kind:
+		return kubeconfig.New(kubeconfig.Options{Kubeconfig: options.Kubeconfig, Context: options.Context})
 	}
 	return nil, &cluster.OptionError{Option: "cluster", Problem: fmt.Sprintf("no kind of cluster is called %q; known are %s", kind, strings.Join(Kinds(), ", "))}
 }
