@@ -1,6 +1,7 @@
 package images_test
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -22,8 +23,28 @@ func TestAReferenceIsFoundWhateverItsTagOrDigest(t *testing.T) {
 	}
 }
 
+func TestAnUnknownImageIsAnsweredWithWhatWasPerhapsMeant(t *testing.T) {
+	for reference, want := range map[string]string{
+		"agent":                    "meshproof/agent",
+		"meshproof/agnet:dev":      "meshproof/agent",
+		"emojivoto-voting":         "docker.l5d.io/buoyantio/emojivoto-voting-svc",
+		"buoyantio/emojivoto-web":  "docker.l5d.io/buoyantio/emojivoto-web",
+		"meshproof/grpcrul":        "meshproof/grpcurl",
+		"meshprof/meshproof":       "meshproof/meshproof",
+		"nginx":                    "",
+		"":                         "",
+		"registry.example/library": "",
+	} {
+		_, err := images.Find(reference)
+		var unknown *images.UnknownError
+		if !errors.As(err, &unknown) || unknown.Suggestion != want {
+			t.Errorf("%q: %v, want the suggestion %q", reference, err, want)
+		}
+	}
+}
+
 func TestEveryImageHoldsWhatItStarts(t *testing.T) {
-	for _, image := range images.All() {
+	for _, image := range images.Everything() {
 		t.Run(image.Repository, func(t *testing.T) {
 			if len(image.Entrypoint) == 0 || image.Files[image.Entrypoint[0]] == "" {
 				t.Errorf("entrypoint %q is not among the files %v", image.Entrypoint, image.Files)
@@ -33,10 +54,36 @@ func TestEveryImageHoldsWhatItStarts(t *testing.T) {
 					t.Errorf("%s is not absolute", path)
 				}
 			}
-			// 0 would fail runAsNonRoot, 2102 would escape the interception.
-			if slices.Contains([]int64{0, 2102}, image.User) {
-				t.Errorf("user %d", image.User)
+			if len(image.Tags) == 0 || image.Purpose == "" {
+				t.Errorf("tags %q, purpose %q", image.Tags, image.Purpose)
 			}
 		})
+	}
+}
+
+// What does not run as the proxy must not have its uid, which the interception
+// lets pass; 0 would fail runAsNonRoot.
+func TestOnlyTheAgentsImageHasTheProxysUser(t *testing.T) {
+	for _, image := range images.Everything() {
+		want := int64(images.User)
+		if image.Repository == "meshproof/agent" {
+			want = images.ProxyUser
+		}
+		if image.User != want {
+			t.Errorf("%s: user %d, want %d", image.Repository, image.User, want)
+		}
+	}
+}
+
+func TestAnOrdinaryRunLoadsAllButTheCommandLine(t *testing.T) {
+	var extra []string
+	all := images.All()
+	for _, image := range images.Everything() {
+		if !slices.ContainsFunc(all, func(i images.Image) bool { return i.Repository == image.Repository }) {
+			extra = append(extra, image.Repository)
+		}
+	}
+	if !slices.Equal(extra, []string{"meshproof/meshproof"}) {
+		t.Errorf("extra images: %q", extra)
 	}
 }

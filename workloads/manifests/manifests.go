@@ -28,7 +28,7 @@ import (
 
 const (
 	// agentImage is the image of everything that has no published name.
-	agentImage = "meshproof/agent:latest"
+	agentImage = images.Agent
 	agentPath  = "/usr/local/bin/meshproof-agent"
 	// graceSeconds is how long a pod of ours gets to stop. The programs stop at
 	// once; Kubernetes' default of 30 s would be the length of a test.
@@ -61,6 +61,14 @@ type Options struct {
 	// Outside puts the pod into a network that is outside every default
 	// clusterNetworks (embedded cluster only).
 	Outside bool
+	// Spread are labels: pods of the namespace that have them are spread over
+	// the nodes as evenly as can be. Empty leaves it to the scheduler.
+	Spread map[string]string
+	// Apart is the app label of pods of the namespace on whose node this one
+	// must not run; empty: anywhere.
+	Apart string
+	// Nodes are the names of the only nodes that will do; empty: all.
+	Nodes []string
 	// Labels and Annotations are added to the pod's.
 	Labels, Annotations map[string]string
 	// Replicas of a Deployment, 1 when 0. Client pods have none.
@@ -150,6 +158,8 @@ func (o Options) podSpec(container corev1.Container) corev1.PodSpec {
 		Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}}}
 	container.Image, container.ImagePullPolicy = agentImage, corev1.PullIfNotPresent
 	return corev1.PodSpec{
+		TopologySpreadConstraints:     o.spread(),
+		Affinity:                      o.affinity(),
 		ServiceAccountName:            o.ServiceAccount,
 		AutomountServiceAccountToken:  &no,
 		TerminationGracePeriodSeconds: &grace,
@@ -157,6 +167,31 @@ func (o Options) podSpec(container corev1.Container) corev1.PodSpec {
 			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}},
 		Containers: []corev1.Container{container},
 	}
+}
+
+func (o Options) spread() []corev1.TopologySpreadConstraint {
+	if len(o.Spread) == 0 {
+		return nil
+	}
+	return []corev1.TopologySpreadConstraint{{MaxSkew: 1, TopologyKey: corev1.LabelHostname, WhenUnsatisfiable: corev1.ScheduleAnyway,
+		LabelSelector: &metav1.LabelSelector{MatchLabels: o.Spread}}}
+}
+
+func (o Options) affinity() *corev1.Affinity {
+	if o.Apart == "" && len(o.Nodes) == 0 {
+		return nil
+	}
+	affinity := &corev1.Affinity{}
+	if o.Apart != "" {
+		affinity.PodAntiAffinity = &corev1.PodAntiAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{
+			{TopologyKey: corev1.LabelHostname, LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{appLabel: o.Apart}}}}}
+	}
+	if len(o.Nodes) > 0 {
+		affinity.NodeAffinity = &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{
+			NodeSelectorTerms: []corev1.NodeSelectorTerm{{MatchFields: []corev1.NodeSelectorRequirement{
+				{Key: "metadata.name", Operator: corev1.NodeSelectorOpIn, Values: o.Nodes}}}}}}
+	}
+	return affinity
 }
 
 func (o Options) serviceAccount() []*unstructured.Unstructured {

@@ -1,0 +1,172 @@
+package images
+
+import (
+	"cmp"
+	"compress/gzip"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+)
+
+const (
+	// compressionLevel of layers that leave the machine.
+	compressionLevel = gzip.DefaultCompression
+
+	operatingSystem = "linux"
+	searchPath      = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+	sourceURL       = "https://github.com/meshproof/meshproof"
+	licence         = "Apache-2.0"
+)
+
+// builder makes images, and each layer once.
+type builder struct {
+	bin      string
+	compress bool
+	files    map[string]*layer // by name of the binary
+	links    map[string]*layer // by repository
+	binaries map[string]binary
+	images   map[string]v1.Image // by repository
+}
+
+func newBuilder(bin string, compress bool) *builder {
+	return &builder{bin: bin, compress: compress, files: map[string]*layer{}, links: map[string]*layer{},
+		binaries: map[string]binary{}, images: map[string]v1.Image{}}
+}
+
+// selected resolves names to entries of the table, in its order and each once;
+// none means All.
+func selected(repositories []string) ([]Image, error) {
+	if len(repositories) == 0 {
+		return All(), nil
+	}
+	wanted := map[string]bool{}
+	for _, name := range repositories {
+		image, err := Find(name)
+		if err != nil {
+			return nil, err
+		}
+		if _, tag, digest := split(name); digest != "" || tag != "" && !slices.Contains(image.Tags, tag) {
+			return nil, &UnknownError{Reference: name, Suggestion: image.References()[0]}
+		}
+		wanted[image.Repository] = true
+	}
+	return slices.DeleteFunc(Everything(), func(image Image) bool { return !wanted[image.Repository] }), nil
+}
+
+// home is where every image has a binary itself; other paths are links to it. So
+// all images share one layer for each binary.
+func home(name string) string {
+	for _, image := range Everything() {
+		if len(image.Entrypoint) > 0 && image.Files[image.Entrypoint[0]] == name {
+			return image.Entrypoint[0]
+		}
+	}
+	for _, image := range Everything() {
+		for _, path := range sortedKeys(image.Files) {
+			if image.Files[path] == name {
+				return path
+			}
+		}
+	}
+	panic("no image holds " + name)
+}
+
+// image makes the image of an entry. Errors: *NotBuiltError, and others that name
+// the image.
+func (b *builder) image(entry Image) (v1.Image, error) {
+	if made, ok := b.images[entry.Repository]; ok {
+		return made, nil
+	}
+	links := map[string]string{}
+	var layers []mutate.Addendum
+	add := func(l *layer, what string) {
+		layers = append(layers, mutate.Addendum{Layer: l, MediaType: l.media,
+			History: v1.History{Created: v1.Time{Time: epoch}, CreatedBy: "meshproof images", Comment: what}})
+	}
+	architecture := ""
+	for _, name := range slices.Compact(slices.Sorted(maps.Values(entry.Files))) {
+		file, err := b.file(entry, name)
+		if err != nil {
+			return nil, err
+		}
+		add(file, name)
+		binary := b.binaries[name]
+		if architecture != "" && architecture != binary.architecture {
+			return nil, fmt.Errorf("image %s: %s is for %s, but another of its programs is for %s", entry.Repository, binary.source, binary.architecture, architecture)
+		}
+		architecture = binary.architecture
+		for path, held := range entry.Files {
+			if held == name && path != binary.target {
+				links[path] = binary.target
+			}
+		}
+	}
+	if len(links) > 0 {
+		made, err := linkLayer(links, b.compress)
+		if err != nil {
+			return nil, fmt.Errorf("image %s: %w", entry.Repository, err)
+		}
+		b.links[entry.Repository] = made
+		add(made, "links")
+	}
+	made, err := assemble(entry, architecture, layers)
+	if err != nil {
+		return nil, fmt.Errorf("image %s: %w", entry.Repository, err)
+	}
+	b.images[entry.Repository] = made
+	return made, nil
+}
+
+func (b *builder) file(entry Image, name string) (*layer, error) {
+	if made, ok := b.files[name]; ok {
+		return made, nil
+	}
+	binary, err := binaryOf(entry, b.bin, name, home(name))
+	if err != nil {
+		return nil, err
+	}
+	made, err := fileLayer(binary, b.compress)
+	if err != nil {
+		return nil, fmt.Errorf("image %s: %w", entry.Repository, err)
+	}
+	b.binaries[name], b.files[name] = binary, made
+	return made, nil
+}
+
+func assemble(entry Image, architecture string, layers []mutate.Addendum) (v1.Image, error) {
+	base := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
+	base, err := mutate.ConfigFile(base, &v1.ConfigFile{
+		OS: operatingSystem, Architecture: architecture, Created: v1.Time{Time: epoch},
+		RootFS: v1.RootFS{Type: "layers"},
+		Config: v1.Config{
+			Entrypoint: entry.Entrypoint, Cmd: entry.Cmd, Env: []string{searchPath},
+			WorkingDir: cmp.Or(entry.WorkingDir, "/"), User: strconv.FormatInt(entry.User, 10), Labels: labels(entry),
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return mutate.Append(base, layers...)
+}
+
+// labels are the image specification's annotation keys, which are customary as
+// labels too.
+func labels(entry Image) map[string]string {
+	const key = "org.opencontainers.image."
+	return map[string]string{
+		key + "title":       entry.Repository[strings.LastIndex(entry.Repository, "/")+1:],
+		key + "description": entry.Purpose,
+		key + "source":      sourceURL,
+		key + "version":     entry.Tags[0],
+		key + "licenses":    licence,
+	}
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
