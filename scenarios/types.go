@@ -232,7 +232,7 @@ type Install struct {
 	DefaultInboundPolicy string `yaml:"defaultInboundPolicy"`
 	// ClusterNetworks are prefixes, or named values such as ${outside}; the run's own when absent.
 	ClusterNetworks []string `yaml:"clusterNetworks"`
-	HA                   bool     `yaml:"ha"`
+	HA              bool     `yaml:"ha"`
 }
 
 // Stream is an open-loop stream of calls: one every so often, whatever becomes of the others.

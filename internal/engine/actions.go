@@ -18,6 +18,9 @@ import (
 
 // act does one action, waits as it says, and returns a line about it.
 func (s *scenarioRun) act(ctx context.Context, a *scenarios.Action) (string, error) {
+	if why := s.lackedByAction(a); why != "" {
+		return "left out: " + why, nil
+	}
 	switch {
 	case a.Apply != nil:
 		return s.apply(ctx, a.Apply, a.Wait)
@@ -48,7 +51,10 @@ func (s *scenarioRun) act(ctx context.Context, a *scenarios.Action) (string, err
 	case a.Scale != nil:
 		return s.scale(ctx, a.Scale)
 	case a.Install != nil:
-		options := InstallOptions{DefaultInboundPolicy: a.Install.DefaultInboundPolicy, ClusterNetworks: a.Install.ClusterNetworks, HA: a.Install.HA}
+		options := InstallOptions{DefaultInboundPolicy: a.Install.DefaultInboundPolicy, HA: a.Install.HA}
+		for _, network := range a.Install.ClusterNetworks {
+			options.ClusterNetworks = append(options.ClusterNetworks, s.text(network))
+		}
 		return s.install(ctx, options)
 	case a.Start != nil:
 		return s.start(ctx, a.Start)

@@ -11,6 +11,9 @@ const (
 	// podsBudget is from asking for pods to their readiness, many at once on two
 	// cores. A pod that needs longer is named with its reason.
 	podsBudget = 75 * time.Second
+	// imageBudget is how long an image that cannot be had is waited for: a second
+	// attempt of the kubelet, which comes after 10 s, is among it.
+	imageBudget = 15 * time.Second
 	// inForceBudget is from an accepted write to its enforcement. The target is
 	// 200 ms; a mesh that needs longer than this is found to be wrong.
 	inForceBudget = 5 * time.Second

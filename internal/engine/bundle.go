@@ -53,7 +53,7 @@ func (s *scenarioRun) gather(ctx context.Context) {
 	s.waiting("the evidence of the failure")
 	namespaces := append([]string{s.namespace}, s.furtherNamespaces()...)
 	if s.usesShared() {
-		namespaces = append(namespaces, s.e.shared.namespace)
+		namespaces = append(namespaces, s.e.shared.namespaces()...)
 	}
 	for _, namespace := range namespaces {
 		s.gatherObjects(ctx, b, namespace)

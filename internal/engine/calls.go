@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"math"
 	"net"
 	"slices"
 	"strings"
@@ -40,7 +41,9 @@ type witnessLog struct {
 	sinceEcho  int64
 	decisions  decisions
 	deliveries deliveries
-	err        error
+	// clock is that of the pod's node.
+	clock clock
+	err   error
 }
 
 // judgeCalls makes all calls, those of each client together, and holds every
@@ -91,7 +94,12 @@ func (s *scenarioRun) openLogs(ctx context.Context, batch []*callJudge) map[stri
 	}
 	s.eachLog(logs, func(log *witnessLog) {
 		if log.meshed {
-			log.sinceProxy, log.err = s.e.lastDecision(ctx, log.pod)
+			log.clock = readClock(func() (time.Time, error) {
+				var page decisions
+				page, log.err = s.e.decisionsSince(ctx, log.pod, math.MaxInt64, 0)
+				log.sinceProxy = page.Last
+				return page.Now, log.err
+			})
 		}
 		if log.echo && log.err == nil {
 			var page deliveries
@@ -284,15 +292,16 @@ func join(kinds []clients.Kind) string {
 }
 
 // clockSlack is how far a proxy's clock may be off the client's when a record is
-// matched to a call; on one machine there is one clock.
+// matched to a call, beside what is known of their difference.
 const clockSlack = 100 * time.Millisecond
 
 // record finds the proxy's decision about a call: by the connection's address,
 // which is the client's own when it has no proxy, and the pod's with any port
-// otherwise. known is false when no proxy could be asked.
+// otherwise. Times are compared as this machine's clock shows them. known is
+// false when no proxy could be asked.
 func (j *callJudge) record(outcome clients.Outcome, logs []*witnessLog) (found *decision, known bool) {
 	ip, _, _ := net.SplitHostPort(outcome.LocalAddr)
-	if j.from.meshed {
+	if j.from.proxied() {
 		ip = j.from.address.String()
 	}
 	score := 0
@@ -301,21 +310,26 @@ func (j *callJudge) record(outcome clients.Outcome, logs []*witnessLog) (found *
 			continue
 		}
 		known = true
+		slack := clockSlack + j.from.clock.slack + log.clock.slack
+		from, to := j.from.clock.local(outcome.Start).Add(-slack), j.from.clock.local(outcome.End).Add(slack)
 		for i := range log.decisions.Decisions {
 			d := &log.decisions.Decisions[i]
 			clientIP, _, _ := net.SplitHostPort(d.Client)
-			if d.TargetPort != j.target.Port || clientIP != ip || d.Time.Before(outcome.Start.Add(-clockSlack)) || d.Time.After(outcome.End.Add(clockSlack)) {
+			if d.TargetPort != j.target.Port || clientIP != ip {
+				continue
+			}
+			if at := log.clock.local(d.Time); at.Before(from) || at.After(to) {
 				continue
 			}
 			fits := 1
 			if d.Client == outcome.LocalAddr {
 				fits += 8
-			} else if !j.from.meshed {
+			} else if !j.from.proxied() {
 				continue // another connection of the same pod
 			}
 			if sameProtocol(j.claim.Call.Protocol, d.Protocol) {
 				fits += 4
-			} else if j.from.meshed {
+			} else if j.from.proxied() {
 				continue
 			}
 			if path := j.claim.Call.Path; path != "" && d.Path == path {

@@ -3,7 +3,8 @@ package engine
 import (
 	"context"
 	"fmt"
-	"strings"
+	"net"
+	"time"
 
 	"github.com/meshproof/meshproof/clients"
 	"github.com/meshproof/meshproof/reports/result"
@@ -61,21 +62,27 @@ func (s *scenarioRun) judgeHeld(ctx context.Context, c *scenarios.HeldClaim, bas
 
 // terminations are the proxy's records of having ended the held connection.
 func (s *scenarioRun) terminations(ctx context.Context, held *heldRun, state clients.HeldState, base *baseline) []string {
-	host, _, _ := strings.Cut(state.LocalAddr, ":")
-	if held.client.meshed {
+	host, _, _ := net.SplitHostPort(state.LocalAddr)
+	if held.client.proxied() {
 		host = held.client.address.String()
 	}
 	var out []string
 	for _, pod := range s.componentPods(held.target.Component) {
 		// The record may precede the claims: the whole of what is kept counts,
 		// as far as it is about this client and later than the opening.
-		answer, err := s.e.decisionsSince(ctx, nameOf(pod), 0, held.target.Port)
+		var answer decisions
+		var err error
+		there := readClock(func() (time.Time, error) {
+			answer, err = s.e.decisionsSince(ctx, nameOf(pod), 0, held.target.Port)
+			return answer.Now, err
+		})
+		opened := held.client.clock.local(state.OpenedAt).Add(-there.slack - held.client.clock.slack)
 		if err != nil {
 			continue
 		}
 		for _, d := range answer.Decisions {
-			ip, _, _ := strings.Cut(d.Client, ":")
-			if d.Verdict == "terminate" && ip == host && (held.client.meshed || d.Client == state.LocalAddr) && d.Time.After(state.OpenedAt) {
+			ip, _, _ := net.SplitHostPort(d.Client)
+			if d.Verdict == "terminate" && ip == host && (held.client.proxied() || d.Client == state.LocalAddr) && there.local(d.Time).After(opened) {
 				out = append(out, d.String())
 			}
 		}

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 
@@ -127,11 +128,12 @@ func failing(v verdict, format string, args ...any) verdict {
 	return v
 }
 
-// fromNode says whether a connection comes from no pod: the kubelet's do.
+// fromNode says whether a connection comes from no pod: the kubelet's do. Pods on
+// a node's network share its address, and none of those calls a probed workload.
 func (s *scenarioRun) fromNode(address string) bool {
-	host, _, _ := strings.Cut(address, ":")
+	host, _, _ := net.SplitHostPort(address)
 	for _, pod := range s.e.pods.list("", nil) {
-		if pod.Status.PodIP == host {
+		if pod.Status.PodIP == host && !pod.Spec.HostNetwork {
 			return false
 		}
 	}

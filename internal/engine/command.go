@@ -98,6 +98,7 @@ func (s *scenarioRun) runPod(ctx context.Context, c *scenarios.CommandClaim, com
 	if err := s.e.makeAccount(ctx, namespace, ""); err != nil {
 		return 0, "", err
 	}
+	s.e.kube.relocatePod(pod)
 	if _, err := pods.Create(ctx, pod, metav1.CreateOptions{FieldManager: fieldManager}); err != nil {
 		return 0, "", fmt.Errorf("make Pod %s/%s: %w", namespace, pod.Name, err)
 	}
@@ -109,7 +110,7 @@ func (s *scenarioRun) runPod(ctx context.Context, c *scenarios.CommandClaim, com
 	}()
 	name := types.NamespacedName{Namespace: namespace, Name: pod.Name}
 	code := 0
-	err := s.e.pods.until(ctx, commandBudget, func() (bool, string) {
+	err := s.e.pods.started(ctx, commandBudget, func() (bool, string) {
 		now, ok := s.e.pods.get(name)
 		if !ok {
 			return false, fmt.Sprintf("pod %s is not there", name)
@@ -121,7 +122,7 @@ func (s *scenarioRun) runPod(ctx context.Context, c *scenarios.CommandClaim, com
 			}
 		}
 		return false, why(now)
-	})
+	}, func() []*corev1.Pod { return s.e.pods.named(name) })
 	if err != nil {
 		return 0, "", err
 	}

@@ -27,6 +27,10 @@ const (
 	partOf   = "app.kubernetes.io/part-of"
 	tool     = "meshproof"
 	appLabel = "app"
+	// podSecurity is the label by which a namespace says what its pods may.
+	podSecurity = "pod-security.kubernetes.io/enforce"
+	privileged  = "privileged"
+	restricted  = "restricted"
 	// graceSeconds is what a pod of ours gets to end: it holds nothing dear.
 	graceSeconds = int64(1)
 )
@@ -41,6 +45,7 @@ func (e *run) labels() map[string]string {
 // makeNamespace makes a namespace; one that is on its way out is awaited.
 func (e *run) makeNamespace(ctx context.Context, name string, labels, annotations map[string]string) error {
 	all := e.labels()
+	all[podSecurity] = privileged // a proxy comes with an init container that needs NET_ADMIN
 	maps.Copy(all, labels)
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: all, Annotations: annotations}}
 	deadline := time.Now().Add(settleBudget)
@@ -124,7 +129,7 @@ func (s *scenarioRun) objectsOf(w *scenarios.Workload, namespace string) ([]*uns
 	labels := s.e.labels()
 	maps.Copy(labels, w.Labels)
 	options := manifests.Options{Name: w.Name, Namespace: namespace, ServiceAccount: w.ServiceAccount, Mesh: injected(w.Inject == nil || *w.Inject),
-		Labels: labels, Annotations: w.Annotations, Replicas: int32(w.Replicas)}
+		Labels: labels, Annotations: w.Annotations, Replicas: int32(w.Replicas), Spread: s.e.labels(), Apart: w.Apart}
 	objects := manifests.Echo(options)
 	if w.Kind == scenarios.Probed {
 		var err error
@@ -221,7 +226,7 @@ func (s *scenarioRun) awaitWorkload(ctx context.Context, w *scenarios.Workload, 
 		return nil
 	}
 	s.waiting("the pods of " + w.Name)
-	err := s.e.pods.until(ctx, podsBudget, func() (bool, string) {
+	err := s.e.pods.started(ctx, podsBudget, func() (bool, string) {
 		for name := range w.Components() {
 			pods := s.componentPods(name)
 			if len(pods) < replicasOf(w) {
@@ -234,6 +239,11 @@ func (s *scenarioRun) awaitWorkload(ctx context.Context, w *scenarios.Workload, 
 			}
 		}
 		return true, ""
+	}, func() (all []*corev1.Pod) {
+		for name := range w.Components() {
+			all = append(all, s.componentPods(name)...)
+		}
+		return all
 	})
 	if err != nil {
 		return s.explain(ctx, err, s.space(w.Namespace))

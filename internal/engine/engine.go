@@ -8,9 +8,11 @@ import (
 	"sync"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/rest"
 
 	"github.com/meshproof/meshproof/clients"
+	"github.com/meshproof/meshproof/internal/cluster"
 	"github.com/meshproof/meshproof/reports/result"
 	"github.com/meshproof/meshproof/scenarios"
 )
@@ -41,8 +43,13 @@ type Options struct {
 	Parallel int
 	// Leave keeps what the scenarios made: the cluster ends with the run.
 	Leave bool
-	// SingleUID says that the cluster's containers run under one user id.
-	SingleUID bool
+	// Capabilities of the cluster: claims that need more are skipped.
+	Capabilities cluster.Capabilities
+	// Registry, when it is not empty, is where the images of all pods come from:
+	// references are rewritten with images.Relocate.
+	Registry string
+	// ImagePullPolicy, when it is not empty, is that of all containers.
+	ImagePullPolicy corev1.PullPolicy
 	// Tool, Cluster, Mesh, Seed and Timings go into the result as they are.
 	Tool    result.Tool
 	Cluster result.Cluster
@@ -152,6 +159,7 @@ func (e *run) carryOut(ctx context.Context, config *rest.Config, out *result.Run
 	if e.kube, err = newKube(config); err != nil {
 		return giveUp(err)
 	}
+	e.kube.registry, e.kube.pullPolicy = e.Registry, e.ImagePullPolicy
 	if e.pods, err = startPodStore(ctx, e.kube.typed); err != nil {
 		return giveUp(err)
 	}
@@ -301,6 +309,8 @@ func Abandon(ctx context.Context, plan *scenarios.Plan, options Options, err err
 		Seed: options.Seed, Started: time.Now(), Timings: slices.Clone(options.Timings), Reason: err.Error()}
 	out.Tool.Go = runtime.Version()
 	e := &run{Options: options, plan: plan}
+	// Of a cluster that did not come about nothing can be said to be lacking.
+	e.Capabilities = cluster.Capabilities{Nodes: 2, Outside: cluster.Outside{How: cluster.OutsidePods}}
 	outcome := result.Error
 	if why, end, _ := ended(ctx); why != nil {
 		err, outcome = why, end

@@ -134,10 +134,10 @@ const defaultPolicyEnv = "LINKERD2_PROXY_INBOUND_DEFAULT_POLICY"
 // old injector may answer for a moment after the new one is ready; so the
 // injector is asked, by creating a pod without keeping it.
 func (e *run) injects(ctx context.Context, policy string) error {
-	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "mp-" + e.short() + "-asks", Namespace: e.shared.namespace,
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "mp-" + e.short() + "-asks", Namespace: e.clientsNamespace(),
 		Annotations: map[string]string{injectKey: string(injected(true))}},
 		Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "none", Image: "meshproof/none"}}}}
-	if err := e.shared.ensure(ctx); err != nil {
+	if err := e.shared.ensure(ctx, e.clientsNamespace()); err != nil {
 		return err
 	}
 	answer, err := e.kube.typed.CoreV1().Pods(pod.Namespace).Create(ctx, pod, metav1.CreateOptions{FieldManager: fieldManager, DryRun: []string{metav1.DryRunAll}})

@@ -57,7 +57,7 @@ func (s *scenarioRun) judge(ctx context.Context, index int, late error) {
 	base := s.mark(ctx, planned)
 	for i, claim := range planned.Claims {
 		switch {
-		case claim.Claim.Skip != "":
+		case s.skipped(claim) != "":
 			s.finished(index, i, nil)
 		case late != nil:
 			v := failed("the policy was not in force in time: %v", late)

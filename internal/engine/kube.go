@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -33,6 +34,10 @@ type kube struct {
 	dynamic dynamic.Interface
 	mapper  *restmapper.DeferredDiscoveryRESTMapper
 	watch   *policyWatch
+	// registry, when it is not empty, is where the images of all pods are.
+	registry string
+	// pullPolicy, when it is not empty, is that of all containers.
+	pullPolicy corev1.PullPolicy
 }
 
 func newKube(config *rest.Config) (*kube, error) {
@@ -136,6 +141,7 @@ func (k *kube) apply(ctx context.Context, content map[string]any, namespace stri
 	} else {
 		namespace = ""
 	}
+	k.relocate(object.Object)
 	body, err := json.Marshal(object)
 	if err != nil {
 		return write{}, fmt.Errorf("encode %s %s: %w", gvk.Kind, object.GetName(), err)

@@ -43,14 +43,8 @@ func startPodStore(ctx context.Context, client kubernetes.Interface) (*podStore,
 	p := &podStore{factory: informers.NewSharedInformerFactory(client, 0), stop: stop, changed: make(chan struct{})}
 	informer := p.factory.Core().V1().Pods().Informer()
 	p.lister = p.factory.Core().V1().Pods().Lister()
-	notify := func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		close(p.changed)
-		p.changed = make(chan struct{})
-	}
 	if _, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc: func(any) { notify() }, UpdateFunc: func(_, _ any) { notify() }, DeleteFunc: func(any) { notify() },
+		AddFunc: func(any) { p.wake() }, UpdateFunc: func(_, _ any) { p.wake() }, DeleteFunc: func(any) { p.wake() },
 	}); err != nil {
 		stop()
 		return nil, fmt.Errorf("follow the pods: %w", err)
@@ -96,6 +90,100 @@ func (p *podStore) leaving(namespace string, match map[string]string) int {
 func (p *podStore) get(name types.NamespacedName) (*corev1.Pod, bool) {
 	pod, err := p.lister.Pods(name.Namespace).Get(name.Name)
 	return pod, err == nil
+}
+
+// named is the pod of that name, if it is there.
+func (p *podStore) named(name types.NamespacedName) []*corev1.Pod {
+	if pod, ok := p.get(name); ok {
+		return []*corev1.Pod{pod}
+	}
+	return nil
+}
+
+// started is until for pods that are to start: it ends early when one of them
+// cannot, because its image cannot be had or its container cannot be made.
+func (p *podStore) started(ctx context.Context, budget time.Duration, holds func() (bool, string), pods func() []*corev1.Pod) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	since := map[types.UID]time.Time{}
+	var look *time.Timer
+	defer func() {
+		if look != nil {
+			look.Stop()
+		}
+	}()
+	err := p.until(ctx, budget, func() (bool, string) {
+		ok, state := holds()
+		if ok {
+			return ok, state
+		}
+		for _, pod := range pods() {
+			trouble, final := hopeless(pod)
+			if trouble == "" {
+				// Between two attempts the kubelet says so for a moment; only a
+				// container that runs has got over it.
+				if starts(pod) {
+					delete(since, pod.UID)
+				}
+				continue
+			}
+			first, known := since[pod.UID]
+			if !known {
+				first = time.Now()
+				since[pod.UID] = first
+				look = time.AfterFunc(imageBudget, p.wake)
+			}
+			if final || time.Since(first) >= imageBudget {
+				cancel(&refusedPodError{fmt.Sprintf("pod %s cannot start: %s", nameOf(pod), trouble)})
+			}
+		}
+		return false, state
+	})
+	var refused *refusedPodError
+	if errors.As(context.Cause(ctx), &refused) {
+		return refused
+	}
+	return err
+}
+
+// refusedPodError is about a pod that will not start however long one waits.
+type refusedPodError struct{ text string }
+
+func (e *refusedPodError) Error() string { return e.text }
+
+// hopeless says what keeps a pod's container from ever starting; empty means
+// nothing known. Some of it may pass, such as a registry that cannot be reached;
+// final says that it will not.
+func hopeless(pod *corev1.Pod) (trouble string, final bool) {
+	for _, status := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
+		waiting := status.State.Waiting
+		if waiting == nil {
+			continue
+		}
+		switch waiting.Reason {
+		case "InvalidImageName", "ErrImageNeverPull":
+			return fmt.Sprintf("image %s is not loadable: %s %s", status.Image, waiting.Reason, waiting.Message), true
+		case "ErrImagePull", "ImagePullBackOff", "ImageInspectError", "RegistryUnavailable":
+			return fmt.Sprintf("image %s is not loadable: %s %s", status.Image, waiting.Reason, waiting.Message), false
+		case "CreateContainerConfigError", "CreateContainerError", "RunContainerError":
+			return fmt.Sprintf("container %s cannot be made: %s %s", status.Name, waiting.Reason, waiting.Message), false
+		}
+	}
+	return "", false
+}
+
+// starts says whether a container of the pod runs.
+func starts(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses),
+		func(status corev1.ContainerStatus) bool { return status.State.Running != nil })
+}
+
+// wake has those who wait look again.
+func (p *podStore) wake() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	close(p.changed)
+	p.changed = make(chan struct{})
 }
 
 // until waits until holds says yes; it is asked again after every change of a

@@ -207,8 +207,10 @@ func (d decision) String() string {
 }
 
 type decisions struct {
-	Last      int64      `json:"last"`
-	Dropped   int64      `json:"dropped"`
+	Last    int64 `json:"last"`
+	Dropped int64 `json:"dropped"`
+	// Now is the proxy's clock, zero when it does not tell.
+	Now       time.Time  `json:"now"`
 	Decisions []decision `json:"decisions"`
 }
 

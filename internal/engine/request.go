@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
@@ -23,7 +24,11 @@ func (s *scenarioRun) request(ctx context.Context, r *scenarios.Request, id stri
 	if err != nil {
 		return clients.Request{}, from, err
 	}
-	address, err := s.address(ctx, target, r.Via)
+	via := r.Via
+	if from.onHost {
+		via = scenarios.ViaPod
+	}
+	address, pod, err := s.address(ctx, target, via)
 	if err != nil {
 		return clients.Request{}, from, err
 	}
@@ -38,7 +43,12 @@ func (s *scenarioRun) request(ctx context.Context, r *scenarios.Request, id stri
 			out.Method = echoMethod
 		}
 	}
-	return from.tls(out, identity(s.space(target.Workload.Namespace), s.accountOf(target))), from, nil
+	server := identity(s.space(target.Workload.Namespace), s.accountOf(target))
+	if from.onHost && from.meshed && meshed(pod) {
+		out, err = s.e.asProxy(ctx, out, pod, target.Port, server)
+		return out, from, err
+	}
+	return from.tls(out, server), from, nil
 }
 
 // echoMethod is what a gRPC call of an echo workload calls when the scenario
@@ -56,21 +66,25 @@ func (s *scenarioRun) accountOf(t scenarios.Target) string {
 }
 
 // address is the Service's, unless the pod's is asked for or the Service does
-// not have the port.
-func (s *scenarioRun) address(ctx context.Context, t scenarios.Target, via scenarios.Via) (string, error) {
+// not have the port; then the pod comes with it, one that is ready if there is.
+func (s *scenarioRun) address(ctx context.Context, t scenarios.Target, via scenarios.Via) (string, *corev1.Pod, error) {
 	if via != scenarios.ViaPod && t.PortName != "" && t.PortName != scenarios.AdminPortName && t.Service != "" {
 		namespace := s.space(t.Workload.Namespace)
 		service, err := s.service(ctx, namespace, t.Service)
 		if err != nil {
-			return "", err
+			return "", nil, err
 		}
-		return net.JoinHostPort(service.Spec.ClusterIP, strconv.Itoa(t.ServicePort)), nil
+		return net.JoinHostPort(service.Spec.ClusterIP, strconv.Itoa(t.ServicePort)), nil, nil
 	}
 	pods := s.componentPods(t.Component)
-	if len(pods) == 0 || pods[0].Status.PodIP == "" {
-		return "", fmt.Errorf("%s has no pod with an address", t.Component)
+	best := slices.IndexFunc(pods, ready)
+	if best < 0 {
+		best = slices.IndexFunc(pods, func(pod *corev1.Pod) bool { return pod.Status.PodIP != "" })
 	}
-	return net.JoinHostPort(pods[0].Status.PodIP, strconv.Itoa(t.Port)), nil
+	if best < 0 {
+		return "", nil, fmt.Errorf("%s has no pod with an address", t.Component)
+	}
+	return net.JoinHostPort(pods[best].Status.PodIP, strconv.Itoa(t.Port)), pods[best], nil
 }
 
 func (s *scenarioRun) service(ctx context.Context, namespace, name string) (*corev1.Service, error) {

@@ -57,7 +57,8 @@ func newScenarioRun(e *run, planned *scenarios.PlannedScenario) *scenarioRun {
 	if s.namespace == "" {
 		s.namespace = s.generated("")
 	}
-	s.values = map[string]string{"namespace": s.namespace, "clients": "mp-" + e.short() + "-clients", "run": e.ID}
+	prefix, _ := outside(e.Capabilities)
+	s.values = map[string]string{"namespace": s.namespace, "clients": e.clientsNamespace(), "run": e.ID, "outside": prefix.String()}
 	for _, n := range planned.Spec.Namespaces {
 		s.values["ns."+n.Name] = n.Name
 		if !n.Exact {
@@ -69,7 +70,7 @@ func newScenarioRun(e *run, planned *scenarios.PlannedScenario) *scenarioRun {
 	for _, step := range planned.Steps {
 		one := result.Step{Name: step.Name, Source: source(step.Pos), Outcome: result.Skipped, Reason: notReached}
 		for _, claim := range step.Claims {
-			one.Claims = append(one.Claims, blank(claim, result.Skipped, notReached))
+			one.Claims = append(one.Claims, s.blank(claim))
 			s.interested(claim)
 		}
 		for i := range step.Actions {
@@ -99,13 +100,13 @@ func (s *scenarioRun) generated(part string) string {
 func source(p scenarios.Pos) result.Source { return result.Source{File: p.File, Line: p.Line} }
 
 // blank is a claim before it was judged.
-func blank(c *scenarios.PlannedClaim, outcome result.Outcome, reason string) result.Claim {
-	out := result.Claim{Name: c.Name, Shows: c.Shows, Outcome: outcome, Reason: reason, Source: source(c.Source)}
+func (s *scenarioRun) blank(c *scenarios.PlannedClaim) result.Claim {
+	out := result.Claim{Name: c.Name, Shows: c.Shows, Outcome: result.Skipped, Reason: notReached, Source: source(c.Source)}
 	if c.Call != nil {
 		out.Client, out.Target, out.Protocol, out.Expected = c.Call.Client, c.Call.Target, string(c.Call.Protocol), c.Call.Expect.String()
 	}
-	if c.Claim.Skip != "" {
-		out.Outcome, out.Reason = result.Skipped, c.Claim.Skip
+	if why := s.skipped(c); why != "" {
+		out.Reason = why
 	}
 	return out
 }
@@ -222,7 +223,7 @@ func (s *scenarioRun) installs() bool {
 func (s *scenarioRun) allSkipped() bool {
 	for _, step := range s.planned.Steps {
 		for _, claim := range step.Claims {
-			if claim.Claim.Skip == "" {
+			if s.skipped(claim) == "" {
 				return false
 			}
 		}
@@ -262,7 +263,7 @@ func (s *scenarioRun) setUp(ctx context.Context) error {
 	}
 	group := newGroup()
 	for i := range spec.Workloads {
-		if w := &spec.Workloads[i]; !w.Later {
+		if w := &spec.Workloads[i]; !w.Later && s.lackedByWorkload(w) == "" {
 			group.do(func() error {
 				if err := s.deployWorkload(ctx, w); err != nil {
 					return about(w.Pos, "workload "+w.Name, err)
@@ -276,6 +277,9 @@ func (s *scenarioRun) setUp(ctx context.Context) error {
 	}
 	var mu sync.Mutex
 	for _, c := range spec.Clients {
+		if s.lackedBy(c) != "" {
+			continue
+		}
 		group.do(func() error {
 			pod, err := s.clientPod(ctx, c)
 			if err != nil {

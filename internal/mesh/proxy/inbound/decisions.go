@@ -72,7 +72,10 @@ type DecisionList struct {
 	// Last is the newest sequence number, to ask from next time.
 	Last uint64 `json:"last"`
 	// Dropped counts records after Since that were overwritten already.
-	Dropped   uint64     `json:"dropped"`
+	Dropped uint64 `json:"dropped"`
+	// Now is this proxy's clock, so that the records' times can be compared with
+	// another machine's.
+	Now       time.Time  `json:"now"`
 	Decisions []Decision `json:"decisions"`
 }
 
@@ -80,7 +83,7 @@ type DecisionList struct {
 func (d *Decisions) List(f DecisionFilter) DecisionList {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	list := DecisionList{Last: d.last, Decisions: []Decision{}}
+	list := DecisionList{Last: d.last, Now: time.Now(), Decisions: []Decision{}}
 	oldest := d.last - uint64(len(d.ring)) + 1
 	from := f.Since + 1
 	if from < oldest {
