@@ -28,6 +28,7 @@ import (
 
 	"github.com/meshproof/meshproof/internal/cluster"
 	"github.com/meshproof/meshproof/internal/cluster/embedded/layout"
+	"github.com/meshproof/meshproof/internal/cluster/state"
 	"github.com/meshproof/meshproof/workloads/images"
 )
 
@@ -41,7 +42,7 @@ const endTimeout = 30 * time.Second
 // Provider makes embedded clusters.
 type Provider struct {
 	binDir    string
-	clusters  registry
+	clusters  state.Registry
 	verbosity int
 }
 
@@ -52,7 +53,7 @@ var (
 
 // New returns a provider that takes its programs from binDir and keeps its
 // clusters below stateDir; empty strings mean the folder of this executable
-// and StateDir.
+// and state.Dir.
 func New(binDir, stateDir string) (*Provider, error) {
 	if binDir == "" {
 		executable, err := os.Executable()
@@ -66,11 +67,11 @@ func New(binDir, stateDir string) (*Provider, error) {
 		return nil, fmt.Errorf("find folder of programs: %w", err)
 	}
 	if stateDir == "" {
-		if stateDir, err = StateDir(); err != nil {
+		if stateDir, err = state.Dir(); err != nil {
 			return nil, err
 		}
 	}
-	return &Provider{binDir: binDir, clusters: registry(filepath.Join(stateDir, "clusters")), verbosity: 1}, nil
+	return &Provider{binDir: binDir, clusters: state.Registry(filepath.Join(stateDir, "clusters")), verbosity: 1}, nil
 }
 
 // Kind implements cluster.Provider.
@@ -90,21 +91,21 @@ func (p *Provider) Create(ctx context.Context, options cluster.Options) (cluster
 	if options.Name == "" {
 		options.Name = madeUpName()
 	}
-	if !namePattern.MatchString(options.Name) {
-		return nil, fmt.Errorf("create cluster %q: %w: it has up to 50 lower-case letters, digits and dashes", options.Name, cluster.ErrName)
+	if err := state.CheckName(options.Name); err != nil {
+		return nil, err
 	}
 	programs, err := p.programs()
 	if err != nil {
 		return nil, err
 	}
-	f, lock, err := p.clusters.reserve(options.Name)
+	f, lock, err := p.clusters.Reserve(options.Name, nil)
 	if err != nil {
 		return nil, err
 	}
 	defer lock.Close() // by then the first process holds it
 	c, err := p.start(ctx, f, lock, programs, options)
 	if err != nil {
-		return nil, errors.Join(err, f.remove())
+		return nil, errors.Join(err, f.Remove())
 	}
 	if err := c.waitReady(ctx, begun, options); err != nil {
 		err = fmt.Errorf("%w: %w", cluster.ErrNotReady, c.explain(ctx, err))
@@ -153,10 +154,10 @@ func (p *Provider) programs() (map[string]string, error) {
 // not, a cluster of the same user is told where they are, and mounts them over
 // the empty files made here; any other cluster may be unable to reach them and
 // gets copies.
-func placePrograms(f folder, programs map[string]string, singleUID bool) (mounted map[string]string, err error) {
+func placePrograms(f state.Folder, programs map[string]string, singleUID bool) (mounted map[string]string, err error) {
 	mounted = map[string]string{}
 	for name, path := range programs {
-		target := f.path(layout.Bin, name)
+		target := f.Path(layout.Bin, name)
 		switch {
 		case link(path, target):
 		case singleUID:
@@ -173,9 +174,9 @@ func placePrograms(f folder, programs map[string]string, singleUID bool) (mounte
 }
 
 // start fills the folder and starts the first process.
-func (p *Provider) start(ctx context.Context, f folder, lock *os.File, programs map[string]string, options cluster.Options) (*Cluster, error) {
+func (p *Provider) start(ctx context.Context, f state.Folder, lock *os.File, programs map[string]string, options cluster.Options) (*Cluster, error) {
 	for _, dir := range []string{layout.Bin, layout.LogDir, layout.Run, layout.Root} {
-		if err := os.Mkdir(f.path(dir), 0o755); err != nil {
+		if err := os.Mkdir(f.Path(dir), 0o755); err != nil {
 			return nil, fmt.Errorf("make cluster's folder: %w", err)
 		}
 	}
@@ -207,16 +208,16 @@ func (p *Provider) start(ctx context.Context, f folder, lock *os.File, programs 
 		Name: options.Name, Created: time.Now(), Server: server, Standing: options.Standing, SingleUID: setup.SingleUID,
 		PID: sandbox.pid, StartTime: startTime(sandbox.pid)}}
 	go c.follow()
-	if err := f.writeRecord(c.record); err != nil {
+	if err := f.WriteRecord(c.record); err != nil {
 		return nil, errors.Join(err, c.end())
 	}
 	return c, nil
 }
 
 // handOver gives what the cluster's user must read or write to it.
-func (p *Provider) handOver(f folder) error {
+func (p *Provider) handOver(f state.Folder) error {
 	for _, dir := range []string{layout.PKI, layout.LogDir, layout.Run, layout.Root} {
-		if err := give(f.path(dir), firstID); err != nil {
+		if err := give(f.Path(dir), firstID); err != nil {
 			return err
 		}
 	}
@@ -248,37 +249,25 @@ func madeUpName() string {
 
 // Open implements cluster.Provider.
 func (p *Provider) Open(_ context.Context, name string) (cluster.Cluster, error) {
-	f := p.clusters.folder(name)
-	r, err := f.readRecord()
-	if err != nil || !f.alive() {
+	f := p.clusters.Folder(name)
+	r, err := readRecord(f)
+	if err != nil || !f.Owned() {
 		return nil, fmt.Errorf("open cluster %s: %w", name, cluster.ErrNotFound)
 	}
 	return &Cluster{folder: f, record: r, done: make(chan struct{})}, nil
 }
 
-// alive reports whether any process of the cluster lives, its creator included.
-func (f folder) alive() bool {
-	if _, err := os.Stat(f.path(layout.Lock)); err != nil {
-		return false
-	}
-	lock, free, err := f.lock()
-	if err == nil && free {
-		lock.Close()
-	}
-	return err == nil && !free
-}
-
 // Delete implements cluster.Provider.
 func (p *Provider) Delete(ctx context.Context, name string) error {
-	f := p.clusters.folder(name)
-	if !namePattern.MatchString(name) {
+	f := p.clusters.Folder(name)
+	if !state.ValidName(name) {
 		return fmt.Errorf("delete cluster %q: %w", name, cluster.ErrNotFound)
 	}
 	if _, err := os.Stat(string(f)); err != nil {
 		return fmt.Errorf("delete cluster %s: %w", name, cluster.ErrNotFound)
 	}
-	if f.alive() {
-		r, err := f.readRecord()
+	if f.Owned() {
+		r, err := readRecord(f)
 		if err != nil {
 			return fmt.Errorf("delete cluster %s while it is being created: %w", name, err)
 		}
@@ -286,12 +275,12 @@ func (p *Provider) Delete(ctx context.Context, name string) error {
 			return fmt.Errorf("delete cluster %s: %w", name, err)
 		}
 	}
-	release, err := p.clusters.guard()
+	release, err := p.clusters.Guard()
 	if err != nil {
 		return err
 	}
 	defer release()
-	return f.remove()
+	return f.Remove()
 }
 
 // kill ends the process that a record names, if it still is that process, and
@@ -340,19 +329,19 @@ const exitPoll = 100 * time.Millisecond
 
 // List implements cluster.Provider.
 func (p *Provider) List(context.Context) ([]cluster.Info, error) {
-	names, err := p.clusters.names()
+	names, err := p.clusters.Names()
 	if err != nil {
 		return nil, err
 	}
 	var out []cluster.Info
 	for _, name := range names {
-		f := p.clusters.folder(name)
-		r, err := f.readRecord()
+		f := p.clusters.Folder(name)
+		r, err := readRecord(f)
 		if err != nil {
 			r = record{Name: name} // it is being created, or its folder is damaged
 		}
-		out = append(out, cluster.Info{Name: name, Kind: Kind, Running: f.alive(), Standing: r.Standing, Created: r.Created,
-			Server: r.Server, Kubeconfig: f.path(layout.Kubeconfig)})
+		out = append(out, cluster.Info{Name: name, Kind: Kind, Running: f.Owned(), Standing: r.Standing, Created: r.Created,
+			Server: r.Server, Kubeconfig: f.Path(layout.Kubeconfig)})
 	}
 	return out, nil
 }
@@ -362,15 +351,15 @@ func (p *Provider) Cleanup(ctx context.Context) ([]string, error) {
 	if _, err := os.Stat(string(p.clusters)); errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
-	release, err := p.clusters.guard()
+	release, err := p.clusters.Guard()
 	if err != nil {
 		return nil, err
 	}
 	defer release()
-	if err := p.clusters.removeHolds(); err != nil {
+	if err := p.clusters.RemoveHolds(); err != nil {
 		return nil, err
 	}
-	names, err := p.clusters.names()
+	names, err := p.clusters.Names()
 	if err != nil {
 		return nil, err
 	}
@@ -379,15 +368,15 @@ func (p *Provider) Cleanup(ctx context.Context) ([]string, error) {
 		if err := ctx.Err(); err != nil {
 			return removed, err
 		}
-		f := p.clusters.folder(name)
-		lock, free, err := f.lock()
+		f := p.clusters.Folder(name)
+		lock, free, err := f.Lock()
 		if err != nil {
 			return removed, err
 		}
 		if !free {
 			continue
 		}
-		err = f.remove()
+		err = f.Remove()
 		lock.Close()
 		if err != nil {
 			return removed, err

@@ -14,11 +14,12 @@ import (
 
 	"github.com/meshproof/meshproof/internal/cluster"
 	"github.com/meshproof/meshproof/internal/cluster/embedded/layout"
+	"github.com/meshproof/meshproof/internal/cluster/state"
 )
 
 // Cluster is an embedded cluster.
 type Cluster struct {
-	folder  folder
+	folder  state.Folder
 	record  record
 	timings []cluster.Timing
 
@@ -99,7 +100,7 @@ func (c *Cluster) explain(ctx context.Context, err error) error {
 func (c *Cluster) Name() string { return c.record.Name }
 
 // Kubeconfig implements cluster.Cluster.
-func (c *Cluster) Kubeconfig() string { return c.folder.path(layout.Kubeconfig) }
+func (c *Cluster) Kubeconfig() string { return c.folder.Path(layout.Kubeconfig) }
 
 // Capabilities implements cluster.Cluster.
 func (c *Cluster) Capabilities() cluster.Capabilities {
@@ -121,7 +122,7 @@ func (c *Cluster) Err() error {
 
 // Logs implements cluster.Cluster.
 func (c *Cluster) Logs(ctx context.Context, dir string) error {
-	from := c.folder.path(layout.LogDir)
+	from := c.folder.Path(layout.LogDir)
 	err := filepath.WalkDir(from, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || ctx.Err() != nil {
 			return errors.Join(err, ctx.Err())
@@ -172,7 +173,7 @@ func (c *Cluster) Keep(ctx context.Context) error {
 		break
 	}
 	c.record.Standing = true
-	if err := c.folder.writeRecord(c.record); err != nil {
+	if err := c.folder.WriteRecord(c.record); err != nil {
 		return err
 	}
 	c.mu.Lock()
@@ -199,5 +200,5 @@ func (c *Cluster) end() error {
 	c.sandbox.kill()
 	<-c.done
 	c.sandbox.close()
-	return c.folder.remove()
+	return c.folder.Remove()
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/meshproof/meshproof/internal/cluster"
 	"github.com/meshproof/meshproof/internal/cluster/embedded/layout"
+	"github.com/meshproof/meshproof/internal/cluster/state"
 )
 
 func TestClosedClusterLeavesNothingAndHasChangedNothing(t *testing.T) {
@@ -38,8 +39,8 @@ func TestClosedClusterLeavesNothingAndHasChangedNothing(t *testing.T) {
 				t.Errorf("nobody was told that %s is ready, only %q", component, told)
 			}
 		}
-		f := provider.clusters.folder(c.Name())
-		r, err := f.readRecord()
+		f := provider.clusters.Folder(c.Name())
+		r, err := readRecord(f)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -76,7 +77,7 @@ func TestClusterDiesWithItsOwnerAndCleanupRemovesItsFolderOnly(t *testing.T) {
 		dir := filepath.Dir(string(provider.clusters))
 		other := create(t, provider, cluster.Options{Name: "other"})
 		o := startOwner(t, dir, "orphan")
-		r, err := provider.clusters.folder("orphan").readRecord()
+		r, err := readRecord(provider.clusters.Folder("orphan"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -99,7 +100,7 @@ func TestClusterDiesWithItsOwnerAndCleanupRemovesItsFolderOnly(t *testing.T) {
 		if err != nil || !slices.Equal(removed, []string{"orphan"}) {
 			t.Errorf("cleanup removed %q, error %v", removed, err)
 		}
-		for _, dir := range []string{string(provider.clusters.folder("other")), bystander} {
+		for _, dir := range []string{string(provider.clusters.Folder("other")), bystander} {
 			if _, err := os.Stat(dir); err != nil {
 				t.Errorf("after cleanup: %v", err)
 			}
@@ -118,7 +119,7 @@ func TestKeptClusterOutlivesItsOwnerUntilItIsDeleted(t *testing.T) {
 			t.Fatal(err)
 		}
 		o.expect("kept")
-		r, err := provider.clusters.folder("kept").readRecord()
+		r, err := readRecord(provider.clusters.Folder("kept"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -160,7 +161,7 @@ func TestKeptClusterOutlivesItsOwnerUntilItIsDeleted(t *testing.T) {
 func TestClusterEndsWithAnyOfItsComponentsAndSaysWhich(t *testing.T) {
 	provider := newProvider(t)
 	c := create(t, provider, cluster.Options{})
-	r, err := provider.clusters.folder(c.Name()).readRecord()
+	r, err := readRecord(provider.clusters.Folder(c.Name()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -237,7 +238,7 @@ func TestAClusterThatDiesYoungLeavesItsLogs(t *testing.T) {
 		if e.Component != "API server" || !e.Done {
 			return
 		}
-		if r, err := provider.clusters.folder("young").readRecord(); err == nil {
+		if r, err := readRecord(provider.clusters.Folder("young")); err == nil {
 			_ = unix.Kill(r.PID, unix.SIGKILL)
 		}
 	}})
@@ -247,7 +248,7 @@ func TestAClusterThatDiesYoungLeavesItsLogs(t *testing.T) {
 	if entries, err := os.ReadDir(logs); err != nil || len(entries) == 0 {
 		t.Errorf("no logs are left: %v", err)
 	}
-	if _, err := os.Stat(string(provider.clusters.folder("young"))); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(string(provider.clusters.Folder("young"))); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("its folder is left: %v", err)
 	}
 }
@@ -271,7 +272,7 @@ func TestWhatIsMissingIsToldWithARemedy(t *testing.T) {
 	}
 	for _, test := range []struct{ name, bin, state, remedy string }{
 		{"no programs", t.TempDir(), t.TempDir(), "run make build"},
-		{"a state folder that cannot be made", bin(t), filepath.Join(blocked, "state"), "set " + StateDirVariable},
+		{"a state folder that cannot be made", bin(t), filepath.Join(blocked, "state"), "set " + state.DirVariable},
 	} {
 		provider, err := New(test.bin, test.state)
 		if err != nil {
@@ -301,7 +302,7 @@ func TestUnusableNamespacesAreExplained(t *testing.T) {
 		t.Skip("no shell to set a limit with:", err)
 	}
 	cmd := exec.Command(shell, "-c", script, filepath.Join(bin(t), program))
-	cmd.Env = []string{StateDirVariable + "=" + t.TempDir()}
+	cmd.Env = []string{state.DirVariable + "=" + t.TempDir()}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER,
 		UidMappings: []syscall.SysProcIDMap{{HostID: os.Geteuid(), Size: 1}},
 		GidMappings: []syscall.SysProcIDMap{{HostID: os.Getegid(), Size: 1}}}

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/meshproof/meshproof/internal/cluster"
+	"github.com/meshproof/meshproof/internal/cluster/state"
 )
 
 // The test binary runs in two more roles: as an ordinary user, and as the owner
@@ -205,7 +206,7 @@ type owner struct {
 func startOwner(t *testing.T, stateDir, name string) *owner {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), ownerVariable+"="+name, binVariable+"="+bin(t), StateDirVariable+"="+stateDir)
+	cmd.Env = append(os.Environ(), ownerVariable+"="+name, binVariable+"="+bin(t), state.DirVariable+"="+stateDir)
 	cmd.Stderr = os.Stderr
 	orders, err := cmd.StdinPipe()
 	if err != nil {

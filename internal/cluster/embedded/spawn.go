@@ -16,6 +16,7 @@ import (
 
 	"github.com/meshproof/meshproof/internal/cluster"
 	"github.com/meshproof/meshproof/internal/cluster/embedded/layout"
+	"github.com/meshproof/meshproof/internal/cluster/state"
 )
 
 // The range of user and group IDs that a cluster created by root uses. Nobody
@@ -44,7 +45,7 @@ type sandbox struct {
 
 // startSandbox starts the first process of a cluster in namespaces of its own.
 // With owned it dies with this process, however that ends.
-func startSandbox(f folder, setup layout.Setup, uid int, owned bool, listener *net.TCPListener, lock *os.File) (*sandbox, error) {
+func startSandbox(f state.Folder, setup layout.Setup, uid int, owned bool, listener *net.TCPListener, lock *os.File) (*sandbox, error) {
 	argument, err := json.Marshal(setup)
 	if err != nil {
 		return nil, fmt.Errorf("encode set-up: %w", err)
@@ -64,7 +65,7 @@ func startSandbox(f folder, setup layout.Setup, uid int, owned bool, listener *n
 		return nil, errors.Join(fmt.Errorf("make status pipe: %w", err), lifeline.Close())
 	}
 	defer statusEnd.Close()
-	log, err := os.OpenFile(f.path(layout.LogDir, "sandbox.log"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	log, err := os.OpenFile(f.Path(layout.LogDir, "sandbox.log"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open log: %w", err), lifeline.Close(), status.Close())
 	}
@@ -174,7 +175,7 @@ func explainStart(err error) error {
 	case errors.Is(err, unix.EPERM) && strings.Contains(read("/proc/self/status"), "Seccomp:\t2"):
 		setup.Remedy = "this container's seccomp profile forbids namespaces: start it with --privileged, or with --security-opt seccomp=unconfined --security-opt systempaths=unconfined"
 	case errors.Is(err, unix.EACCES):
-		setup.Remedy = "the file system of the state folder must allow programs to run: set " + StateDirVariable + " to a folder on another one"
+		setup.Remedy = "the file system of the state folder must allow programs to run: set " + state.DirVariable + " to a folder on another one"
 	case errors.Is(err, unix.EPERM):
 		setup.Remedy = "let this user create user namespaces, or run as root"
 	}

@@ -44,8 +44,6 @@ const (
 	Run        = "run"
 	Root       = "root"
 	Kubeconfig = "kubeconfig"
-	Record     = "cluster.json"
-	Lock       = "alive.lock"
 	// NodeKubeconfig is used by the cluster's own network programs.
 	NodeKubeconfig = "node.kubeconfig"
 )
