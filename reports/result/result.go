@@ -23,21 +23,25 @@ const (
 
 // Run is the whole tree.
 type Run struct {
-	SchemaVersion int        `json:"schemaVersion"`
-	ID            string     `json:"id"`
-	Tool          Tool       `json:"tool"`
-	Outcome       Outcome    `json:"outcome"`
-	ExitCode      int        `json:"exitCode"`
-	Reason        string     `json:"reason,omitempty"`
-	Started       time.Time  `json:"started"`
-	Finished      time.Time  `json:"finished"`
-	Seed          int64      `json:"seed"`
-	Summary       Summary    `json:"summary"`
-	Cluster       Cluster    `json:"cluster"`
-	Mesh          Mesh       `json:"mesh"`
-	Timings       []Timing   `json:"timings"`
-	Figures       []Figure   `json:"figures,omitempty"`
-	Scenarios     []Scenario `json:"scenarios"`
+	SchemaVersion int       `json:"schemaVersion"`
+	ID            string    `json:"id"`
+	Tool          Tool      `json:"tool"`
+	Outcome       Outcome   `json:"outcome"`
+	ExitCode      int       `json:"exitCode"`
+	Reason        string    `json:"reason,omitempty"`
+	Started       time.Time `json:"started"`
+	Finished      time.Time `json:"finished"`
+	Seed          int64     `json:"seed"`
+	Summary       Summary   `json:"summary"`
+	Cluster       Cluster   `json:"cluster"`
+	Mesh          Mesh      `json:"mesh"`
+	Timings       []Timing  `json:"timings"`
+	Figures       []Figure  `json:"figures,omitempty"`
+	// Shard is set when the run is a part of one, Parts when it was put together
+	// of several.
+	Shard     *Shard     `json:"shard,omitempty"`
+	Parts     []Part     `json:"parts,omitempty"`
+	Scenarios []Scenario `json:"scenarios"`
 }
 
 type Tool struct {
