@@ -154,6 +154,7 @@ var verbs = []func(IOStreams) *cobra.Command{
 	newAuthz,
 	newReport,
 	newCompare,
+	newImages,
 	newCleanup,
 	newVersion,
 	newNode,

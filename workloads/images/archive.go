@@ -49,12 +49,12 @@ func writeArchive(w io.Writer, b *builder, repositories []string) error {
 	// with an empty output.
 	index := v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex}
 	blobs := map[v1.Hash]blob{}
-	for _, entry := range entries {
-		image, err := b.image(entry)
-		if err != nil {
-			return err
-		}
-		described, err := collect(blobs, image)
+	made, err := b.images(entries)
+	if err != nil {
+		return err
+	}
+	for i, entry := range entries {
+		described, err := collect(blobs, made[i])
 		if err != nil {
 			return fmt.Errorf("image %s: %w", entry.Repository, err)
 		}

@@ -3,16 +3,22 @@ package images
 import (
 	"cmp"
 	"compress/gzip"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
+	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+	"golang.org/x/sync/errgroup"
 )
 
 const (
@@ -29,16 +35,58 @@ const (
 type builder struct {
 	bin      string
 	compress bool
-	files    map[string]*layer // by name of the binary
-	links    map[string]*layer // by repository
-	binaries map[string]binary
-	images   map[string]v1.Image // by repository
+	programs map[string]program // by name
+}
+
+// program is a binary that has been made a layer.
+type program struct {
+	binary binary
+	layer  *layer
 }
 
 func newBuilder(bin string, compress bool) *builder {
-	return &builder{bin: bin, compress: compress, files: map[string]*layer{}, links: map[string]*layer{},
-		binaries: map[string]binary{}, images: map[string]v1.Image{}}
+	return &builder{bin: bin, compress: compress, programs: map[string]program{}}
 }
+
+// images makes the images of entries, in their order. Layers, which take nearly
+// all of the time, are made on all processors. Errors: *NotBuiltError, and others
+// that name the image.
+func (b *builder) images(entries []Image) ([]v1.Image, error) {
+	var lock sync.Mutex
+	var group errgroup.Group
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	started := map[string]bool{}
+	for _, entry := range entries {
+		for _, name := range programsOf(entry) {
+			if _, made := b.programs[name]; made || started[name] {
+				continue
+			}
+			started[name] = true
+			group.Go(func() error {
+				made, err := b.program(entry, name)
+				lock.Lock()
+				defer lock.Unlock()
+				b.programs[name] = made
+				return err
+			})
+		}
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	var all []v1.Image
+	for _, entry := range entries {
+		image, err := b.image(entry)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, image)
+	}
+	return all, nil
+}
+
+// programsOf lists the names of an image's binaries.
+func programsOf(entry Image) []string { return slices.Compact(slices.Sorted(maps.Values(entry.Files))) }
 
 // selected resolves names to entries of the table, in its order and each once;
 // none means All.
@@ -78,12 +126,8 @@ func home(name string) string {
 	panic("no image holds " + name)
 }
 
-// image makes the image of an entry. Errors: *NotBuiltError, and others that name
-// the image.
+// image makes the image of an entry whose programs have been made layers.
 func (b *builder) image(entry Image) (v1.Image, error) {
-	if made, ok := b.images[entry.Repository]; ok {
-		return made, nil
-	}
 	links := map[string]string{}
 	var layers []mutate.Addendum
 	add := func(l *layer, what string) {
@@ -91,20 +135,17 @@ func (b *builder) image(entry Image) (v1.Image, error) {
 			History: v1.History{Created: v1.Time{Time: epoch}, CreatedBy: "meshproof images", Comment: what}})
 	}
 	architecture := ""
-	for _, name := range slices.Compact(slices.Sorted(maps.Values(entry.Files))) {
-		file, err := b.file(entry, name)
-		if err != nil {
-			return nil, err
+	for _, name := range programsOf(entry) {
+		program := b.programs[name]
+		add(program.layer, name)
+		if architecture != "" && architecture != program.binary.architecture {
+			return nil, fmt.Errorf("image %s: %s is for %s, but another of its programs is for %s",
+				entry.Repository, program.binary.source, program.binary.architecture, architecture)
 		}
-		add(file, name)
-		binary := b.binaries[name]
-		if architecture != "" && architecture != binary.architecture {
-			return nil, fmt.Errorf("image %s: %s is for %s, but another of its programs is for %s", entry.Repository, binary.source, binary.architecture, architecture)
-		}
-		architecture = binary.architecture
+		architecture = program.binary.architecture
 		for path, held := range entry.Files {
-			if held == name && path != binary.target {
-				links[path] = binary.target
+			if held == name && path != program.binary.target {
+				links[path] = program.binary.target
 			}
 		}
 	}
@@ -113,31 +154,28 @@ func (b *builder) image(entry Image) (v1.Image, error) {
 		if err != nil {
 			return nil, fmt.Errorf("image %s: %w", entry.Repository, err)
 		}
-		b.links[entry.Repository] = made
 		add(made, "links")
 	}
 	made, err := assemble(entry, architecture, layers)
 	if err != nil {
 		return nil, fmt.Errorf("image %s: %w", entry.Repository, err)
 	}
-	b.images[entry.Repository] = made
 	return made, nil
 }
 
-func (b *builder) file(entry Image, name string) (*layer, error) {
-	if made, ok := b.files[name]; ok {
-		return made, nil
+func (b *builder) program(entry Image, name string) (program, error) {
+	binary, err := openBinary(filepath.Join(b.bin, name), home(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return program{}, &NotBuiltError{Image: entry.Repository, Err: err}
 	}
-	binary, err := binaryOf(entry, b.bin, name, home(name))
 	if err != nil {
-		return nil, err
+		return program{}, fmt.Errorf("image %s: %w", entry.Repository, err)
 	}
 	made, err := fileLayer(binary, b.compress)
 	if err != nil {
-		return nil, fmt.Errorf("image %s: %w", entry.Repository, err)
+		return program{}, fmt.Errorf("image %s: %w", entry.Repository, err)
 	}
-	b.binaries[name], b.files[name] = binary, made
-	return made, nil
+	return program{binary, made}, nil
 }
 
 func assemble(entry Image, architecture string, layers []mutate.Addendum) (v1.Image, error) {

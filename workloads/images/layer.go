@@ -8,10 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -25,9 +23,9 @@ var epoch = time.Unix(0, 0).UTC()
 
 // NotBuiltError is about a binary that an image needs and bin/ lacks.
 type NotBuiltError struct {
-	// Image is the repository, Path the binary's.
-	Image, Path string
-	Err         error
+	// Image is the repository; Err names the binary.
+	Image string
+	Err   error
 }
 
 func (e *NotBuiltError) Error() string {
@@ -212,17 +210,3 @@ func folders(archive *tar.Writer, target string) error {
 }
 
 func entry(absolute string) string { return absolute[1:] }
-
-// binaryOf finds the binary of an image in bin. Error: *NotBuiltError when it is
-// not there.
-func binaryOf(image Image, bin, name, target string) (binary, error) {
-	source := filepath.Join(bin, name)
-	b, err := openBinary(source, target)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return binary{}, &NotBuiltError{Image: image.Repository, Path: source, Err: err}
-	case err != nil:
-		return binary{}, fmt.Errorf("image %s: %w", image.Repository, err)
-	}
-	return b, nil
-}
