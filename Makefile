@@ -27,7 +27,7 @@ KUBE_LDFLAGS := -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$(KU
 
 KUBE_SOURCES := $(wildcard cmd/meshproof-kube/*.go) cmd/meshproof-kube/go.mod cmd/meshproof-kube/go.sum
 
-.PHONY: build e2e test vet unit smoke clean FORCE
+.PHONY: build e2e clusters test vet unit smoke clean FORCE
 
 build: bin/meshproof bin/meshproof-agent bin/meshproof-grpcurl bin/grpcurl bin/meshproof-kube
 
@@ -60,6 +60,14 @@ bin/conformance.test: FORCE
 # while it works.
 e2e: build bin/conformance.test
 	cd suites/conformance && ../../bin/conformance.test -ginkgo.no-color -ginkgo.silence-skips -ginkgo.label-filter='$(LABELS)' $(WHERE) $(ARGS)
+
+# What every kind of cluster is counted on for, as a suite of e2e-framework.
+bin/clusters.test: FORCE
+	@mkdir -p bin
+	$(GO) test -c $(LDFLAGS) -o $@ ./suites/clusters
+
+clusters: build bin/clusters.test
+	cd suites/clusters && ../../bin/clusters.test -test.v $(WHERE) $(ARGS)
 
 test: vet unit smoke
 

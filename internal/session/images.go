@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/meshproof/meshproof/internal/cluster"
+	"github.com/meshproof/meshproof/workloads/images"
 )
 
 // archive is this project's images in a file, written while the cluster comes
@@ -35,11 +37,18 @@ func (s *session) archive(ctx context.Context) *archive {
 }
 
 func writeArchive(ctx context.Context, programs string) (path string, err error) {
+	if programs == "" {
+		executable, err := os.Executable()
+		if err != nil {
+			return "", fmt.Errorf("find this program's folder: %w", err)
+		}
+		programs = filepath.Dir(executable)
+	}
 	file, err := os.CreateTemp("", "meshproof-images-*.tar")
 	if err != nil {
 		return "", fmt.Errorf("make a file for the images: %w", err)
 	}
-	err = errors.Join(imagesArchive(file, programs), file.Close(), ctx.Err())
+	err = errors.Join(images.Archive(file, programs), file.Close(), ctx.Err())
 	if err != nil {
 		return "", errors.Join(fmt.Errorf("write the images: %w", err), os.Remove(file.Name()))
 	}
@@ -82,5 +91,3 @@ func (s *session) load(ctx context.Context, made cluster.Cluster, a *archive) er
 	s.phase("images", began)
 	return nil
 }
-
-var imagesArchive = func(any, string) error { return errors.New("soon") }

@@ -114,6 +114,7 @@ func (s *session) phase(name string, since time.Time) {
 func (s *session) engineOptions() engine.Options {
 	v, _ := s.Mesh.Values()
 	return engine.Options{ID: s.ID, Dir: s.Dir, Observe: s.Observe, Parallel: s.Parallel, Seed: s.Seed, Timings: s.timings,
+		Capabilities: s.capabilities, Registry: s.Mesh.Registry,
 		Tool: result.Tool{Version: s.Version}, Cluster: result.Cluster{Provider: s.Provider.Kind(), Name: s.ClusterName},
 		Mesh:      result.Mesh{Name: "builtin", Version: v.ProxyVersion, Dialect: v.Dialect, DefaultPolicy: string(v.DefaultInboundPolicy), ClusterNetworks: v.ClusterNetworks},
 		Manifests: func(o engine.InstallOptions) ([]byte, error) { return mesh.Install(s.meshFor(o)) }}
