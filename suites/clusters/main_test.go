@@ -53,6 +53,8 @@ var (
 var suite struct {
 	env     env.Environment
 	adapter *e2eframework.Adapter
+	// ctx ends with the signal to stop.
+	ctx context.Context
 	// unusable says why nothing can be run here.
 	unusable error
 	// trouble is why the cluster did not come up, left what is there after its
@@ -114,6 +116,7 @@ func run(m *testing.M, config *envconf.Config) int {
 	suite.adapter = e2eframework.Choice(*choice)
 	name := envconf.RandomName("clusters", 14)
 	config.WithNamespace(envconf.RandomName("contract", 14))
+	suite.ctx = ctx
 	suite.env, _ = env.NewWithContext(ctx, config) // both are there
 	suite.env.Setup(
 		recorded(envfuncs.CreateCluster(suite.adapter, name)),
@@ -125,10 +128,13 @@ func run(m *testing.M, config *envconf.Config) int {
 		return ctx, nil
 	})
 	code := suite.env.Run(m)
+	var by *interrupt.Signal
 	switch {
 	case suite.left != nil:
 		fmt.Fprintln(os.Stderr, "FAIL: the end of the cluster:", suite.left)
 		return max(code, exitFailed)
+	case errors.As(context.Cause(ctx), &by):
+		return by.ExitCode()
 	case suite.trouble != nil:
 		return exitSetup
 	}
@@ -236,6 +242,9 @@ func needs(t *testing.T) {
 	t.Helper()
 	if suite.unusable != nil {
 		t.Skip(suite.unusable)
+	}
+	if suite.ctx.Err() != nil {
+		t.Skip(context.Cause(suite.ctx))
 	}
 }
 
