@@ -11,6 +11,7 @@ import (
 
 	"github.com/meshproof/meshproof/internal/cluster"
 	"github.com/meshproof/meshproof/internal/cluster/embedded"
+	"github.com/meshproof/meshproof/internal/cluster/kind"
 	"github.com/meshproof/meshproof/internal/cluster/kubeconfig"
 )
 
@@ -36,16 +37,18 @@ type Options struct {
 }
 
 // Kinds are the names that New takes.
-func Kinds() []string { return []string{embedded.Kind, kubeconfig.Kind} }
+func Kinds() []string { return []string{embedded.Kind, kind.Kind, kubeconfig.Kind} }
 
 // New makes the provider of that kind. The error says what is wrong with the
 // settings.
-func New(kind string, options Options) (cluster.Provider, error) {
-	switch kind {
+func New(name string, options Options) (cluster.Provider, error) {
+	switch name {
 	case embedded.Kind:
 		return embedded.New(options.Programs, options.State)
+	case kind.Kind:
+		return kind.New(kind.Options{Image: options.KindImage, Config: options.KindConfig, Nodes: options.Nodes, Retain: options.Retain, State: options.State})
 	case kubeconfig.Kind:
 		return kubeconfig.New(kubeconfig.Options{Kubeconfig: options.Kubeconfig, Context: options.Context})
 	}
-	return nil, &cluster.OptionError{Option: "cluster", Problem: fmt.Sprintf("no kind of cluster is called %q; known are %s", kind, strings.Join(Kinds(), ", "))}
+	return nil, &cluster.OptionError{Option: "cluster", Problem: fmt.Sprintf("no kind of cluster is called %q; known are %s", name, strings.Join(Kinds(), ", "))}
 }
