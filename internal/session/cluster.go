@@ -91,6 +91,7 @@ func (s *session) cluster(ctx context.Context) (cluster.Cluster, error) {
 		options.Manifests = [][]byte{manifests}
 	}
 	s.cleanUp(ctx)
+	s.created = time.Now()
 	made, err := s.Provider.Create(ctx, options)
 	if err != nil {
 		return nil, err

@@ -80,3 +80,26 @@ func TestProxiesAreMeasuredWhileTheyAreIdle(t *testing.T) {
 		t.Error("-want +got:", diff)
 	}
 }
+
+// timed is a cluster that tells how long it took.
+type timed struct {
+	cluster.Cluster
+	timings []cluster.Timing
+}
+
+func (t timed) Timings() []cluster.Timing { return t.timings }
+
+func TestTheFirstClaimCountsFromReadyNodes(t *testing.T) {
+	created := time.Now()
+	made := timed{timings: []cluster.Timing{{Component: "ready", Elapsed: 9 * time.Second}, {Component: "nodes", Elapsed: 7 * time.Second}}}
+	want := []result.Figure{{Name: "first claim after the nodes were Ready", Unit: "s", N: 1, Value: 3, Target: 30}}
+	if diff := cmp.Diff(want, firstClaimFigure(made, created, created.Add(10*time.Second))); diff != "" {
+		t.Error("-want +got:", diff)
+	}
+	if got := firstClaimFigure(made, created, time.Time{}); got != nil {
+		t.Errorf("without any verdict: %v", got)
+	}
+	if got := firstClaimFigure(timed{}, created, created); got != nil {
+		t.Errorf("of a cluster that stood before: %v", got)
+	}
+}

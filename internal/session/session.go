@@ -96,8 +96,22 @@ type session struct {
 	opened bool
 	// capabilities are the cluster's, once there is one.
 	capabilities cluster.Capabilities
+	// created is when the cluster was asked for, and judged when the first claim
+	// had a verdict.
+	created, judged time.Time
 	// figures are those measured here; nil until there is a cluster with a mesh.
 	figures []result.Figure
+}
+
+// observe notes when the first claim is judged and passes everything on. The
+// engine calls it from one goroutine at a time.
+func (s *session) observe(e engine.Event) {
+	if e.Kind == engine.ClaimFinished && s.judged.IsZero() && e.Result.Outcome != result.Skipped {
+		s.judged = e.Time
+	}
+	if s.Observe != nil {
+		s.Observe(e)
+	}
 }
 
 func (s *session) say(format string, args ...any) {
@@ -113,7 +127,7 @@ func (s *session) phase(name string, since time.Time) {
 
 func (s *session) engineOptions() engine.Options {
 	v, _ := s.Mesh.Values()
-	return engine.Options{ID: s.ID, Dir: s.Dir, Observe: s.Observe, Parallel: s.Parallel, Seed: s.Seed, Timings: s.timings,
+	return engine.Options{ID: s.ID, Dir: s.Dir, Observe: s.observe, Parallel: s.Parallel, Seed: s.Seed, Timings: s.timings,
 		Capabilities: s.capabilities, Registry: s.Mesh.Registry,
 		Tool: result.Tool{Version: s.Version}, Cluster: result.Cluster{Provider: s.Provider.Kind(), Name: s.ClusterName},
 		Mesh:      result.Mesh{Name: "builtin", Version: v.ProxyVersion, Dialect: v.Dialect, DefaultPolicy: string(v.DefaultInboundPolicy), ClusterNetworks: v.ClusterNetworks},
@@ -166,7 +180,7 @@ func (s *session) run(ctx context.Context, plan *scenarios.Plan) *result.Run {
 	}
 	proxies := followProxies(ctx, made)
 	out := engine.Run(ctx, config, plan, options)
-	s.figures = append(s.figures, proxies()...)
+	s.figures = slices.Concat(s.figures, firstClaimFigure(made, s.created, s.judged), proxies())
 	if out.Outcome != result.Passed && asked.Err() == nil {
 		_ = s.logs(asked, made) // evidence, as far as it can be had
 	}
