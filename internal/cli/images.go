@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/meshproof/meshproof/workloads/images"
 )
@@ -127,6 +129,10 @@ func saveFile(path string, write func(io.Writer) error) (err error) {
 	}
 	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
+		var why *fs.PathError
+		if errors.As(err, &why) {
+			err = why.Err // its path is one that nobody has asked for
+		}
 		return &ExitError{Code: ExitUsage, Err: fmt.Errorf("write %s: %w", path, err)}
 	}
 	defer func() {
@@ -150,9 +156,8 @@ func terminal(out io.Writer) bool {
 	if !ok {
 		return false
 	}
-	info, err := file.Stat()
-	// /dev/null is a device too, but nobody looks at it.
-	return err == nil && info.Mode()&os.ModeCharDevice != 0 && info.Name() != filepath.Base(os.DevNull)
+	_, err := unix.IoctlGetTermios(int(file.Fd()), unix.TCGETS)
+	return err == nil
 }
 
 func newImagesPush(streams IOStreams, bin *string) *cobra.Command {

@@ -2,6 +2,7 @@ package images
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/http"
@@ -60,17 +61,24 @@ type PushError struct {
 }
 
 func (e *PushError) Error() string {
-	return fmt.Sprintf("push %s: %s", e.Reference, strings.Join(strings.Fields(reason(e.Err)), " "))
+	// Some registries answer with a page.
+	const limit = 400
+	text := strings.Join(strings.Fields(reason(e.Err)), " ")
+	if len(text) > limit {
+		text = text[:limit] + "…"
+	}
+	return fmt.Sprintf("push %s: %s", e.Reference, text)
 }
 func (e *PushError) Unwrap() error { return e.Err }
 
 // reason adds a remedy where there is one.
 func reason(err error) string {
 	var refused *transport.Error
+	var mismatch tls.RecordHeaderError
 	switch {
 	case errors.As(err, &refused) && (refused.StatusCode == http.StatusUnauthorized || refused.StatusCode == http.StatusForbidden):
 		return fmt.Sprintf("the registry refuses (%d); log in to it as docker login does: %v", refused.StatusCode, err)
-	case errors.Is(err, http.ErrSchemeMismatch):
+	case errors.As(err, &mismatch), errors.Is(err, http.ErrSchemeMismatch):
 		return "the registry does not speak TLS; use --plain-http if that is meant"
 	}
 	return err.Error()
