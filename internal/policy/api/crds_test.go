@@ -20,7 +20,7 @@ import (
 // TestSchemasAreStructural applies the part of the API server's validation that
 // decides whether a schema is served at all.
 func TestSchemasAreStructural(t *testing.T) {
-	for kind, crd := range definitions(t) {
+	for kind, crd := range read(t, api.AllCRDs()) {
 		for _, v := range crd.Spec.Versions {
 			for _, err := range structuralschema.ValidateStructural(nil, structural(t, v)) {
 				t.Errorf("%s %s: %v", kind, v.Name, err)
@@ -169,10 +169,42 @@ func TestDefaultsAndUnknownFieldsAreAsEachVersionSays(t *testing.T) {
 	}
 }
 
+// TestAnInstallationAppliesNoKindThatNobodyEnforces holds until the controller
+// handles a further kind, which then moves.
+func TestAnInstallationAppliesNoKindThatNobodyEnforces(t *testing.T) {
+	served := func(documents [][]byte) (names []string) {
+		for name, crd := range read(t, documents) {
+			for _, v := range crd.Spec.Versions {
+				names = append(names, name+" "+v.Name)
+			}
+		}
+		slices.Sort(names)
+		return names
+	}
+	want := []string{"Server v1alpha1", "Server v1beta1", "Server v1beta2", "Server v1beta3", "ServerAuthorization v1alpha1", "ServerAuthorization v1beta1"}
+	if diff := cmp.Diff(want, served(api.CRDs())); diff != "" {
+		t.Errorf("installed: -want +got\n%s", diff)
+	}
+	want = append([]string{
+		"AuthorizationPolicy v1alpha1", "GRPCRoute.gateway.networking.k8s.io v1", "GRPCRoute.gateway.networking.k8s.io v1alpha2", "HTTPLocalRateLimitPolicy v1alpha1",
+		"HTTPRoute v1alpha1", "HTTPRoute v1beta1", "HTTPRoute v1beta2", "HTTPRoute v1beta3", "HTTPRoute.gateway.networking.k8s.io v1", "HTTPRoute.gateway.networking.k8s.io v1beta1",
+		"MeshTLSAuthentication v1alpha1", "NetworkAuthentication v1alpha1",
+	}, want...)
+	if diff := cmp.Diff(want, served(api.AllCRDs())); diff != "" {
+		t.Errorf("all: -want +got\n%s", diff)
+	}
+}
+
 func definitions(t *testing.T) map[string]*apiextensionsv1.CustomResourceDefinition {
 	t.Helper()
+	return read(t, api.CRDs())
+}
+
+// read is the definitions by kind, with the group where it is not Linkerd's.
+func read(t *testing.T, documents [][]byte) map[string]*apiextensionsv1.CustomResourceDefinition {
+	t.Helper()
 	all := map[string]*apiextensionsv1.CustomResourceDefinition{}
-	for _, document := range api.CRDs() {
+	for _, document := range documents {
 		var crd apiextensionsv1.CustomResourceDefinition
 		if err := yaml.UnmarshalStrict(document, &crd); err != nil {
 			t.Fatal(err)
@@ -184,7 +216,11 @@ func definitions(t *testing.T) map[string]*apiextensionsv1.CustomResourceDefinit
 				crd.Status.StoredVersions = []string{v.Name}
 			}
 		}
-		all[crd.Spec.Names.Kind] = &crd
+		name := crd.Spec.Names.Kind
+		if crd.Spec.Group != api.Group {
+			name += "." + crd.Spec.Group
+		}
+		all[name] = &crd
 	}
 	return all
 }

@@ -7,6 +7,8 @@ import "fmt"
 // row; true is what the documents say, so the zero value is Linkerd's own
 // behaviour. Controller, proxy and judge are each handed one value and ask only
 // the fields that concern them.
+//
+// +kubebuilder:object:generate=false
 type Dialect struct {
 	// DefaultFixedAtCreation: a pod keeps the default policy that was resolved
 	// into its proxy container when it was created. Otherwise the annotation on

@@ -24,6 +24,8 @@ const (
 // Server names one port of the pods that it selects and says what is spoken
 // there. The labels of the object itself are significant: ServerAuthorizations
 // select Servers by them (C-11). It has no status (C-10).
+//
+// +kubebuilder:object:root=true
 type Server struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -48,6 +50,8 @@ type ServerSpec struct {
 }
 
 // ServerAuthorization grants clients access to Servers of its own namespace.
+//
+// +kubebuilder:object:root=true
 type ServerAuthorization struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`

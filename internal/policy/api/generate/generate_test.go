@@ -1,0 +1,37 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestTheCRDsInTheTreeAreThoseOfTheTypes(t *testing.T) {
+	want, err := generate("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string][]byte{}
+	names, err := filepath.Glob(filepath.Join("..", outputFolder, "*.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		if got[filepath.Base(name)], err = os.ReadFile(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("go generate ./internal/policy/api has not been run: -would be written +in the tree\n%s", diff)
+	}
+}
+
+func TestATableThatNamesNoFieldIsRefused(t *testing.T) {
+	kinds[0].Versions[0].Lacks = []string{"spec.nothing"}
+	defer func() { kinds[0].Versions[0].Lacks = nil }()
+	if _, err := generate(".."); err == nil {
+		t.Error("a field that the type lacks was accepted")
+	}
+}

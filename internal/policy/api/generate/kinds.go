@@ -1,0 +1,96 @@
+package main
+
+import (
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+
+	"github.com/meshproof/meshproof/internal/policy/api"
+)
+
+// kind is what Go types cannot say about a CRD.
+type kind struct {
+	Group, Kind, Plural, Singular string
+	ShortNames                    []string
+	// Summary heads the file.
+	Summary string
+	// Status says that the kind has a status subresource.
+	Status   bool
+	Columns  []column
+	Versions []version
+	// Adjust changes the schema in ways that no marker can say.
+	Adjust func(schema) error
+}
+
+type column struct{ Name, Type, Path string }
+
+type version struct {
+	Name       string
+	Storage    bool
+	Deprecated bool
+	// Lacks are the fields of the type that the version does not know, as paths
+	// below the object with [] for the items of a list.
+	Lacks []string
+}
+
+// once is a list of one version, which is stored.
+func once(name string) []version { return []version{{Name: name, Storage: true}} }
+
+var hostnames = []column{{"Hostnames", "string", ".spec.hostnames"}, {"Age", "date", ".metadata.creationTimestamp"}}
+
+// kinds are those whose CRDs are generated (C-17 to C-23, C-26 to C-29).
+var kinds = []kind{
+	{
+		Group: api.Group, Kind: api.AuthorizationPolicyKind, Plural: api.AuthorizationPolicies.Resource, Singular: "authorizationpolicy", ShortNames: []string{"authzpolicy"},
+		Summary:  "AuthorizationPolicy: who may use a Server, a route or all Servers of the namespace.",
+		Versions: once("v1alpha1"),
+		Columns:  []column{{"Target", "string", ".spec.targetRef.name"}},
+	},
+	{
+		Group: api.Group, Kind: api.MeshTLSAuthenticationKind, Plural: api.MeshTLSAuthentications.Resource, Singular: "meshtlsauthentication", ShortNames: []string{"meshtlsauthn"},
+		Summary:  "MeshTLSAuthentication: clients by their identities.",
+		Versions: once("v1alpha1"),
+		// C-19
+		Adjust: func(s schema) error { return s.exactlyOne("spec", "identities", "identityRefs") },
+	},
+	{
+		Group: api.Group, Kind: api.NetworkAuthenticationKind, Plural: api.NetworkAuthentications.Resource, Singular: "networkauthentication", ShortNames: []string{"netauthn", "networkauthn"},
+		Summary:  "NetworkAuthentication: clients by their addresses.",
+		Versions: once("v1alpha1"),
+	},
+	{
+		Group: api.Group, Kind: api.HTTPLocalRateLimitPolicyKind, Plural: api.HTTPLocalRateLimitPolicies.Resource, Singular: "httplocalratelimitpolicy",
+		Summary: "HTTPLocalRateLimitPolicy: how many requests per second each pod behind a Server takes.",
+		Status:  true, Versions: once("v1alpha1"),
+		Columns: []column{{"Target", "string", ".spec.targetRef.name"}},
+	},
+	{
+		Group: api.Group, Kind: api.HTTPRouteKind, Plural: api.HTTPRoutes.Resource, Singular: "httproute",
+		Summary: "HTTPRoute: which requests at a Server are meant.",
+		Status:  true, Columns: hostnames,
+		Versions: []version{
+			{Name: "v1alpha1", Lacks: []string{"spec.rules[].backendRefs", "spec.rules[].timeouts"}},
+			{Name: "v1beta1", Lacks: []string{"spec.rules[].backendRefs", "spec.rules[].timeouts"}},
+			{Name: "v1beta2", Lacks: []string{"spec.rules[].timeouts"}},
+			{Name: "v1beta3", Storage: true},
+		},
+		Adjust: func(s schema) error { return s.parents(api.Group) },
+	},
+	{
+		Group: api.GatewayGroup, Kind: api.HTTPRouteKind, Plural: api.GatewayHTTPRoutes.Resource, Singular: "httproute",
+		Summary: "The Gateway API's HTTPRoute, as far as a Server can be its parent.",
+		Status:  true, Columns: hostnames,
+		Versions: []version{{Name: "v1", Storage: true}, {Name: "v1beta1"}},
+		Adjust:   func(s schema) error { return s.parents(api.GatewayGroup) },
+	},
+	{
+		Group: api.GatewayGroup, Kind: api.GRPCRouteKind, Plural: api.GatewayGRPCRoutes.Resource, Singular: "grpcroute",
+		Summary: "The Gateway API's GRPCRoute, as far as a Server can be its parent.",
+		Status:  true, Columns: hostnames,
+		Versions: []version{{Name: "v1", Storage: true}, {Name: "v1alpha2"}},
+		Adjust:   func(s schema) error { return s.parents(api.GatewayGroup) },
+	},
+}
+
+// schema is the schema of one version of one kind.
+type schema struct {
+	*apiextensionsv1.JSONSchemaProps
+}
