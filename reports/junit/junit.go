@@ -1,15 +1,26 @@
 // Package junit writes the result tree as JUnit XML, as CI systems read it.
 //
-// One suite per scenario, one case per claim. A run that could not be set up,
-// or that ran nothing, becomes one synthetic failing case: the file is never
-// empty and never silent about a run that proved nothing.
+// One suite per scenario, one case per claim, with the place of each in the
+// scenario's file. A claim that was refuted is a failure, one that could not be
+// judged an error. A run that could not be set up, or that ran nothing, becomes
+// one synthetic case with an error: the file is never empty and never silent
+// about a run that proved nothing.
+//
+// Readers differ in what they look at. GitLab and Jenkins take a case for the
+// same as in an earlier run when class name and name are, and show the text of a
+// failure but not its message, so that the names are unique and the text stands
+// alone; Jenkins takes what precedes the last dot of a class name for the
+// package; actions for GitHub annotate by file and line of the case.
 package junit
 
 import (
 	"encoding/xml"
 	"fmt"
 	"io"
+	"path"
+	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/meshproof/meshproof/reports/result"
 )
@@ -36,6 +47,7 @@ type testSuite struct {
 	Timestamp  string     `xml:"timestamp,attr,omitempty"`
 	Properties []property `xml:"properties>property,omitempty"`
 	Cases      []testCase `xml:"testcase"`
+	Out        string     `xml:"system-out,omitempty"`
 }
 
 type property struct {
@@ -95,27 +107,65 @@ func (root *testSuites) add(suite testSuite) {
 func suiteOf(run *result.Run, scenario result.Scenario) testSuite {
 	suite := testSuite{
 		Name: scenario.Name, File: scenario.Source.File, Time: seconds(scenario.Duration),
-		Timestamp: scenario.Started.UTC().Format("2006-01-02T15:04:05"),
-		Properties: []property{
-			{"seed", fmt.Sprint(run.Seed)}, {"mesh", run.Mesh.Name + " " + run.Mesh.Version},
-			{"dialect", run.Mesh.Dialect}, {"cluster", run.Cluster.Provider + " " + run.Cluster.Kubernetes},
-			{"labels", strings.Join(scenario.Labels, " ")},
-		},
+		Timestamp:  scenario.Started.UTC().Format("2006-01-02T15:04:05"),
+		Properties: properties(run, scenario),
 	}
 	for _, step := range scenario.Steps {
 		for _, claim := range step.Claims {
 			suite.addCase(caseOf(scenario, step, claim))
 		}
 		if step.Outcome == result.Error {
-			suite.addCase(testCase{Name: "step: " + step.Name, Classname: scenario.Name, File: step.Source.File, Line: step.Source.Line,
+			suite.addCase(testCase{Name: "step: " + step.Name, Classname: classname(scenario), File: step.Source.File, Line: step.Source.Line,
 				Time: seconds(step.Duration), Error: &problem{Message: oneLine(step.Reason), Type: string(result.Error)}})
 		}
 	}
 	if suite.Tests == 0 || scenario.Outcome == result.Error && suite.Failures+suite.Errors == 0 {
-		suite.addCase(testCase{Name: "the scenario could be judged", Classname: scenario.Name, File: scenario.Source.File, Line: scenario.Source.Line,
+		suite.addCase(testCase{Name: "the scenario could be judged", Classname: classname(scenario), File: scenario.Source.File, Line: scenario.Source.Line,
 			Time: seconds(scenario.Duration), Error: &problem{Message: oneLine(orElse(scenario.Reason, "no claim ran")), Type: string(scenario.Outcome)}})
 	}
+	if suite.Failures+suite.Errors > 0 {
+		suite.Out = log(scenario)
+	}
 	return suite
+}
+
+// properties say under which circumstances the scenario ran.
+func properties(run *result.Run, scenario result.Scenario) []property {
+	c := run.Cluster
+	all := []property{
+		{"run", run.ID}, {"seed", fmt.Sprint(run.Seed)}, {"mesh", strings.TrimSpace(run.Mesh.Name + " " + run.Mesh.Version)},
+		{"dialect", run.Mesh.Dialect}, {"cluster", c.Provider}, {"kubernetes", c.Kubernetes}, {"nodes", fmt.Sprint(c.Nodes)},
+		{"labels", strings.Join(scenario.Labels, " ")},
+	}
+	return slices.DeleteFunc(all, func(p property) bool { return p.Value == "" })
+}
+
+// classname is the folder of the scenario's file and the scenario's name, as a
+// path of packages.
+func classname(scenario result.Scenario) string {
+	var parts []string
+	for part := range strings.SplitSeq(path.Dir(path.Clean(strings.ReplaceAll(scenario.Source.File, `\`, "/"))), "/") {
+		if part != "" && part != "." && part != ".." {
+			parts = append(parts, strings.ReplaceAll(part, ".", "_"))
+		}
+	}
+	return strings.Join(append(parts, strings.ReplaceAll(scenario.Name, ".", "_")), ".")
+}
+
+// log tells what a scenario did on its way, and where its evidence lies.
+func log(scenario result.Scenario) string {
+	var text strings.Builder
+	for _, step := range scenario.Steps {
+		fmt.Fprintf(&text, "%s: %s\n", step.Name, step.Outcome)
+		for _, action := range step.Actions {
+			fmt.Fprintf(&text, "  %s\n", action)
+		}
+	}
+	evidence := ""
+	if scenario.Bundle != "" {
+		evidence = "evidence: " + scenario.Bundle + "\n"
+	}
+	return limit(text.String()) + evidence
 }
 
 func (suite *testSuite) addCase(c testCase) {
@@ -132,9 +182,10 @@ func (suite *testSuite) addCase(c testCase) {
 }
 
 func caseOf(scenario result.Scenario, step result.Step, claim result.Claim) testCase {
-	c := testCase{Name: step.Name + ": " + claim.Name, Classname: scenario.Name,
+	identity := result.Identify(&scenario, &step, &claim)
+	c := testCase{Name: strings.TrimPrefix(identity.String(), scenario.Name+" / "), Classname: classname(scenario),
 		File: claim.Source.File, Line: claim.Source.Line, Time: seconds(claim.Duration)}
-	body := strings.Join(append([]string{"expected: " + claim.Expected, "observed: " + claim.Observed, "witness: " + claim.Witness}, claim.Details...), "\n")
+	body := limit(text(claim))
 	message := orElse(claim.Reason, "expected "+claim.Expected+", observed "+claim.Observed)
 	switch claim.Outcome {
 	case result.Failed:
@@ -146,6 +197,36 @@ func caseOf(scenario result.Scenario, step result.Step, claim result.Claim) test
 		c.Error = &problem{Message: oneLine(message), Type: string(claim.Outcome), Body: body}
 	}
 	return c
+}
+
+// text is all that is known of a claim, a line each.
+func text(claim result.Claim) string {
+	lines := []string{fmt.Sprintf("where: %s:%d", claim.Source.File, claim.Source.Line)}
+	for _, field := range []struct{ name, value string }{
+		{"reason", claim.Reason}, {"expected", claim.Expected}, {"observed", claim.Observed}, {"witness", claim.Witness}, {"shows", strings.Join(claim.Shows, ", ")},
+	} {
+		if field.value != "" {
+			lines = append(lines, field.name+": "+field.value)
+		}
+	}
+	return strings.Join(append(lines, claim.Details...), "\n")
+}
+
+// maxText bounds the texts, in bytes: some readers load the whole file, and
+// GitLab refuses one of more than 30 MB.
+const maxText = 16 << 10
+
+// limit cuts a text at the end of a line, or of a character, and says so.
+func limit(s string) string {
+	if len(s) <= maxText {
+		return s
+	}
+	end := strings.LastIndexByte(s[:maxText], '\n') + 1
+	if end == 0 {
+		for end = maxText; end > 0 && !utf8.RuneStart(s[end]); end-- {
+		}
+	}
+	return fmt.Sprintf("%s(%d more bytes are in run.json)\n", s[:end], len(s)-end)
 }
 
 func seconds(s float64) string { return fmt.Sprintf("%.3f", max(s, 0)) }
