@@ -103,15 +103,20 @@ func Read(path string) (*result.Run, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read a run: %w", err)
 	}
+	return Parse(path, data)
+}
+
+// Parse reads the text of a run.json; name says in errors what it is.
+func Parse(name string, data []byte) (*result.Run, error) {
 	run := new(result.Run)
 	if err := json.Unmarshal(data, run); err != nil {
-		return nil, fmt.Errorf("read a run: %s: %w", path, err)
+		return nil, fmt.Errorf("read a run: %s: %w", name, err)
 	}
 	if run.SchemaVersion == 0 {
-		return nil, fmt.Errorf("read a run: %s is not a run of meshproof: it has no schema version", path)
+		return nil, fmt.Errorf("read a run: %s is not a run of meshproof: it has no schema version", name)
 	}
 	if run.SchemaVersion != result.SchemaVersion {
-		return nil, fmt.Errorf("read a run: %s has schema version %d, this program reads %d", path, run.SchemaVersion, result.SchemaVersion)
+		return nil, fmt.Errorf("read a run: %s has schema version %d, this program reads %d", name, run.SchemaVersion, result.SchemaVersion)
 	}
 	return run, nil
 }

@@ -154,6 +154,8 @@ var verbs = []func(IOStreams) *cobra.Command{
 	newAuthz,
 	newReport,
 	newCompare,
+	newGen,
+	newRetrieve,
 	newImages,
 	newCleanup,
 	newVersion,

@@ -1,55 +1,91 @@
 package cli
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/meshproof/meshproof/internal/session"
 	"github.com/meshproof/meshproof/reports"
-	"github.com/meshproof/meshproof/reports/github"
+	"github.com/meshproof/meshproof/reports/merge"
+	"github.com/meshproof/meshproof/reports/result"
 	"github.com/meshproof/meshproof/reports/text"
 )
 
 func newReport(streams IOStreams) *cobra.Command {
-	cmd := &cobra.Command{Use: "report RUN", Short: "Write the reports of an earlier run again; RUN is its folder", Args: exactArgs(1),
-		Example: "  meshproof report artifacts/latest\n  meshproof report artifacts/latest -o html\n  meshproof report artifacts/latest -o github"}
+	cmd := &cobra.Command{Use: "report RUN...", Short: "Write the reports of an earlier run again, or merge several; RUN is a run's folder",
+		Long: "Writes the reports of an earlier run again. Of several runs, such as the shards of one plan, it makes one more run with the\n" +
+			"claims of all, and its exit code is that of the merged run; a shard that is missing is an error.",
+		Example: "  meshproof report artifacts/latest\n  meshproof report artifacts/latest -o html\n  meshproof report shard-1 shard-2 shard-3"}
 	var names []string
 	for _, format := range reports.Formats() {
 		names = append(names, format.Name)
 	}
-	names = append(names, github.Name) // which is no file
-	wanted := cmd.Flags().StringSliceP("output", "o", names[1:len(names)-1], "formats to write")
+	wanted := cmd.Flags().StringSliceP("output", "o", names[1:], "formats to write; of a merged run all are")
+	output := cmd.Flags().String("output-dir", "", "folder of the runs' folders, for a merged run (default $ARTIFACTS, or artifacts)")
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
 		for _, name := range *wanted {
 			if !slices.Contains(names, name) {
 				return usageError("unknown format %q: want some of %v", name, names)
 			}
 		}
-		run, err := reports.Read(args[0])
-		if err != nil {
-			return &ExitError{Code: ExitUsage, Err: err}
+		if len(args) == 0 {
+			return usageError("name the folder of a run")
 		}
-		dir := args[0]
-		if info, err := os.Stat(dir); err == nil && !info.IsDir() {
-			dir = filepath.Dir(dir)
+		var runs []*result.Run
+		var dirs []string
+		for _, arg := range args {
+			run, err := reports.Read(arg)
+			if err != nil {
+				return &ExitError{Code: ExitUsage, Err: err}
+			}
+			dir := arg
+			if info, err := os.Stat(dir); err == nil && !info.IsDir() {
+				dir = filepath.Dir(dir)
+			}
+			runs, dirs = append(runs, run), append(dirs, dir)
+		}
+		if len(runs) > 1 {
+			return mergeRuns(streams, artifacts(*output), runs, dirs)
 		}
 		for _, format := range reports.Formats() {
 			if !slices.Contains(*wanted, format.Name) {
 				continue
 			}
-			if err := reports.WriteFile(filepath.Join(dir, format.File), run, format.Write); err != nil {
+			if err := reports.WriteFile(filepath.Join(dirs[0], format.File), runs[0], format.Write); err != nil {
 				return err
 			}
 		}
-		if slices.Contains(*wanted, github.Name) {
-			env, _ := github.Detect(os.Getenv, ".")
-			if err := github.Write(streams.Out, env, run); err != nil {
-				return err
-			}
-		}
-		return text.Summary(streams.Out, run, filepath.Join(dir, reports.HTMLFile))
+		return text.Summary(streams.Out, runs[0], filepath.Join(dirs[0], reports.HTMLFile))
 	}
 	return cmd
+}
+
+// mergeRuns makes a run of the runs that stand in dirs, with their evidence.
+func mergeRuns(streams IOStreams, folder string, runs []*result.Run, dirs []string) error {
+	merged, err := merge.Runs(session.NewID(time.Now()), runs...)
+	if err != nil {
+		return &ExitError{Code: ExitUsage, Err: fmt.Errorf("merge: %w", err)}
+	}
+	var errs []error
+	for i, run := range runs {
+		for _, scenario := range run.Scenarios {
+			if scenario.Bundle == "" || !filepath.IsLocal(scenario.Bundle) {
+				continue
+			}
+			from := filepath.Join(dirs[i], scenario.Bundle)
+			if _, err := os.Stat(from); err != nil {
+				continue // it was not kept
+			}
+			if err := os.CopyFS(filepath.Join(folder, merged.ID, scenario.Bundle), os.DirFS(from)); err != nil {
+				errs = append(errs, fmt.Errorf("keep the evidence of %s: %w", scenario.Name, err))
+			}
+		}
+	}
+	return finish(streams.Out, folder, merged, errors.Join(errs...))
 }

@@ -93,6 +93,7 @@ func newRun(streams IOStreams) *cobra.Command {
 		Example: "  meshproof run\n  meshproof run walk-through --keep --cluster-name demo\n  meshproof run ./policies/scenario.yaml"}
 	selected := addSelectionFlags(cmd)
 	setup := addSessionFlags(cmd)
+	sharding := addShardFlags(cmd)
 	flags := cmd.Flags()
 	seed := flags.Int64("seed", 0, "seed of the run (default: from the clock)")
 	output := flags.String("output-dir", "", "folder of the runs' folders (default $ARTIFACTS, or artifacts)")
@@ -105,21 +106,23 @@ func newRun(streams IOStreams) *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if len(plan.Claims()) == 0 && !*dryRun {
+			return &ExitError{Code: ExitInconclusive, Err: errors.New("nothing ran: no claim is selected")}
+		}
+		if plan, err = sharding.of(plan); err != nil {
+			return err
+		}
 		if *dryRun {
 			return printPlan(streams, plan)
-		}
-		if len(plan.Claims()) == 0 {
-			return &ExitError{Code: ExitInconclusive, Err: errors.New("nothing ran: no claim is selected")}
 		}
 		options, why, err := setup.Options()
 		if err != nil {
 			return err
 		}
-		now := time.Now()
+		id, usual := sharding.identify(time.Now())
 		if !flags.Changed("seed") {
-			*seed = now.UnixNano()
+			*seed = usual
 		}
-		id := session.NewID(now)
 		folder := artifacts(*output)
 		dir := filepath.Join(folder, id)
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -133,8 +136,8 @@ func newRun(streams IOStreams) *cobra.Command {
 			fmt.Fprintf(streams.Err, "run %s: %d claims in %d scenarios on the %s cluster, seed %d\n", id, len(plan.Claims()), len(plan.Scenarios), options.Provider.Kind(), *seed)
 			options.Observe = session.Progress(streams.Err)
 		}
-		out := session.Run(cmd.Context(), plan, options)
-		err = errors.Join(reports.WriteAll(dir, out), reports.Publish(folder, id), text.Summary(streams.Out, out, filepath.Join(dir, reports.HTMLFile)))
+		out := sharding.run(cmd.Context(), plan, options)
+		err = errors.Join(sharding.hand(cmd.Context(), out), reports.WriteAll(dir, out), reports.Publish(folder, id), text.Summary(streams.Out, out, filepath.Join(dir, reports.HTMLFile)))
 		if *tellGitHub {
 			err = errors.Join(err, github.Write(streams.Out, actions, out))
 		}
