@@ -99,14 +99,17 @@ func (p *Provider) Exclusive(ctx context.Context, name string, waiting func()) (
 	return p.clusters.Exclusive(ctx, name, waiting)
 }
 
-// Available is nil when a cluster could be created here: a node provider answers
-// and has the images. Error: *cluster.SetupError.
-func (p *Provider) Available(ctx context.Context) error {
+// Available says with what a cluster could be created here, where a node
+// provider answers and has the images. Error: *cluster.SetupError.
+func (p *Provider) Available(ctx context.Context) (with string, err error) {
 	t, err := p.tool(ctx)
 	if err != nil {
-		return err
+		return "", err
 	}
-	return p.checkImages(ctx, t)
+	if err := p.checkImages(ctx, t); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s has the node image %s", t.name, strings.Join(nodeImages(p.config), ", ")), nil
 }
 
 func (p *Provider) tool(ctx context.Context) (*tool, error) {

@@ -36,7 +36,7 @@ func realOptions(t *testing.T) Options {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := provider.Available(t.Context()); err != nil {
+	if _, err := provider.Available(t.Context()); err != nil {
 		t.Skipf("no kind cluster can be made here: %v", err)
 	}
 	return options

@@ -17,7 +17,7 @@ type Choice struct {
 // Flags adds the flags of a choice.
 func Flags(flags *flag.FlagSet) *Choice {
 	c := &Choice{}
-	flags.StringVar(&c.Kind, "cluster", embedded.Kind, "kind of `cluster`: "+strings.Join(Kinds(), ", "))
+	flags.StringVar(&c.Kind, "cluster", embedded.Kind, "kind of `cluster`: "+strings.Join(append(Kinds(), Auto), ", "))
 	flags.StringVar(&c.KindImage, "kind-image", "", "node `image` of kind (default kind's own)")
 	flags.StringVar(&c.KindConfig, "kind-config", "", "`file` with settings for kind, merged with ours")
 	flags.IntVar(&c.Nodes, "nodes", 0, "`number` of kind's nodes that take pods (default 1)")
@@ -30,6 +30,9 @@ func Flags(flags *flag.FlagSet) *Choice {
 // Provider makes the provider that was chosen. why says which it is, and for
 // what reason, when the user left that open.
 func (c *Choice) Provider() (provider cluster.Provider, why string, err error) {
+	if c.Kind == Auto {
+		return auto(c.Options)
+	}
 	provider, err = New(c.Kind, c.Options)
 	return provider, "", err
 }

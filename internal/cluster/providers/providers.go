@@ -7,6 +7,7 @@ package providers
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/meshproof/meshproof/internal/cluster"
@@ -42,13 +43,43 @@ func Kinds() []string { return []string{embedded.Kind, kind.Kind, kubeconfig.Kin
 // New makes the provider of that kind. The error says what is wrong with the
 // settings.
 func New(name string, options Options) (cluster.Provider, error) {
+	if !slices.Contains(Kinds(), name) {
+		return nil, &cluster.OptionError{Option: "cluster", Problem: fmt.Sprintf("no kind of cluster is called %q; known are %s", name, strings.Join(append(Kinds(), Auto), ", "))}
+	}
+	if err := refuse(name, options); err != nil {
+		return nil, err
+	}
 	switch name {
-	case embedded.Kind:
-		return embedded.New(options.Programs, options.State)
 	case kind.Kind:
-		return kind.New(kind.Options{Image: options.KindImage, Config: options.KindConfig, Nodes: options.Nodes, Retain: options.Retain, State: options.State})
+		return newKind(options)
 	case kubeconfig.Kind:
 		return kubeconfig.New(kubeconfig.Options{Kubeconfig: options.Kubeconfig, Context: options.Context})
 	}
-	return nil, &cluster.OptionError{Option: "cluster", Problem: fmt.Sprintf("no kind of cluster is called %q; known are %s", name, strings.Join(Kinds(), ", "))}
+	return embedded.New(options.Programs, options.State)
+}
+
+func newKind(options Options) (*kind.Provider, error) {
+	return kind.New(kind.Options{Image: options.KindImage, Config: options.KindConfig, Nodes: options.Nodes, Retain: options.Retain, State: options.State})
+}
+
+// refuse finds a setting that a kind of cluster does not have. Auto has those of
+// kind, for the case that it is chosen.
+func refuse(name string, options Options) error {
+	for _, row := range []struct {
+		option string
+		set    bool
+		kinds  []string
+	}{
+		{"kind-image", options.KindImage != "", []string{kind.Kind, Auto}},
+		{"kind-config", options.KindConfig != "", []string{kind.Kind, Auto}},
+		{"nodes", options.Nodes != 0, []string{kind.Kind, Auto}},
+		{"retain", options.Retain, []string{kind.Kind, Auto}},
+		{"kubeconfig", options.Kubeconfig != "", []string{kubeconfig.Kind}},
+		{"context", options.Context != "", []string{kubeconfig.Kind}},
+	} {
+		if row.set && !slices.Contains(row.kinds, name) {
+			return &cluster.OptionError{Option: row.option, Problem: fmt.Sprintf("a cluster of kind %q has no such setting; it belongs to --cluster %s", name, strings.Join(row.kinds, " or "))}
+		}
+	}
+	return nil
 }
