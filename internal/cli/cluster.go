@@ -87,11 +87,12 @@ func newClusterList(streams IOStreams, choice *providers.Choice) *cobra.Command 
 	cmd := &cobra.Command{Use: "list", Short: "List clusters", Args: exactArgs(0)}
 	output := cmd.Flags().StringP("output", "o", "table", "table or json")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		provider, _, err := choice.Provider()
-		if err != nil {
+		var clusters []cluster.Info
+		err := each(cmd, choice, func(provider cluster.Provider) error {
+			found, err := provider.List(cmd.Context())
+			clusters = append(clusters, found...)
 			return err
-		}
-		clusters, err := provider.List(cmd.Context())
+		})
 		if err != nil {
 			return err
 		}
@@ -113,7 +114,7 @@ func newClusterList(streams IOStreams, choice *providers.Choice) *cobra.Command 
 
 func printClusters(out io.Writer, clusters []cluster.Info) error {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "NAME\tSTATE\tAGE\tSERVER\tKUBECONFIG")
+	fmt.Fprintln(table, "NAME\tKIND\tSTATE\tAGE\tSERVER\tKUBECONFIG")
 	for _, c := range clusters {
 		state := "gone (meshproof cleanup removes it)"
 		switch {
@@ -126,7 +127,7 @@ func printClusters(out io.Writer, clusters []cluster.Info) error {
 		if !c.Created.IsZero() {
 			age = time.Since(c.Created).Round(time.Second).String()
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", c.Name, state, age, c.Server, c.Kubeconfig)
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", c.Name, c.Kind, state, age, c.Server, c.Kubeconfig)
 	}
 	return table.Flush()
 }

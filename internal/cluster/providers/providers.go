@@ -40,6 +40,9 @@ type Options struct {
 // Kinds are the names that New takes.
 func Kinds() []string { return []string{embedded.Kind, kind.Kind, kubeconfig.Kind} }
 
+// Made are the kinds whose clusters this program makes, and must clean up.
+func Made() []string { return []string{embedded.Kind, kind.Kind} }
+
 // New makes the provider of that kind. The error says what is wrong with the
 // settings.
 func New(name string, options Options) (cluster.Provider, error) {
