@@ -286,9 +286,55 @@ func live(ctx context.Context, r *room, store *memory, id string, random *rand.R
 	}
 }
 
+// patient bounds a test, so that who waits for ever fails it.
+func patient(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Hour) // of the bubble
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func TestWhoHasWantedItLongestIsAloneFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, ctx := newMemory(1), patient(t)
+		var mu sync.Mutex
+		var order []string
+		sharing, err := join(ctx, store, "sharing", "me", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var runs sync.WaitGroup
+		for i, id := range []string{"c", "a", "b"} {
+			turn, err := join(ctx, store, id, "me", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			runs.Go(func() {
+				_ = pause(ctx, time.Duration(i+1)*5*time.Second)
+				if err := turn.Alone(ctx); err != nil {
+					t.Error(err)
+				}
+				mu.Lock()
+				order = append(order, id)
+				mu.Unlock()
+				if err := turn.Leave(ctx); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		_ = pause(ctx, time.Minute)
+		if err := sharing.Leave(ctx); err != nil {
+			t.Error(err)
+		}
+		runs.Wait()
+		if got := strings.Join(order, " "); got != "c a b" {
+			t.Errorf("alone were %s, want c a b", got)
+		}
+	})
+}
+
 func TestWhoWantsToBeAloneGoesBeforeNewcomers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store, ctx := newMemory(1), context.Background()
+		store, ctx := newMemory(1), patient(t)
 		var mu sync.Mutex
 		var order []string
 		note := func(what string) {
@@ -352,7 +398,7 @@ func TestWhoWantsToBeAloneGoesBeforeNewcomers(t *testing.T) {
 
 func TestTheLeaseOfADeadRunIsRemovedByWhoComesNext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store, ctx := newMemory(1), context.Background()
+		store, ctx := newMemory(1), patient(t)
 		dead, err := join(ctx, store, "dead", "me", nil)
 		if err != nil {
 			t.Fatal(err)
@@ -383,7 +429,7 @@ func TestTheLeaseOfADeadRunIsRemovedByWhoComesNext(t *testing.T) {
 
 func TestALeaseThatSomebodyRemovedEndsTheTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store, ctx := newMemory(1), context.Background()
+		store, ctx := newMemory(1), patient(t)
 		turn, err := join(ctx, store, "mine", "me", nil)
 		if err != nil {
 			t.Fatal(err)
@@ -403,9 +449,27 @@ func TestALeaseThatSomebodyRemovedEndsTheTurn(t *testing.T) {
 	})
 }
 
+func TestALeaseThatSomebodyRemovedIsNotMadeAnewByWhoReliedOnIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, ctx := newMemory(1), patient(t)
+		turn, err := join(ctx, store, "mine", "me", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := store.remove(ctx, member{id: "mine"}); err != nil {
+			t.Fatal(err)
+		}
+		var lost *LostError
+		if err := turn.Alone(ctx); !errors.As(err, &lost) {
+			t.Errorf("alone after that: %v", err)
+		}
+		turn.kill()
+	})
+}
+
 func TestWhoComesWhileTheMeshIsRemovedWaitsUntilItIsGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store, ctx := newMemory(1), context.Background()
+		store, ctx := newMemory(1), patient(t)
 		store.busy = true
 		var removed sync.WaitGroup
 		removed.Go(func() {
@@ -431,7 +495,7 @@ func TestWhoComesWhileTheMeshIsRemovedWaitsUntilItIsGone(t *testing.T) {
 
 func TestTwoRunsOfOneIDAreRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store, ctx := newMemory(1), context.Background()
+		store, ctx := newMemory(1), patient(t)
 		turn, err := join(ctx, store, "mine", "me", nil)
 		if err != nil {
 			t.Fatal(err)
@@ -447,7 +511,7 @@ func TestTwoRunsOfOneIDAreRefused(t *testing.T) {
 
 func TestWhoGivesUpWaitingIsInNobodysWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store, ctx := newMemory(1), context.Background()
+		store, ctx := newMemory(1), patient(t)
 		sharing, err := join(ctx, store, "sharing", "me", nil)
 		if err != nil {
 			t.Fatal(err)
