@@ -119,13 +119,14 @@ func newRun(streams IOStreams) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		id, usual := sharding.identify(time.Now())
+		now := time.Now()
+		id, usual := sharding.identify(now)
 		if !flags.Changed("seed") {
 			*seed = usual
 		}
 		folder := artifacts(*output)
 		dir := filepath.Join(folder, id)
-		if err := os.MkdirAll(dir, 0o755); err != nil {
+		if err := reports.Begin(dir, id, now); err != nil {
 			return usageError("make the run's folder: %w", err)
 		}
 		options.ID, options.Dir, options.Seed, options.Version = id, dir, *seed, version()
@@ -138,6 +139,9 @@ func newRun(streams IOStreams) *cobra.Command {
 		}
 		out := sharding.run(cmd.Context(), plan, options)
 		err = errors.Join(sharding.hand(cmd.Context(), out), reports.WriteAll(dir, out), reports.Publish(folder, id), text.Summary(streams.Out, out, filepath.Join(dir, reports.HTMLFile)))
+		if prow := os.Getenv("ARTIFACTS"); prow != "" {
+			err = errors.Join(err, reports.WriteProw(prow, out))
+		}
 		if *tellGitHub {
 			err = errors.Join(err, github.Write(streams.Out, actions, out))
 		}

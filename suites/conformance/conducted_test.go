@@ -63,7 +63,7 @@ func (c *conducted) start() error {
 	c.began, c.claims = time.Now(), map[string]*waiter{}
 	c.id, c.progress = session.NewID(c.began), session.Progress(os.Stdout)
 	c.dir = filepath.Join(c.artifacts(), c.id)
-	if err := os.MkdirAll(c.dir, 0o755); err != nil {
+	if err := reports.Begin(c.dir, c.id, c.began); err != nil {
 		return fmt.Errorf("make the run's folder: %w", err)
 	}
 	for _, claim := range c.plan.Claims() {
@@ -182,6 +182,9 @@ func (c *conducted) finish() (*result.Run, error) {
 	defer c.release()
 	err := writeReports(c.dir, c.out)
 	err = errors.Join(err, publish(c.artifacts(), c.id))
+	if prow := os.Getenv("ARTIFACTS"); prow != "" {
+		err = errors.Join(err, reports.WriteProw(prow, c.out))
+	}
 	fmt.Fprintln(os.Stdout)
 	// Ginkgo tells of every claim; the rest of the summary is ours.
 	text.Digest(os.Stdout, c.out)
