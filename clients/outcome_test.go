@@ -46,6 +46,7 @@ func TestEveryKindOfOutcomeIsToldByWhatHappened(t *testing.T) {
 	tcp := clients.Request{Protocol: clients.TCP}
 	silent := clients.Request{Protocol: clients.TCPSilent}
 	connect := clients.Request{Protocol: clients.Connect}
+	dial := clients.Request{Protocol: clients.Dial}
 	anonymous := clients.Request{Protocol: clients.HTTP1, TLS: clients.NoIdentity, ServerName: "a.b"}
 	foreign := clients.Request{Protocol: clients.HTTP1, TLS: clients.ForeignRoot, ServerName: "a.b", ClaimedIdentity: "web"}
 	foreign2 := clients.Request{Protocol: clients.GRPC, Method: "/a.B/C", TLS: clients.ForeignRoot, ServerName: "a.b", ClaimedIdentity: "web"}
@@ -93,6 +94,7 @@ func TestEveryKindOfOutcomeIsToldByWhatHappened(t *testing.T) {
 		{"reset after the client spoke gRPC", clients.Reset, resettingLater, grpc, 0, 0},
 		{"reset while watched", clients.Reset, resetting(""), connect, 0, 0},
 
+		{"closed before a byte, which a dial does not see", clients.Allowed, closing(""), dial, 0, 0},
 		{"closed before a byte", clients.Closed, closing(""), http1, 0, 0},
 		{"closed before a byte of HTTP/2", clients.Closed, closing(""), http2, 0, 0},
 		{"closed before a byte of gRPC", clients.Closed, closing(""), grpc, 0, 0},

@@ -32,11 +32,14 @@ const (
 	// Connect only opens the connection, with TLS as asked for, and awaits that
 	// it stays open for settleTime. It cannot tell an application from a proxy.
 	Connect Protocol = "connect"
+	// Dial opens the connection, without TLS, and closes it. It says whether the
+	// network leads to somebody who listens, and nothing of whom he lets in.
+	Dial Protocol = "dial"
 )
 
 // Protocols lists every Protocol.
 func Protocols() []Protocol {
-	return []Protocol{HTTP1, HTTP2, GRPC, GRPCStream, TCP, TCPServerFirst, TCPSilent, Connect}
+	return []Protocol{HTTP1, HTTP2, GRPC, GRPCStream, TCP, TCPServerFirst, TCPSilent, Connect, Dial}
 }
 
 // TLSMode says whether and as whom the caller speaks TLS 1.3.

@@ -216,6 +216,9 @@ func (s *scenarioRun) deployed(ctx context.Context, w *scenarios.Workload, await
 	if err := s.awaitWorkload(ctx, w, await); err != nil || await == scenarios.AwaitNone || await == scenarios.AwaitCreated {
 		return err
 	}
+	if err := s.reachable(ctx, func(other *scenarios.Workload) bool { return other == w }); err != nil {
+		return err
+	}
 	return s.inForce(ctx, s.endpoints(nil), versions{}, time.Time{})
 }
 

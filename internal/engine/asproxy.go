@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/url"
 	"strconv"
 	"strings"
@@ -37,7 +36,7 @@ func (e *run) asProxy(ctx context.Context, r clients.Request, pod *corev1.Pod, p
 		r.ALPN = []string{""}
 		return r, nil
 	}
-	r.Address = net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(inboundPort))
+	r.Address = hostPort(pod.Status.PodIP, inboundPort)
 	r.Transport = &clients.TransportHeader{Port: port}
 	opaque, err := e.opaque(ctx, pod, port)
 	if err != nil {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -88,6 +89,7 @@ func (e *run) makeClientPod(ctx context.Context, namespace string, c scenarios.C
 func (e *run) awaitClientPod(ctx context.Context, namespace string, c scenarios.Client) (*clientPod, error) {
 	name := types.NamespacedName{Namespace: namespace, Name: podName(c)}
 	out := &clientPod{name: name, meshed: c.Kind == scenarios.Meshed, onHost: e.onHost(c), identity: identity(namespace, c.ServiceAccount)}
+	var wrong error
 	err := e.pods.started(ctx, podsBudget, func() (bool, string) {
 		pod, ok := e.pods.get(name)
 		if !ok {
@@ -97,12 +99,13 @@ func (e *run) awaitClientPod(ctx context.Context, namespace string, c scenarios.
 			return false, why(pod)
 		}
 		if out.proxied() != meshed(pod) {
-			return false, fmt.Sprintf("pod %s should have a proxy: %v, and has one: %v", name, out.proxied(), meshed(pod))
+			wrong = fmt.Errorf("pod %s should have a proxy: %v, and has one: %v", name, out.proxied(), meshed(pod))
+			return true, "" // it stays so
 		}
 		out.address, _ = netip.ParseAddr(pod.Status.PodIP)
 		return true, ""
 	}, func() []*corev1.Pod { return e.pods.named(name) })
-	if err != nil {
+	if err = errors.Join(err, wrong); err != nil {
 		return nil, err
 	}
 	port := control.Port

@@ -37,6 +37,9 @@ type Options struct {
 	// Manifests of the mesh, for scenarios that upgrade it; those are in error
 	// when it is nil.
 	Manifests Manifests
+	// Alone waits until no other run uses the cluster, before scenarios that
+	// change what all of it shares; nil: there can be no other.
+	Alone func(context.Context) error
 	// Observe is told what happens, from one goroutine at a time; nil: nobody.
 	Observe func(Event)
 	// Parallel bounds the scenarios that run side by side; 0 means all.
@@ -177,6 +180,9 @@ func (e *run) carryOut(ctx context.Context, config *rest.Config, out *result.Run
 		}
 	}
 
+	if err := e.webhooks(ctx); err != nil {
+		return giveUp(err)
+	}
 	limit := e.Parallel
 	if limit <= 0 {
 		limit = len(all) + 1
@@ -198,7 +204,16 @@ func (e *run) carryOut(ctx context.Context, config *rest.Config, out *result.Run
 		})
 	}
 	group.Wait()
-	for _, s := range aloneInOrder(all) {
+	alone := aloneInOrder(all)
+	if len(alone) > 0 && e.Alone != nil && ctx.Err() == nil {
+		if err := e.Alone(ctx); err != nil {
+			for _, s := range alone {
+				s.abandon(err)
+			}
+			alone = nil
+		}
+	}
+	for _, s := range alone {
 		if e.installed && !s.installsFirst() {
 			e.restore(ctx)
 		}

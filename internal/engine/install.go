@@ -147,7 +147,7 @@ func (e *run) injects(ctx context.Context, policy string) error {
 	for _, container := range answer.Spec.Containers {
 		for _, env := range container.Env {
 			if container.Name == proxyContainer && env.Name == defaultPolicyEnv {
-				if env.Value != policy {
+				if policy != "" && env.Value != policy {
 					return fmt.Errorf("the injector still gives new pods the default policy %s", env.Value)
 				}
 				return nil
@@ -155,4 +155,28 @@ func (e *run) injects(ctx context.Context, policy string) error {
 		}
 	}
 	return errors.New("the injector gave a new pod no proxy with a default policy")
+}
+
+// webhooks waits until the API server reaches the mesh's webhooks: their pods may
+// be ready before every API server and its Service rules know of them, and what
+// is created meanwhile would stay without a proxy or pass unchecked.
+func (e *run) webhooks(ctx context.Context) error {
+	if err := eventually(ctx, settleBudget, func() error { return e.injects(ctx, e.Mesh.DefaultPolicy) }); err != nil {
+		return fmt.Errorf("wait for the injector: %w", err)
+	}
+	if err := eventually(ctx, settleBudget, func() error { return e.validates(ctx, e.clientsNamespace()) }); err != nil {
+		return fmt.Errorf("wait for the policy validator: %w", err)
+	}
+	return nil
+}
+
+// validates says whether the policy validator is asked: it must refuse this.
+func (e *run) validates(ctx context.Context, namespace string) error {
+	broken := map[string]any{"apiVersion": policyGroup + "/v1beta1", "kind": "Server", "metadata": map[string]any{"name": "healthy"},
+		"spec": map[string]any{"podSelector": map[string]any{}, "port": "http", "proxyProtocol": "no such protocol"}}
+	var refused *refusedError
+	if _, err := e.kube.apply(ctx, broken, namespace, true); !errors.As(err, &refused) {
+		return fmt.Errorf("the policy validator let an invalid Server pass: %v", err)
+	}
+	return nil
 }

@@ -74,7 +74,7 @@ func (s *scenarioRun) address(ctx context.Context, t scenarios.Target, via scena
 		if err != nil {
 			return "", nil, err
 		}
-		return net.JoinHostPort(service.Spec.ClusterIP, strconv.Itoa(t.ServicePort)), nil, nil
+		return hostPort(service.Spec.ClusterIP, t.ServicePort), nil, nil
 	}
 	pods := s.componentPods(t.Component)
 	best := slices.IndexFunc(pods, ready)
@@ -84,8 +84,10 @@ func (s *scenarioRun) address(ctx context.Context, t scenarios.Target, via scena
 	if best < 0 {
 		return "", nil, fmt.Errorf("%s has no pod with an address", t.Component)
 	}
-	return net.JoinHostPort(pods[best].Status.PodIP, strconv.Itoa(t.Port)), pods[best], nil
+	return hostPort(pods[best].Status.PodIP, t.Port), pods[best], nil
 }
+
+func hostPort(host string, port int) string { return net.JoinHostPort(host, strconv.Itoa(port)) }
 
 func (s *scenarioRun) service(ctx context.Context, namespace, name string) (*corev1.Service, error) {
 	s.mu.Lock()

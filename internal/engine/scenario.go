@@ -294,6 +294,9 @@ func (s *scenarioRun) setUp(ctx context.Context) error {
 	if err := group.wait(); err != nil {
 		return err
 	}
+	if err := s.reachable(ctx, func(w *scenarios.Workload) bool { return !w.Later && w.Await != scenarios.AwaitNone }); err != nil {
+		return err
+	}
 	return s.inForce(ctx, s.endpoints(nil), versions{}, time.Time{})
 }
 
