@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -18,26 +19,27 @@ import (
 	"github.com/meshproof/meshproof/workloads/mesh/values"
 )
 
-// inspect finds out what the cluster can do and whether this user may do what a
-// run does.
+// inspect finds out what the cluster can do.
 func inspect(ctx context.Context, config *rest.Config) (cluster.Capabilities, error) {
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return cluster.Capabilities{}, fmt.Errorf("make a client: %w", err)
 	}
 	standing, _, err := guest.StandingMesh(ctx, config)
+	var nodes *corev1.NodeList
+	if err == nil {
+		nodes, err = client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
+	}
+	if apierrors.IsForbidden(err) {
+		// Who may not even look hears what else he may not do.
+		if narrow := guest.CheckRights(ctx, config, true); narrow != nil {
+			return cluster.Capabilities{}, narrow
+		}
+	}
 	var setup *cluster.SetupError
 	if errors.As(err, &setup) {
 		return cluster.Capabilities{}, err
 	}
-	// Who may not even look hears below what else he may not do.
-	if err := guest.CheckRights(ctx, config, standing == nil); err != nil {
-		return cluster.Capabilities{}, err
-	}
-	if err != nil {
-		return cluster.Capabilities{}, err
-	}
-	nodes, err := client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return cluster.Capabilities{}, explain(ctx, config.Host, err)
 	}
@@ -68,6 +70,7 @@ func capabilities(nodes []corev1.Node, standing *values.Values) (cluster.Capabil
 		}
 		return cluster.Capabilities{}, &cluster.SetupError{Cause: "no node of the cluster takes pods: " + strings.Join(useless, ", ")}
 	}
+	out.Borrowed = true
 	out.ClusterNetworks = merge(ranges)
 	out.IPv6 = slices.ContainsFunc(ranges, func(p netip.Prefix) bool { return p.Addr().Is6() })
 	if inside := networks(out.ClusterNetworks, standing); len(hosts) > 0 && !slices.ContainsFunc(inside, func(in netip.Prefix) bool {

@@ -50,26 +50,26 @@ func TestCapabilitiesFollowFromTheNodesAndTheMesh(t *testing.T) {
 	}{
 		"hosts are outside of a mesh that takes the pods' ranges": {
 			[]corev1.Node{node("a", "172.18.0.2", nil, "10.244.0.0/24"), node("b", "172.18.0.3", nil, "10.244.1.0/24")}, nil,
-			cluster.Capabilities{Nodes: 2, ClusterNetworks: prefixes("10.244.0.0/23"), Outside: cluster.Outside{How: cluster.OutsideHosts, Networks: prefixes("172.18.0.2/32", "172.18.0.3/32")}}},
+			cluster.Capabilities{Borrowed: true, Nodes: 2, ClusterNetworks: prefixes("10.244.0.0/23"), Outside: cluster.Outside{How: cluster.OutsideHosts, Networks: prefixes("172.18.0.2/32", "172.18.0.3/32")}}},
 		"and of one that stands with them": {
 			[]corev1.Node{node("a", "172.18.0.2", nil, "10.244.0.0/24")}, &narrow,
-			cluster.Capabilities{Nodes: 1, ClusterNetworks: prefixes("10.244.0.0/24"), Outside: cluster.Outside{How: cluster.OutsideHosts, Networks: prefixes("172.18.0.2/32")}}},
+			cluster.Capabilities{Borrowed: true, Nodes: 1, ClusterNetworks: prefixes("10.244.0.0/24"), Outside: cluster.Outside{How: cluster.OutsideHosts, Networks: prefixes("172.18.0.2/32")}}},
 		"but not of one that stands with every private range": {
 			[]corev1.Node{node("a", "172.18.0.2", nil, "10.244.0.0/24")}, &wide,
-			cluster.Capabilities{Nodes: 1, ClusterNetworks: prefixes("10.244.0.0/24")}},
+			cluster.Capabilities{Borrowed: true, Nodes: 1, ClusterNetworks: prefixes("10.244.0.0/24")}},
 		"nor where the pods' ranges are not known": {
-			[]corev1.Node{node("a", "172.18.0.2", nil)}, nil, cluster.Capabilities{Nodes: 1}},
+			[]corev1.Node{node("a", "172.18.0.2", nil)}, nil, cluster.Capabilities{Borrowed: true, Nodes: 1}},
 		"unless they are public": {
 			[]corev1.Node{node("a", "198.51.100.7", nil)}, nil,
-			cluster.Capabilities{Nodes: 1, Outside: cluster.Outside{How: cluster.OutsideHosts, Networks: prefixes("198.51.100.7/32")}}},
+			cluster.Capabilities{Borrowed: true, Nodes: 1, Outside: cluster.Outside{How: cluster.OutsideHosts, Networks: prefixes("198.51.100.7/32")}}},
 		"nor where a node's address lies among the pods'": {
-			[]corev1.Node{node("a", "10.0.0.1", nil, "10.0.0.0/24")}, nil, cluster.Capabilities{Nodes: 1, ClusterNetworks: prefixes("10.0.0.0/24")}},
+			[]corev1.Node{node("a", "10.0.0.1", nil, "10.0.0.0/24")}, nil, cluster.Capabilities{Borrowed: true, Nodes: 1, ClusterNetworks: prefixes("10.0.0.0/24")}},
 		"nodes that take no pods do not count, but pods may have their addresses": {
 			[]corev1.Node{node("a", "172.18.0.2", nil, "10.244.0.0/24"), node("b", "172.18.0.3", cordoned, "10.244.1.0/24"), node("c", "172.18.0.4", tainted, "10.244.2.0/24"), node("d", "172.18.0.5", unready, "10.244.3.0/24")}, nil,
-			cluster.Capabilities{Nodes: 1, ClusterNetworks: prefixes("10.244.0.0/22"), Outside: cluster.Outside{How: cluster.OutsideHosts, Networks: prefixes("172.18.0.2/32")}}},
+			cluster.Capabilities{Borrowed: true, Nodes: 1, ClusterNetworks: prefixes("10.244.0.0/22"), Outside: cluster.Outside{How: cluster.OutsideHosts, Networks: prefixes("172.18.0.2/32")}}},
 		"two families": {
 			[]corev1.Node{node("a", "172.18.0.2", nil, "10.244.0.0/24", "fd00:1::/64")}, nil,
-			cluster.Capabilities{Nodes: 1, IPv6: true, ClusterNetworks: prefixes("10.244.0.0/24", "fd00:1::/64"), Outside: cluster.Outside{How: cluster.OutsideHosts, Networks: prefixes("172.18.0.2/32")}}},
+			cluster.Capabilities{Borrowed: true, Nodes: 1, IPv6: true, ClusterNetworks: prefixes("10.244.0.0/24", "fd00:1::/64"), Outside: cluster.Outside{How: cluster.OutsideHosts, Networks: prefixes("172.18.0.2/32")}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := capabilities(row.nodes, row.standing)

@@ -4,8 +4,8 @@
 // Kubeconfigs are found by the rules that kubectl has. What a run gets is a
 // file of its own that knows the chosen context only, so that nothing it starts
 // can end up at another cluster. Before that the cluster is asked whether it
-// answers, is new enough, has nodes that take pods, and lets this user do what
-// a run does: each refusal is one line that says what to do.
+// answers, knows this user, is new enough and has nodes that take pods: each
+// refusal is one line that says what to do.
 //
 // It makes and deletes no cluster and changes nothing in one.
 package kubeconfig
