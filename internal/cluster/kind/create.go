@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -27,6 +28,8 @@ const (
 	abandonPoll = time.Second
 	// removeTimeout bounds the removal of a cluster's nodes.
 	removeTimeout = time.Minute
+	// lateTimeout is for a node to appear whose making was interrupted.
+	lateTimeout = 2 * time.Second
 	// settleTimeout is for nodes to appear that a killed owner had asked for.
 	settleTimeout = 5 * time.Second
 	// settlePoll is how often they are looked for.
@@ -48,9 +51,6 @@ func (p *Provider) Create(ctx context.Context, options cluster.Options) (cluster
 	if err != nil {
 		return nil, err
 	}
-	if err := p.checkImages(ctx, t); err != nil {
-		return nil, err
-	}
 	f, lock, err := p.clusters.Reserve(options.Name, func(f state.Folder) error { return p.replace(ctx, f) })
 	if err != nil {
 		return nil, err
@@ -63,10 +63,15 @@ func (p *Provider) Create(ctx context.Context, options cluster.Options) (cluster
 		err = fmt.Errorf("create cluster %s: %w that meshproof did not make (kind delete cluster --name %s)", options.Name, cluster.ErrExists, options.Name)
 	}
 	if err == nil {
+		err = p.checkImages(ctx, t)
+	}
+	if err == nil {
 		err = f.WriteRecord(c.record)
 	}
 	if err != nil {
-		return nil, errors.Join(err, c.releaseFolder())
+		err = errors.Join(err, f.Remove())
+		lock.Close()
+		return nil, err
 	}
 	if err := c.bringUp(ctx, p.config.DeepCopy(), options); err != nil {
 		return nil, c.abandon(ctx, err, options)
@@ -154,7 +159,7 @@ func (c *Cluster) make(ctx context.Context, config *v1alpha4.Cluster) error {
 	again := time.NewTicker(abandonPoll)
 	defer again.Stop()
 	for {
-		_ = c.tool.remove(remove, c.folder, c.record) // tried again, and at last by abandon
+		_ = c.tool.remove(remove, c.folder, c.current()) // tried again, and at last by abandon
 		select {
 		case <-made:
 			return cause
@@ -181,6 +186,13 @@ func (c *Cluster) rememberNodes(ctx context.Context) {
 	_ = c.folder.WriteRecord(c.record)
 }
 
+// current is the record as it is now.
+func (c *Cluster) current() record {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.record
+}
+
 // outputName is the file, among the logs, with everything that the program said
 // whose failure ended a creation.
 const outputName = "creation.log"
@@ -199,13 +211,13 @@ func (c *Cluster) abandon(ctx context.Context, err error, options cluster.Option
 		logs, cancel := context.WithTimeout(context.WithoutCancel(ctx), logsTimeout)
 		_ = c.Logs(logs, options.Logs) // evidence, as far as it can be had
 		cancel()
-		if c.output != nil {
-			_ = os.WriteFile(state.Folder(options.Logs).Path(outputName), c.output, 0o644)
+		if c.output != nil && os.MkdirAll(options.Logs, 0o755) == nil {
+			_ = os.WriteFile(filepath.Join(options.Logs, outputName), c.output, 0o644)
 		}
 	}
 	if c.provider.retain && !interrupted {
 		c.record.Standing = true // or the next cleanup would remove it
-		err = errors.Join(fmt.Errorf("%w; its nodes are kept: meshproof cluster delete %s --cluster kind", err, c.record.Name), c.folder.WriteRecord(c.record))
+		err = errors.Join(fmt.Errorf("%w; its nodes are kept: meshproof cluster delete --cluster kind --name %s", err, c.record.Name), c.folder.WriteRecord(c.record))
 		c.lock.Close()
 		return err
 	}
@@ -217,7 +229,9 @@ func (t *tool) remove(ctx context.Context, f state.Folder, r record) error {
 	ctx, cancel := context.WithTimeout(ctx, removeTimeout)
 	defer cancel()
 	removed := make(chan error, 1)
-	go func() { removed <- t.kind().Delete(r.Name, f.Path(kubeconfigName)) }()
+	// kind would take the cluster out of a kubeconfig and needs to lock it. Ours
+	// goes with its folder, so it gets one that does not exist.
+	go func() { removed <- t.kind().Delete(r.Name, f.Path(randomName("no-kubeconfig-"))) }()
 	select {
 	case err := <-removed:
 		if err != nil {

@@ -28,8 +28,8 @@ type Cluster struct {
 	capabilities cluster.Capabilities
 	progress     *progress
 	// foreign is true when somebody else made the cluster; then the folder is
-	// that of its kubeconfig only.
-	foreign bool
+	// that of its kubeconfig only, and exported says whether this made it.
+	foreign, exported bool
 	// output is of the program whose failure ended the creation.
 	output []byte
 
@@ -166,12 +166,9 @@ func (c *Cluster) Close(ctx context.Context) error {
 	kept := c.kept
 	c.mu.Unlock()
 	switch {
-	case c.foreign:
-		c.provider.forget(c.record.Name)
-		return c.releaseFolder()
 	case c.lock == nil:
 		c.provider.forget(c.record.Name)
-		return nil
+		return c.retract()
 	case kept:
 		c.ended()
 		return nil
@@ -180,28 +177,29 @@ func (c *Cluster) Close(ctx context.Context) error {
 }
 
 // end removes the nodes and then the folder, which remembers them as long as
-// there are any.
+// there are any. Where the nodes' making may have been interrupted, the node
+// provider may still be making one: then it looks for a while.
 func (c *Cluster) end(ctx context.Context) error {
 	c.ended()
+	defer c.lock.Close()
+	ctx, cancel := context.WithTimeoutCause(ctx, removeTimeout, fmt.Errorf("there are still some after %s", removeTimeout))
+	defer cancel()
+	late := time.Now().Add(lateTimeout)
 	for {
 		if err := c.tool.remove(ctx, c.folder, c.record); err != nil {
-			c.lock.Close()
 			return err
 		}
 		left, err := c.tool.containers(ctx, c.record.Name)
 		if err != nil {
-			c.lock.Close()
 			return fmt.Errorf("see whether cluster %s is gone: %w", c.record.Name, err)
 		}
-		if len(c.record.mine(left)) == 0 {
-			return c.releaseFolder()
+		if len(c.record.mine(left)) == 0 && (len(c.record.Nodes) > 0 || time.Now().After(late)) {
+			return c.folder.Remove()
+		}
+		select {
+		case <-time.After(settlePoll):
+		case <-ctx.Done():
+			return fmt.Errorf("remove the nodes of cluster %s: %w", c.record.Name, context.Cause(ctx))
 		}
 	}
-}
-
-// releaseFolder removes the folder and lets go of its lock.
-func (c *Cluster) releaseFolder() error {
-	err := c.folder.Remove()
-	c.lock.Close()
-	return err
 }

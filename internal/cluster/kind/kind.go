@@ -295,8 +295,8 @@ func (p *Provider) Cleanup(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return removed, err
 	}
-	// What is left of clusters that were only opened is nobody's business.
-	_, err = p.cleanUp(ctx, p.opened, func(context.Context, state.Folder) (bool, error) { return true, nil })
+	// The kubeconfigs of clusters that were only opened go with these.
+	_, err = p.cleanUp(ctx, p.opened, p.cleanUpOne)
 	return removed, err
 }
 

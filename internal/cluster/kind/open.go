@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/meshproof/meshproof/internal/cluster"
@@ -83,7 +83,7 @@ func (p *Provider) open(ctx context.Context, t *tool, name string, nodes []conta
 			c.record.Nodes = append(c.record.Nodes, node.ID)
 		}
 		if err := c.export(); err != nil {
-			return nil, err
+			return nil, errors.Join(err, c.retract())
 		}
 	}
 	client, _, err := c.client()
@@ -91,26 +91,46 @@ func (p *Provider) open(ctx context.Context, t *tool, name string, nodes []conta
 		c.capabilities, err = inspect(ctx, client)
 	}
 	if err != nil {
-		if c.foreign {
-			err = errors.Join(err, c.releaseFolder())
-		}
-		return nil, &cluster.SetupError{Cause: "open cluster " + name, Err: err}
+		return nil, &cluster.SetupError{Cause: "open cluster " + name, Err: errors.Join(err, c.retract())}
 	}
 	return c, nil
 }
 
-// export writes the kubeconfig of a cluster that somebody else made into a
-// folder of this process.
+// export writes the kubeconfig of a cluster that somebody else made. The file
+// stays where it is while somebody may use it: Close removes what this handle
+// has made, and Cleanup what is left of clusters that are gone.
 func (c *Cluster) export() error {
 	text, err := c.tool.kind().KubeConfig(c.record.Name, false)
 	if err != nil {
 		return explainKind("read the kubeconfig of cluster "+c.record.Name, err)
 	}
-	if c.folder, c.lock, err = c.provider.opened.Reserve(strings.ToLower(randomName("opened-")), nil); err != nil {
+	release, err := c.provider.opened.Guard()
+	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(c.Kubeconfig(), []byte(text), 0o600); err != nil {
-		return errors.Join(fmt.Errorf("write kubeconfig of cluster %s: %w", c.record.Name, err), c.releaseFolder())
+	defer release()
+	c.folder = c.provider.opened.Folder(c.record.Name)
+	err = os.Mkdir(string(c.folder), 0o700)
+	c.exported = err == nil
+	if errors.Is(err, fs.ErrExist) {
+		err = nil
 	}
-	return nil
+	if err == nil {
+		err = os.WriteFile(c.Kubeconfig()+".new", []byte(text), 0o600)
+	}
+	if err == nil {
+		err = os.Rename(c.Kubeconfig()+".new", c.Kubeconfig())
+	}
+	if err != nil {
+		return fmt.Errorf("write kubeconfig of cluster %s: %w", c.record.Name, err)
+	}
+	return c.folder.WriteRecord(c.record)
+}
+
+// retract removes what export has made.
+func (c *Cluster) retract() error {
+	if !c.exported {
+		return nil
+	}
+	return c.folder.Remove()
 }

@@ -3,6 +3,7 @@ package kind
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -116,4 +117,20 @@ func TestARealClusterLives(t *testing.T) {
 	if _, err := provider.Open(ctx, made.Name()); !errors.Is(err, cluster.ErrNotFound) {
 		t.Errorf("after its end it can be opened: %v", err)
 	}
+}
+
+// own is the role of an owner that waits to be killed.
+func own(state string) int {
+	provider, err := New(Options{Image: os.Getenv(imageVariable), Config: os.Getenv(configVariable), State: state})
+	if err != nil {
+		fmt.Println("failed:", err)
+		return 1
+	}
+	made, err := provider.Create(context.Background(), cluster.Options{Name: os.Getenv(ownerVariable + "_NAME"), Progress: func(e cluster.Event) { fmt.Println("step:", e.Component, e.Done) }})
+	if err != nil {
+		fmt.Println("failed:", err)
+		return 1
+	}
+	fmt.Println("ready:", made.Name())
+	select {}
 }
