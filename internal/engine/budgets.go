@@ -40,6 +40,12 @@ const (
 	holdBudget = 500 * time.Millisecond
 	// cleanBudget is for giving everything back.
 	cleanBudget = 25 * time.Second
+	// goneBudget is for namespaces to be gone that were deleted: their pods end,
+	// and Kubernetes looks through all kinds of objects.
+	goneBudget = 90 * time.Second
+	// othersBudget is for another run to give back a namespace whose name both
+	// need: it has scenarios of its own to carry out there.
+	othersBudget = 5 * time.Minute
 	// bundleBudget is for gathering the evidence of one scenario.
 	bundleBudget = 15 * time.Second
 

@@ -37,13 +37,10 @@ func (s *scenarioRun) cleanUp(ctx context.Context) {
 	if s.e.Leave && len(s.exactNamespaces()) == 0 {
 		return
 	}
-	grace := int64(0)
 	for _, name := range append([]string{s.namespace}, s.furtherNamespaces()...) {
-		namespace := s.e.made(ctx, name)
-		if namespace == nil {
+		if !s.e.deleteNamespace(ctx, name) {
 			continue
 		}
-		_ = s.e.kube.typed.CoreV1().Namespaces().Delete(ctx, name, metav1.DeleteOptions{GracePeriodSeconds: &grace, Preconditions: &metav1.Preconditions{UID: &namespace.UID}})
 		for _, pod := range s.e.pods.list(name, nil) {
 			s.e.forward.drop(nameOf(pod))
 		}
@@ -69,7 +66,9 @@ func (s *scenarioRun) furtherNamespaces() []string {
 }
 
 // keepsNamespace says whether a later scenario of the run uses the same fixed
-// namespace: it stands then, so that its workload need not start again.
+// namespace: it stands then, so that its workload need not start again. It is
+// not kept for scenarios that run alone: until then others may want it, and
+// being alone is waiting for them.
 func (s *scenarioRun) keepsNamespace() bool {
 	if s.planned.Spec.Namespace == "" {
 		return false
@@ -78,7 +77,7 @@ func (s *scenarioRun) keepsNamespace() bool {
 	defer s.e.observing.Unlock()
 	left := 0
 	for _, other := range s.e.users[s.namespace] {
-		if other != s {
+		if other != s && (s.e.Alone == nil || other.planned.Spec.Serial == s.planned.Spec.Serial) {
 			left++
 		}
 	}

@@ -262,7 +262,7 @@ func (s *sharedClients) namespaces() []string {
 
 func (s *sharedClients) remove(ctx context.Context) {
 	for _, name := range s.namespaces() {
-		_ = s.e.kube.typed.CoreV1().Namespaces().Delete(ctx, name, metav1.DeleteOptions{})
+		s.e.deleteNamespace(ctx, name)
 	}
 }
 

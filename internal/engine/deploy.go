@@ -42,37 +42,6 @@ func (e *run) labels() map[string]string {
 	return map[string]string{partOf: tool, runLabel: e.ID}
 }
 
-// makeNamespace makes a namespace; one that is on its way out is awaited.
-func (e *run) makeNamespace(ctx context.Context, name string, labels, annotations map[string]string) error {
-	all := e.labels()
-	all[podSecurity] = privileged // a proxy comes with an init container that needs NET_ADMIN
-	maps.Copy(all, labels)
-	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: all, Annotations: annotations}}
-	deadline := time.Now().Add(settleBudget)
-	for {
-		_, err := e.kube.typed.CoreV1().Namespaces().Create(ctx, namespace, metav1.CreateOptions{FieldManager: fieldManager})
-		if err == nil {
-			return nil
-		}
-		if !apierrors.IsAlreadyExists(err) {
-			return fmt.Errorf("make namespace %s: %w", name, refusal(err))
-		}
-		there, getErr := e.kube.typed.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
-		if getErr == nil && there.DeletionTimestamp == nil {
-			if there.Labels[partOf] == tool && there.Labels[runLabel] == e.ID {
-				return nil // an earlier scenario of this run left it standing
-			}
-			return fmt.Errorf("make namespace %s: it exists and is not this run's: remove it, or let the other run finish", name)
-		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("make namespace %s: the old one is still there after %s", name, settleBudget)
-		}
-		if err := pause(ctx, pollInterval); err != nil {
-			return err
-		}
-	}
-}
-
 // makeAccount makes a ServiceAccount unless it is there. The one called default
 // is made too: waiting for the cluster to do so would take longer.
 func (e *run) makeAccount(ctx context.Context, namespace, name string) error {

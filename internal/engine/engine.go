@@ -106,6 +106,8 @@ type run struct {
 	// installed says that the mesh's settings are not the default ones; only
 	// serial scenarios change them.
 	installed bool
+	// leaving are the namespaces that were deleted.
+	leaving leaving
 	// users are the scenarios that still want a fixed namespace; under observing.
 	users map[string][]*scenarioRun
 }
@@ -224,6 +226,7 @@ func (e *run) carryOut(ctx context.Context, config *rest.Config, out *result.Run
 		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanBudget)
 		defer cancel()
 		e.shared.remove(clean)
+		e.awaitGone(ctx)
 	}
 	return all
 }

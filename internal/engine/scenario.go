@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -185,7 +186,12 @@ func (s *scenarioRun) run(ctx context.Context) {
 		if err == nil {
 			err = s.steps(ctx)
 		}
-		s.conclude(ctx, err)
+		var taken *takenError
+		if errors.As(err, &taken) {
+			s.lack(taken.Error())
+		} else {
+			s.conclude(ctx, err)
+		}
 		s.gather(ctx)
 		s.giveBack(ctx)
 	}
@@ -229,6 +235,18 @@ func (s *scenarioRun) allSkipped() bool {
 		}
 	}
 	return true
+}
+
+// lack skips a scenario for which the cluster lacks something.
+func (s *scenarioRun) lack(why string) {
+	for i := range s.res.Steps {
+		for j := range s.res.Steps[i].Claims {
+			if claim := &s.res.Steps[i].Claims[j]; claim.Reason == notReached {
+				claim.Outcome, claim.Reason = result.Skipped, why
+			}
+		}
+	}
+	s.skip()
 }
 
 func (s *scenarioRun) skip() {
