@@ -27,10 +27,9 @@ type HTTPRouteSpec struct {
 	// +optional
 	// +kubebuilder:validation:MaxItems=16
 	Hostnames []Hostname `json:"hostnames,omitempty"`
-	// A request is matched by the most specific rule of all routes.
+	// A request is matched by the most specific rule of all routes. A route without rules matches nothing (X-59).
 	// +optional
 	// +kubebuilder:validation:MaxItems=16
-	// +kubebuilder:default={{matches: {{path: {type: "PathPrefix", value: "/"}}}}}
 	Rules []HTTPRouteRule `json:"rules,omitempty"`
 }
 
