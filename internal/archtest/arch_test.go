@@ -62,7 +62,7 @@ var rules = []rule{
 	{
 		name: "the agent stays small: nothing in a pod links cluster makers, test frameworks or the typed clientset",
 		from: []string{"cmd/meshproof-agent"},
-		never: []string{"sigs.k8s.io/kind", "github.com/onsi/", "github.com/fullstorydev/grpcurl", "k8s.io/kubernetes",
+		never: []string{"sigs.k8s.io/kind", "github.com/google/go-containerregistry", "github.com/onsi/", "github.com/fullstorydev/grpcurl", "k8s.io/kubernetes",
 			"k8s.io/apiserver", "k8s.io/client-go/kubernetes/typed", "internal/cluster", "internal/engine", "scenarios", "suites", "reports"},
 	},
 	{

@@ -1,12 +1,15 @@
 package cli
 
 import (
+	"flag"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/yaml"
 
+	"github.com/meshproof/meshproof/workloads/images"
 	"github.com/meshproof/meshproof/workloads/mesh"
 	"github.com/meshproof/meshproof/workloads/mesh/values"
 	"github.com/meshproof/meshproof/workloads/viz"
@@ -24,7 +27,9 @@ func newInstall(streams IOStreams) *cobra.Command {
 	flags.BoolVar(&options.HA, "ha", false, "three replicas of everything, and no pod without the injector")
 	flags.StringVar(&exemption, "proxy-exemption", "", "how interception knows the proxy's traffic: auto, uid or mark (default auto)")
 	flags.StringVar(&options.Dialect, "dialect", "", "documented or linkerd (default documented)")
-	flags.StringVar(&options.Registry, "registry", "", "put before the image's name")
+	common := flag.NewFlagSet("", flag.ContinueOnError)
+	mesh.ImageFlags(common, &options)
+	flags.AddGoFlagSet(common)
 	cmd.RunE = func(*cobra.Command, []string) error {
 		options.ProxyExemption = values.Exemption(exemption)
 		manifests, err := mesh.Install(options)
@@ -73,11 +78,13 @@ func newInject(streams IOStreams) *cobra.Command {
 func newViz(streams IOStreams) *cobra.Command {
 	cmd := &cobra.Command{Use: "viz", Short: "The metrics scraper that `meshproof authz` asks", Args: exactArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
-	cmd.AddCommand(&cobra.Command{Use: "install", Short: "Print the scraper's manifests; apply them once the mesh is ready", Args: exactArgs(0),
-		Example: "  meshproof viz install | kubectl apply -f -",
-		RunE: func(*cobra.Command, []string) error {
-			_, err := io.WriteString(streams.Out, viz.Manifests())
-			return err
-		}})
+	install := &cobra.Command{Use: "install", Short: "Print the scraper's manifests; apply them once the mesh is ready", Args: exactArgs(0),
+		Example: "  meshproof viz install | kubectl apply -f -"}
+	registry := install.Flags().String("registry", "", "registry that has the image, perhaps with a path (see images push)")
+	install.RunE = func(*cobra.Command, []string) error {
+		_, err := io.WriteString(streams.Out, strings.ReplaceAll(viz.Manifests(), images.Agent, images.Relocate(images.Agent, *registry)))
+		return err
+	}
+	cmd.AddCommand(install)
 	return cmd
 }

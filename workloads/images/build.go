@@ -19,6 +19,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/meshproof/meshproof/workloads/images/reference"
 )
 
 const (
@@ -100,7 +102,7 @@ func selected(repositories []string) ([]Image, error) {
 		if err != nil {
 			return nil, err
 		}
-		if _, tag, digest := split(name); digest != "" || tag != "" && !slices.Contains(image.Tags, tag) {
+		if _, tag, digest := reference.Split(name); digest != "" || tag != "" && !slices.Contains(image.Tags, tag) {
 			return nil, &UnknownError{Reference: name, Suggestion: image.References()[0]}
 		}
 		wanted[image.Repository] = true

@@ -23,6 +23,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/meshproof/meshproof/workloads/images/reference"
 )
 
 // Image is one entry of the table.
@@ -61,6 +63,8 @@ const (
 
 	// untagged is what a reference without a tag means.
 	untagged = "latest"
+	// defaultHost is where references without a host name point.
+	defaultHost = "docker.io/"
 )
 
 const (
@@ -133,18 +137,24 @@ func (e *UnknownError) Error() string {
 	return text
 }
 
+// Relocate says where a registry that mirrors an image has it; see
+// reference.Relocate.
+func Relocate(name, registry string) string { return reference.Relocate(name, registry) }
+
+// FullName is the reference as container runtimes know it; see reference.Full.
+func FullName(name string) string { return reference.Full(name) }
+
 // Find resolves a reference from a pod spec, whatever its tag or digest. Error:
 // *UnknownError.
-func Find(reference string) (Image, error) {
-	repository, _, _ := split(reference)
-	repository = strings.TrimPrefix(strings.TrimPrefix(repository, defaultHost+"/"), "library/")
+func Find(name string) (Image, error) {
+	full, _, _ := reference.Split(reference.Full(name))
 	all := Everything()
 	for _, image := range all {
-		if image.Repository == repository {
+		if known, _, _ := reference.Split(reference.Full(image.Repository)); known == full {
 			return image, nil
 		}
 	}
-	return Image{}, &UnknownError{Reference: reference, Suggestion: nearest(repository, all)}
+	return Image{}, &UnknownError{Reference: name, Suggestion: nearest(strings.TrimPrefix(full, defaultHost), all)}
 }
 
 // nearest is the repository whose last part is most like the wrong one's, "" when

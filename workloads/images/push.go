@@ -15,6 +15,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+
+	"github.com/meshproof/meshproof/workloads/images/reference"
 )
 
 // PushOptions say how to talk to a registry.
@@ -39,7 +41,7 @@ type Pushed struct {
 
 // String is the reference by which exactly this image can be pulled.
 func (p Pushed) String() string {
-	repository, _, _ := split(p.Reference)
+	repository, _, _ := reference.Split(p.Reference)
 	return repository + "@" + p.Digest
 }
 
@@ -99,8 +101,8 @@ func Push(ctx context.Context, registry, bin string, options PushOptions, reposi
 	}
 	targets := make([][]name.Reference, len(entries))
 	for i, entry := range entries {
-		for _, reference := range entry.References() {
-			target, err := parseIn(registry, reference, parsing)
+		for _, image := range entry.References() {
+			target, err := parseIn(registry, image, parsing)
 			if err != nil {
 				return nil, err
 			}
@@ -139,16 +141,15 @@ func Push(ctx context.Context, registry, bin string, options PushOptions, reposi
 	return done, nil
 }
 
-func parseIn(registry, reference string, options []name.Option) (name.Reference, error) {
-	moved := Relocate(reference, registry)
-	target, err := name.ParseReference(moved, options...)
-	if err != nil {
-		return nil, &RegistryNameError{registry, err}
-	}
+func parseIn(registry, image string, options []name.Option) (name.Reference, error) {
 	// Without a host name the reference would go to the default registry, which
 	// nobody has asked for.
-	if first, _ := host(strings.TrimSuffix(registry, "/") + "/"); registry == "" || first == "" {
+	if reference.Registry(strings.TrimSuffix(registry, "/")+"/") == "" {
 		return nil, &RegistryNameError{registry, errors.New("want a host name such as registry.example or localhost:5000, perhaps with a path")}
+	}
+	target, err := name.ParseReference(Relocate(image, registry), options...)
+	if err != nil {
+		return nil, &RegistryNameError{registry, err}
 	}
 	return target, nil
 }

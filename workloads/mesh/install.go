@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"embed"
 	"fmt"
@@ -9,7 +10,11 @@ import (
 	"strings"
 	"text/template"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/meshproof/meshproof/internal/policy/api"
+	"github.com/meshproof/meshproof/workloads/images"
+	"github.com/meshproof/meshproof/workloads/images/reference"
 	"github.com/meshproof/meshproof/workloads/mesh/values"
 )
 
@@ -17,7 +22,7 @@ const (
 	// agentImage runs every role.
 	agentImage = "meshproof/agent"
 	// DefaultTag is the image's tag when none is asked for.
-	DefaultTag = "dev"
+	DefaultTag = images.Tag
 
 	replicas   = 1
 	replicasHA = 3
@@ -44,8 +49,18 @@ type Options struct {
 	Dialect string
 	// ImageTag of the agent's image; "" means DefaultTag.
 	ImageTag string
-	// Registry, when not empty, is put before the image's name.
+	// ProxyImage and ControllerImage are somebody's own builds of the mesh, in
+	// place of the agent's image: the one for what is added to pods, the other for
+	// the control plane. They are started as the agent is, with the role as first
+	// argument, and need the program at the agent's path. "" means the agent.
+	ProxyImage, ControllerImage string
+	// Registry, when not empty, is where images are that name no registry of their
+	// own.
 	Registry string
+	// ImagePullPolicy is Always, IfNotPresent or Never; "" means IfNotPresent.
+	ImagePullPolicy string
+	// NativeSidecar makes proxies native sidecars where the cluster has them.
+	NativeSidecar bool
 }
 
 // Values is the configuration that follows from the options. The error names
@@ -67,14 +82,13 @@ func (o Options) Values() (values.Values, error) {
 	if o.Dialect != "" {
 		v.Dialect = o.Dialect
 	}
-	tag := o.ImageTag
-	if tag == "" {
-		tag = DefaultTag
-	}
-	v.ProxyVersion = tag
-	v.ProxyImage = agentImage + ":" + tag
-	if o.Registry != "" {
-		v.ProxyImage = strings.TrimSuffix(o.Registry, "/") + "/" + v.ProxyImage
+	agent := agentImage + ":" + cmp.Or(o.ImageTag, DefaultTag)
+	v.ProxyImage = located(cmp.Or(o.ProxyImage, agent), o.Registry)
+	v.ControllerImage = located(cmp.Or(o.ControllerImage, agent), o.Registry)
+	v.ProxyVersion = reference.Version(v.ProxyImage)
+	v.NativeSidecar = o.NativeSidecar
+	if o.ImagePullPolicy != "" {
+		v.ImagePullPolicy = corev1.PullPolicy(o.ImagePullPolicy)
 	}
 	if err := v.Validate(); err != nil {
 		return values.Values{}, err
@@ -82,11 +96,18 @@ func (o Options) Values() (values.Values, error) {
 	return v, nil
 }
 
+// located is where an image is, given a registry for those that do not say.
+func located(image, registry string) string {
+	if reference.Registry(image) != "" {
+		return image
+	}
+	return reference.Relocate(image, registry)
+}
+
 // data is what the templates see.
 type data struct {
 	Values        values.Values
 	Namespace     string
-	Image         string
 	Config        string // the values as YAML
 	Checksum      string // of Config
 	Replicas      int
@@ -105,7 +126,7 @@ func Install(o Options) ([]byte, error) {
 		return nil, err
 	}
 	d := data{
-		Values: v, Namespace: v.ControlPlaneNamespace, Image: v.ProxyImage,
+		Values: v, Namespace: v.ControlPlaneNamespace,
 		Config: string(config), Checksum: fmt.Sprintf("%x", sha256.Sum256(config)),
 		Replicas: replicas, FailurePolicy: "Ignore",
 	}

@@ -306,6 +306,9 @@ func TestWrongOptionsAreRefused(t *testing.T) {
 		`dialect "x"`:                        {Dialect: "x"},
 		`proxy exemption "x"`:                {ProxyExemption: "x"},
 		`proxy image "meshproof/agent:a b"`:  {ImageTag: "a b"},
+		`proxy image "A/B"`:                  {ProxyImage: "A/B"},
+		`controller image "a b"`:             {ControllerImage: "a b"},
+		`image pull policy "always"`:         {ImagePullPolicy: "always"},
 	} {
 		if _, err := Install(o); err == nil || !strings.Contains(err.Error(), complaint) {
 			t.Errorf("%+v: got %v, want …%s…", o, err, complaint)
@@ -313,14 +316,44 @@ func TestWrongOptionsAreRefused(t *testing.T) {
 	}
 }
 
-func TestImagesComeFromTheRegistryAsked(t *testing.T) {
-	objects, _ := installed(t, Options{Registry: "registry.example:5000/", ImageTag: "v1"})
-	for name, deployment := range deploymentsOf(objects) {
-		for _, container := range deployment.Spec.Template.Spec.Containers {
-			if want := "registry.example:5000/meshproof/agent:v1"; container.Image != want {
-				t.Errorf("%s/%s runs %s, want %s", name, container.Name, container.Image, want)
+// The control plane's image is in its pods, the proxy's in the configuration that
+// the injector reads.
+func TestImagesAreThoseAskedFor(t *testing.T) {
+	const digest = "sha256:0123456789012345678901234567890101234567890123456789012345678901"
+	for name, row := range map[string]struct {
+		options           Options
+		controller, proxy string
+		version           string
+		policy            corev1.PullPolicy
+	}{
+		"nothing asked": {Options{}, "meshproof/agent:dev", "meshproof/agent:dev", "dev", corev1.PullIfNotPresent},
+		"a registry": {Options{Registry: "registry.example:5000/", ImageTag: "v1"},
+			"registry.example:5000/meshproof/agent:v1", "registry.example:5000/meshproof/agent:v1", "v1", corev1.PullIfNotPresent},
+		"another proxy": {Options{ProxyImage: "mine/proxy:v2"}, "meshproof/agent:dev", "mine/proxy:v2", "v2", corev1.PullIfNotPresent},
+		"another control plane": {Options{ControllerImage: "mine/controller:v2", ImagePullPolicy: "Never"},
+			"mine/controller:v2", "meshproof/agent:dev", "dev", corev1.PullNever},
+		"others from the registry": {Options{ProxyImage: "mine/proxy@" + digest, ControllerImage: "mine/controller", Registry: "registry.example"},
+			"registry.example/mine/controller", "registry.example/mine/proxy@" + digest, digest, corev1.PullIfNotPresent},
+		"one with a registry of its own": {Options{ProxyImage: "other.example/proxy:v2", Registry: "registry.example"},
+			"registry.example/meshproof/agent:dev", "other.example/proxy:v2", "v2", corev1.PullIfNotPresent},
+	} {
+		t.Run(name, func(t *testing.T) {
+			objects, _ := installed(t, row.options)
+			for name, deployment := range deploymentsOf(objects) {
+				for _, container := range deployment.Spec.Template.Spec.Containers {
+					if container.Image != row.controller || container.ImagePullPolicy != row.policy {
+						t.Errorf("%s/%s runs %s, pulled %s, want %s, %s", name, container.Name, container.Image, container.ImagePullPolicy, row.controller, row.policy)
+					}
+				}
 			}
-		}
+			v, err := values.Parse([]byte(objects["ConfigMap/linkerd-config"].(*corev1.ConfigMap).Data[values.Key]))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if v.ProxyImage != row.proxy || v.ControllerImage != row.controller || v.ProxyVersion != row.version || v.ImagePullPolicy != row.policy {
+				t.Errorf("configured are %s, %s, version %s, pulled %s", v.ProxyImage, v.ControllerImage, v.ProxyVersion, v.ImagePullPolicy)
+			}
+		})
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/meshproof/meshproof/internal/policy/api"
+	"github.com/meshproof/meshproof/workloads/images/reference"
 	"github.com/meshproof/meshproof/workloads/mesh/values"
 )
 
@@ -24,6 +25,14 @@ const (
 	CPULimitAnnotation      = "config.linkerd.io/proxy-cpu-limit"
 	MemoryRequestAnnotation = "config.linkerd.io/proxy-memory-request"
 	MemoryLimitAnnotation   = "config.linkerd.io/proxy-memory-limit"
+	// ImageAnnotation names the image of everything that is added to the pod, with
+	// or without a tag, and ImageVersionAnnotation another tag of it.
+	ImageAnnotation        = "config.linkerd.io/proxy-image"
+	ImageVersionAnnotation = "config.linkerd.io/proxy-version"
+	PullPolicyAnnotation   = "config.linkerd.io/image-pull-policy"
+	// NativeSidecarAnnotation is true or false; Linkerd has had it under both names.
+	NativeSidecarAnnotation      = "config.beta.linkerd.io/proxy-enable-native-sidecar"
+	NativeSidecarAnnotationAlpha = "config.alpha.linkerd.io/proxy-enable-native-sidecar"
 )
 
 // The values of InjectAnnotation.
@@ -91,6 +100,9 @@ type choices struct {
 	ingress                    bool
 	resources                  corev1.ResourceRequirements
 	inboundPorts               string
+	image                      string
+	pullPolicy                 corev1.PullPolicy
+	nativeSidecar              bool
 	podAnnotations             map[string]string // to be added to the pod
 	notes                      []Note
 }
@@ -155,6 +167,9 @@ func choose(pod *corev1.Pod, namespace *corev1.Namespace, s Settings) choices {
 	mode, _ := annotation(pod, namespace, InjectAnnotation)
 	c.ingress = mode == injectIngress
 
+	c.image, c.pullPolicy = chooseImage(pod, namespace, s, note)
+	c.nativeSidecar = chooseSidecar(pod, namespace, s, note)
+
 	if s.ProxyExemption == values.ExemptUID {
 		for _, container := range running(pod) {
 			if runsAs(pod, container) == ProxyUID {
@@ -188,6 +203,75 @@ func choose(pod *corev1.Pod, namespace *corev1.Namespace, s Settings) choices {
 		(*row.list)[row.name] = quantity
 	}
 	return c
+}
+
+// noting is how a choice tells that an annotation has no effect.
+type noting func(reason, format string, args ...any)
+
+// chooseImage is the image of the proxy and of its init container, and when nodes
+// ask a registry for it. An image that an annotation names without a tag has the
+// cluster's version.
+func chooseImage(pod *corev1.Pod, namespace *corev1.Namespace, s Settings, note noting) (image string, policy corev1.PullPolicy) {
+	image = s.ProxyImage
+	version, versionFrom := annotation(pod, namespace, ImageVersionAnnotation)
+	if asked, from := annotation(pod, namespace, ImageAnnotation); from != "" {
+		if _, tag, digest := reference.Split(asked); tag == "" && digest == "" {
+			asked += ":" + s.ProxyVersion
+		}
+		if reference.Valid(asked) {
+			image = asked
+		} else {
+			note(ReasonInvalidConfig, "annotation %s of the %s: %q is no image's name; it has no effect", ImageAnnotation, from, asked)
+		}
+	}
+	if versionFrom != "" {
+		repository, _, digest := reference.Split(image)
+		switch asked := repository + ":" + version; {
+		case digest != "":
+			note(ReasonInvalidConfig, "annotation %s of the %s has no effect: the image %s is named by its digest", ImageVersionAnnotation, versionFrom, image)
+		case !reference.Valid(asked):
+			note(ReasonInvalidConfig, "annotation %s of the %s: %q is no image's tag; it has no effect", ImageVersionAnnotation, versionFrom, version)
+		default:
+			image = asked
+		}
+	}
+	policy = s.ImagePullPolicy
+	if asked, from := annotation(pod, namespace, PullPolicyAnnotation); from != "" {
+		if values.ValidPullPolicy(corev1.PullPolicy(asked)) {
+			policy = corev1.PullPolicy(asked)
+		} else {
+			note(ReasonInvalidConfig, "annotation %s of the %s: %q is no pull policy; it has no effect", PullPolicyAnnotation, from, asked)
+		}
+	}
+	return image, policy
+}
+
+// chooseSidecar says whether the proxy is an init container that stays. A cluster
+// that does not know those would wait for the proxy to end.
+func chooseSidecar(pod *corev1.Pod, namespace *corev1.Namespace, s Settings, note noting) bool {
+	key, wanted := NativeSidecarAnnotation, s.NativeSidecar
+	value, from := annotation(pod, namespace, key)
+	if from == "" {
+		key = NativeSidecarAnnotationAlpha
+		value, from = annotation(pod, namespace, key)
+	}
+	switch value {
+	case "true", "enabled":
+		wanted = true
+	case "false", "disabled":
+		wanted = false
+	default:
+		if from != "" {
+			note(ReasonInvalidConfig, "annotation %s of the %s is %q, want true or false; it has no effect", key, from, value)
+		}
+	}
+	if wanted && s.NoNativeSidecars {
+		if from != "" {
+			note(ReasonInvalidConfig, "annotation %s of the %s has no effect: this cluster has no native sidecars, Kubernetes 1.29 brought them", key, from)
+		}
+		return false
+	}
+	return wanted
 }
 
 // inboundPorts lists the ports that the proxy asks about at once (K-05): declared

@@ -4,7 +4,8 @@
 // A pod comes in with the namespace it is created in; whether it is meshed and
 // how follows from the annotations of both, the pod's own first, then from the
 // cluster's configuration (package values). What leaves is a JSON patch that adds
-// an init container for the redirection, the proxy, its two volumes, a label and
+// an init container for the redirection, the proxy (the first of the containers,
+// or a native sidecar where that is asked for), its two volumes, a label and
 // annotations. The mutation itself is the pure function Inject.
 //
 //	pod, namespace, Settings --Inject--> pod' --diff--> JSON patch

@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/meshproof/meshproof/internal/policy/api"
+	"github.com/meshproof/meshproof/workloads/images/reference"
 	"github.com/meshproof/meshproof/workloads/mesh/values"
 )
 
@@ -54,6 +55,8 @@ type Settings struct {
 	values.Values
 	// TrustAnchors is PEM text.
 	TrustAnchors string
+	// NoNativeSidecars says that the cluster does not have them.
+	NoNativeSidecars bool
 
 	fixedAtCreation bool
 }
@@ -93,16 +96,22 @@ func Inject(pod *corev1.Pod, namespace *corev1.Namespace, s Settings) Result {
 	if made.Annotations == nil {
 		made.Annotations = map[string]string{}
 	}
-	made.Annotations[VersionAnnotation] = s.ProxyVersion
+	made.Annotations[VersionAnnotation] = reference.Version(c.image)
 	for key, value := range c.podAnnotations {
 		made.Annotations[key] = value
 	}
 	// Last of the init containers: those before it are not redirected, as there
 	// is no proxy yet to be redirected to.
 	made.Spec.InitContainers = append(made.Spec.InitContainers, initContainer(s, c))
-	// First of the containers: its postStart hook holds up all others until the
-	// proxy can serve them.
-	made.Spec.Containers = slices.Insert(made.Spec.Containers, 0, proxyContainer(s, c))
+	// The proxy's postStart hook holds up all containers after it until it can
+	// serve them.
+	proxy := proxyContainer(s, c)
+	if c.nativeSidecar {
+		proxy.RestartPolicy = ptr(corev1.ContainerRestartPolicyAlways)
+		made.Spec.InitContainers = append(made.Spec.InitContainers, proxy)
+	} else {
+		made.Spec.Containers = slices.Insert(made.Spec.Containers, 0, proxy)
+	}
 	made.Spec.Volumes = append(made.Spec.Volumes, volumes()...)
 	return Result{Pod: made, Notes: c.notes}
 }
@@ -123,12 +132,11 @@ func initContainer(s Settings, c choices) corev1.Container {
 		args = append(args, "--outbound-ports-to-ignore", c.skipOutbound)
 	}
 	return corev1.Container{
-		Name: InitContainer, Image: s.ProxyImage, ImagePullPolicy: corev1.PullIfNotPresent, Args: args,
+		Name: InitContainer, Image: c.image, ImagePullPolicy: c.pullPolicy, Args: args,
 		SecurityContext: &corev1.SecurityContext{
-			// Changing the redirection takes root and these two capabilities; this
-			// container is the only one that has them, and it is gone before any
-			// other starts.
-			Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}, Add: []corev1.Capability{"NET_ADMIN", "NET_RAW"}},
+			// Changing the redirection takes root and this capability; this container
+			// is the only one that has it, and it is gone before any other starts.
+			Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}, Add: []corev1.Capability{"NET_ADMIN"}},
 			RunAsUser:    ptr(int64(0)), RunAsGroup: ptr(int64(0)), RunAsNonRoot: ptr(false),
 			Privileged: ptr(false), AllowPrivilegeEscalation: ptr(false), ReadOnlyRootFilesystem: ptr(true),
 			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
@@ -143,7 +151,7 @@ func proxyContainer(s Settings, c choices) corev1.Container {
 		capabilities.Add = []corev1.Capability{"NET_RAW"}
 	}
 	return corev1.Container{
-		Name: api.ProxyContainer, Image: s.ProxyImage, ImagePullPolicy: corev1.PullIfNotPresent, Args: []string{"proxy"},
+		Name: api.ProxyContainer, Image: c.image, ImagePullPolicy: c.pullPolicy, Args: []string{"proxy"},
 		Env: environment(s, c),
 		Ports: []corev1.ContainerPort{
 			{Name: "linkerd-proxy", ContainerPort: inboundPort, Protocol: corev1.ProtocolTCP},

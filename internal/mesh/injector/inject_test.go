@@ -84,6 +84,7 @@ func TestInjectedPodsAreExactlyThese(t *testing.T) {
 		"plain":             {mkPod(enabled), mkSettings(t, nil)},
 		"every-annotation":  {rich(), mkSettings(t, nil)},
 		"mark":              {mkPod(enabled), mkSettings(t, func(v *values.Values) { v.ProxyExemption = values.ExemptMark })},
+		"native-sidecar":    {rich(), mkSettings(t, func(v *values.Values) { v.NativeSidecar = true })},
 		"other-trustdomain": {mkPod(enabled), mkSettings(t, func(v *values.Values) { v.IdentityTrustDomain, v.Dialect = "example.org", "linkerd" })},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -121,6 +122,127 @@ func golden(t *testing.T, name string, pod *corev1.Pod) {
 	}
 	if diff := cmp.Diff(string(want), string(got)); diff != "" {
 		t.Errorf("-want +got (go test ./internal/mesh/injector -update writes what it gets)\n%s", diff)
+	}
+}
+
+// What is added runs from the image that the pod, its namespace or the cluster
+// names, in this order.
+func TestTheProxysImageIsTheOneAskedFor(t *testing.T) {
+	const digest = "sha256:0123456789012345678901234567890101234567890123456789012345678901"
+	own := func(v *values.Values) {
+		v.ProxyImage, v.ProxyVersion, v.ImagePullPolicy = "registry.example/proxy:v7", "v7", corev1.PullAlways
+	}
+	for name, row := range map[string]struct {
+		pod, namespace map[string]string
+		edit           func(*values.Values)
+		image, version string
+		policy         corev1.PullPolicy
+		note           string
+	}{
+		"nobody says anything":        {nil, nil, nil, "meshproof/agent:dev", "dev", corev1.PullIfNotPresent, ""},
+		"the cluster's":               {nil, nil, own, "registry.example/proxy:v7", "v7", corev1.PullAlways, ""},
+		"the pod's":                   {with(ImageAnnotation, "a/b:c"), nil, own, "a/b:c", "c", corev1.PullAlways, ""},
+		"the namespace's":             {nil, with(ImageAnnotation, "a/b:c"), own, "a/b:c", "c", corev1.PullAlways, ""},
+		"the pod's goes first":        {with(ImageAnnotation, "a/b:c"), with(ImageAnnotation, "a/b:d"), own, "a/b:c", "c", corev1.PullAlways, ""},
+		"without a tag":               {with(ImageAnnotation, "a:5000/b"), nil, own, "a:5000/b:v7", "v7", corev1.PullAlways, ""},
+		"by digest":                   {with(ImageAnnotation, "a/b@"+digest), nil, own, "a/b@" + digest, digest, corev1.PullAlways, ""},
+		"another version":             {with(ImageVersionAnnotation, "v8"), nil, own, "registry.example/proxy:v8", "v8", corev1.PullAlways, ""},
+		"image and version":           {with(ImageAnnotation, "a/b", ImageVersionAnnotation, "v8"), nil, own, "a/b:v8", "v8", corev1.PullAlways, ""},
+		"a policy":                    {with(PullPolicyAnnotation, "Never"), nil, own, "registry.example/proxy:v7", "v7", corev1.PullNever, ""},
+		"no image":                    {with(ImageAnnotation, "a b"), nil, own, "registry.example/proxy:v7", "v7", corev1.PullAlways, ReasonInvalidConfig},
+		"no version":                  {with(ImageVersionAnnotation, "a b"), nil, own, "registry.example/proxy:v7", "v7", corev1.PullAlways, ReasonInvalidConfig},
+		"no policy":                   {with(PullPolicyAnnotation, "Often"), nil, own, "registry.example/proxy:v7", "v7", corev1.PullAlways, ReasonInvalidConfig},
+		"a version beside the digest": {with(ImageAnnotation, "a/b@"+digest, ImageVersionAnnotation, "v8"), nil, own, "a/b@" + digest, digest, corev1.PullAlways, ReasonInvalidConfig},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := mkPod(row.pod)
+			if pod.Annotations == nil {
+				pod.Annotations = map[string]string{}
+			}
+			pod.Annotations[InjectAnnotation] = "enabled"
+			result := Inject(pod, mkNamespace(row.namespace), mkSettings(t, row.edit))
+			for _, container := range []corev1.Container{result.Pod.Spec.InitContainers[0], result.Pod.Spec.Containers[0]} {
+				if container.Image != row.image || container.ImagePullPolicy != row.policy {
+					t.Errorf("%s: %s, pulled %s, want %s, %s", container.Name, container.Image, container.ImagePullPolicy, row.image, row.policy)
+				}
+			}
+			if got := result.Pod.Annotations[VersionAnnotation]; got != row.version {
+				t.Errorf("version %q, want %q", got, row.version)
+			}
+			note := ""
+			if len(result.Notes) > 0 {
+				note = result.Notes[0].Reason
+			}
+			if note != row.note || len(result.Notes) > 1 {
+				t.Errorf("notes %v, want %q", result.Notes, row.note)
+			}
+		})
+	}
+}
+
+func TestTheProxyIsANativeSidecarWhereThatIsAskedForAndPossible(t *testing.T) {
+	for name, row := range map[string]struct {
+		pod, namespace map[string]string
+		cluster, old   bool
+		native         bool
+		note           string
+	}{
+		"nobody asks":                 {nil, nil, false, false, false, ""},
+		"the cluster's setting":       {nil, nil, true, false, true, ""},
+		"the pod asks":                {with(NativeSidecarAnnotation, "true"), nil, false, false, true, ""},
+		"by the older name":           {with(NativeSidecarAnnotationAlpha, "true"), nil, false, false, true, ""},
+		"the namespace asks":          {nil, with(NativeSidecarAnnotation, "true"), false, false, true, ""},
+		"the pod refuses":             {with(NativeSidecarAnnotation, "false"), nil, true, false, false, ""},
+		"a misspelt value":            {with(NativeSidecarAnnotation, "yes"), nil, true, false, true, ReasonInvalidConfig},
+		"the setting, on an old one":  {nil, nil, true, true, false, ""},
+		"the pod asks, on an old one": {with(NativeSidecarAnnotation, "true"), nil, false, true, false, ReasonInvalidConfig},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := mkPod(row.pod)
+			if pod.Annotations == nil {
+				pod.Annotations = map[string]string{}
+			}
+			pod.Annotations[InjectAnnotation] = "enabled"
+			settings := mkSettings(t, func(v *values.Values) { v.NativeSidecar = row.cluster })
+			settings.NoNativeSidecars = row.old
+			result := Inject(pod, mkNamespace(row.namespace), settings)
+			var stay, plain []string
+			for _, container := range result.Pod.Spec.InitContainers {
+				if container.RestartPolicy != nil {
+					stay = append(stay, container.Name)
+				}
+			}
+			for _, container := range result.Pod.Spec.Containers {
+				plain = append(plain, container.Name)
+			}
+			wantStay, wantPlain := []string(nil), []string{"linkerd-proxy", "voting-svc"}
+			if row.native {
+				wantStay, wantPlain = []string{"linkerd-proxy"}, []string{"voting-svc"}
+			}
+			if diff := cmp.Diff([][]string{wantStay, wantPlain}, [][]string{stay, plain}); diff != "" {
+				t.Errorf("-want +got\n%s", diff)
+			}
+			note := ""
+			if len(result.Notes) > 0 {
+				note = result.Notes[0].Reason
+			}
+			if note != row.note {
+				t.Errorf("notes %v, want %q", result.Notes, row.note)
+			}
+		})
+	}
+}
+
+func TestNativeSidecarsCameWithKubernetes129(t *testing.T) {
+	for text, want := range map[string]bool{`{"gitVersion":"v1.28.15"}`: false, `{"gitVersion":"v1.29.0"}`: true, `{"gitVersion":"v1.36.3+k3s1"}`: true, `{"gitVersion":"v2.0.0"}`: true} {
+		if got, err := sidecarsOf([]byte(text)); got != want || err != nil {
+			t.Errorf("%s: %v, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"", "{}", `{"gitVersion":"new"}`} {
+		if got, err := sidecarsOf([]byte(text)); got || err == nil {
+			t.Errorf("%q: %v, %v", text, got, err)
+		}
 	}
 }
 

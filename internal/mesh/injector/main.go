@@ -82,6 +82,10 @@ func Main(ctx context.Context, args []string) error {
 	group.Go(func() error { events.run(running); return nil })
 	group.Go(func() error { return hook.Run(running, *listen) })
 	group.Go(func() error {
+		sidecars, err := nativeSidecars(running, core)
+		if err != nil {
+			return ended(running, err)
+		}
 		// Pods that are created after a rotation get the new anchors.
 		kube.Watch(running, core, "configmaps", kube.Scope{Namespace: v.ControlPlaneNamespace, Fields: "metadata.name=" + kube.TrustRootsName},
 			kube.Latest[*corev1.ConfigMap](func(m *corev1.ConfigMap) {
@@ -89,10 +93,19 @@ func Main(ctx context.Context, args []string) error {
 					return
 				}
 				if settings, err := NewSettings(v, m.Data[kube.TrustRootsKey]); err == nil {
+					settings.NoNativeSidecars = !sidecars
 					h.settings.Store(&settings)
 				}
 			}), nil)
 		return nil
 	})
 	return group.Wait()
+}
+
+// ended is nil for an error that is only the end of the role.
+func ended(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
 }

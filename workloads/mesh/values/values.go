@@ -17,9 +17,11 @@ import (
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 
 	"github.com/meshproof/meshproof/internal/policy/api"
+	"github.com/meshproof/meshproof/workloads/images/reference"
 )
 
 const (
@@ -65,10 +67,18 @@ type Values struct {
 	Dialect string `json:"dialect"`
 	// ProxyExemption is how the proxy's own traffic escapes interception.
 	ProxyExemption Exemption `json:"proxyExemption"`
-	// ProxyImage is the image of everything the injector adds to pods.
-	ProxyImage string `json:"proxyImage"`
-	// ProxyVersion is told on injected pods, see VersionAnnotation.
+	// ProxyImage is the image of everything the injector adds to pods that do not
+	// say otherwise, ControllerImage that of the control plane.
+	ProxyImage      string `json:"proxyImage"`
+	ControllerImage string `json:"controllerImage"`
+	// ProxyVersion is told on injected pods, by annotation, and is the tag of
+	// images that pods name without one.
 	ProxyVersion string `json:"proxyVersion"`
+	// ImagePullPolicy is when nodes ask a registry for either.
+	ImagePullPolicy corev1.PullPolicy `json:"imagePullPolicy"`
+	// NativeSidecar makes proxies init containers that stay, where the cluster has
+	// them, on pods that do not say otherwise.
+	NativeSidecar bool `json:"nativeSidecar"`
 	// ProxyLogLevel of pods that do not say otherwise.
 	ProxyLogLevel string `json:"proxyLogLevel"`
 	// OpaquePorts are opaque on pods that expose them and say nothing else (D-16).
@@ -91,7 +101,9 @@ func Default() Values {
 		Dialect:               api.DialectDocumented,
 		ProxyExemption:        ExemptAuto,
 		ProxyImage:            "meshproof/agent:dev",
+		ControllerImage:       "meshproof/agent:dev",
 		ProxyVersion:          "dev",
+		ImagePullPolicy:       corev1.PullIfNotPresent,
 		ProxyLogLevel:         "info",
 		OpaquePorts:           "25,587,3306,4444,5432,6379,9300,11211",
 		SkipInboundPorts:      "4567,4568",
@@ -145,14 +157,27 @@ func (v Values) Validate() error {
 	}
 	for _, text := range []struct{ name, value string }{
 		{"control plane namespace", v.ControlPlaneNamespace}, {"cluster domain", v.ClusterDomain},
-		{"identity trust domain", v.IdentityTrustDomain}, {"proxy image", v.ProxyImage},
+		{"identity trust domain", v.IdentityTrustDomain},
 	} {
 		if text.value == "" || strings.ContainsAny(text.value, " \t\n\"'") {
 			say("%s %q is not usable", text.name, text.value)
 		}
 	}
+	for _, image := range []struct{ name, reference string }{{"proxy image", v.ProxyImage}, {"controller image", v.ControllerImage}} {
+		if !reference.Valid(image.reference) {
+			say("%s %q is no image's name such as registry.example/name:tag", image.name, image.reference)
+		}
+	}
+	if !ValidPullPolicy(v.ImagePullPolicy) {
+		say("image pull policy %q is none of %s", v.ImagePullPolicy, join(pullPolicies))
+	}
 	return errors.Join(wrong...)
 }
+
+var pullPolicies = []corev1.PullPolicy{corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever}
+
+// ValidPullPolicy says whether Kubernetes knows the policy.
+func ValidPullPolicy(policy corev1.PullPolicy) bool { return slices.Contains(pullPolicies, policy) }
 
 // Identity is the name in the certificate of a pod that runs under a
 // ServiceAccount (X-70).

@@ -200,6 +200,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.tb.Errorf("%s %s: %v", r.Method, r.URL.Path, err)
 	}
 	w.Header().Set("Content-Type", "application/json")
+	if r.URL.Path == "/version" {
+		io.WriteString(w, `{"gitVersion":"v1.36.0"}`)
+		return
+	}
 	if watch := r.URL.Query().Get("watch"); watch == "true" || watch == "1" {
 		s.watch(w, r)
 		return
