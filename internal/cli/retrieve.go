@@ -8,6 +8,7 @@ import (
 	"io"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	batchv1 "k8s.io/api/batch/v1"
@@ -35,51 +36,65 @@ func newRetrieve(streams IOStreams) *cobra.Command {
 	var where kubeconfig.Options
 	flags.StringVar(&where.Kubeconfig, "kubeconfig", "", "`file` that names the cluster (default $KUBECONFIG, then ~/.kube/config)")
 	flags.StringVar(&where.Context, "context", "", "`context` of the kubeconfig")
-	namespace := flags.StringP("namespace", "n", incluster.Namespace, "`namespace` of the Job")
-	name := flags.String("name", "", "`name` of a Job or CronJob (default the newest Job)")
-	wait := flags.Bool("wait", false, "wait until the Job has finished")
-	timeout := flags.Duration("timeout", incluster.Timeout, "how long to wait")
+	asked := &retrieval{}
+	flags.StringVarP(&asked.namespace, "namespace", "n", incluster.Namespace, "`namespace` of the Job")
+	flags.StringVar(&asked.name, "name", "", "`name` of a Job or CronJob (default the newest Job)")
+	flags.BoolVar(&asked.wait, "wait", false, "wait until the Job has finished")
+	flags.DurationVar(&asked.timeout, "timeout", incluster.Timeout, "how long to wait")
 	output := flags.StringP("output-dir", "o", "", "folder of the runs' folders (default $ARTIFACTS, or artifacts)")
-	quiet := flags.BoolP("quiet", "q", false, "print the findings and the verdict only")
+	flags.BoolVarP(&asked.quiet, "quiet", "q", false, "print the findings and the verdict only")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		session.Quieten()
-		ctx := cmd.Context()
 		client, err := clientOf(where)
 		if err != nil {
 			return err
 		}
-		job, err := incluster.Find(ctx, client, *namespace, *name)
-		if err != nil {
-			return retrieveError(ctx, err)
-		}
-		say := func(line string) { fmt.Fprintln(streams.Err, line) }
-		if *quiet {
-			say = func(string) {}
-		}
-		if *wait {
-			ctx, cancel := context.WithTimeout(ctx, *timeout)
-			defer cancel()
-			if job, err = incluster.Wait(ctx, client, job, say); err != nil {
-				return retrieveError(cmd.Context(), err)
-			}
-		}
-		shards, err := incluster.Fetch(ctx, client, job)
-		if shards == nil && err != nil {
-			return retrieveError(ctx, err)
-		}
-		states, _ := incluster.States(ctx, client, job) // they only explain
-		merged, err := together(job, shards, states, err)
-		if err != nil {
-			return err
-		}
-		folder := artifacts(*output)
-		dir := filepath.Join(folder, merged.ID)
-		for shard, one := range shards {
-			err = errors.Join(err, reports.WriteAll(filepath.Join(dir, shardsFolder, fmt.Sprint(shard)), one))
-		}
-		return finish(streams.Out, folder, merged, err)
+		asked.folder = artifacts(*output)
+		return asked.retrieve(cmd.Context(), client, streams)
 	}
 	return cmd
+}
+
+// retrieval is what to fetch, and where to put it.
+type retrieval struct {
+	namespace, name string
+	wait, quiet     bool
+	timeout         time.Duration
+	// folder of the runs' folders.
+	folder string
+}
+
+func (r *retrieval) retrieve(ctx context.Context, client kubernetes.Interface, streams IOStreams) error {
+	job, err := incluster.Find(ctx, client, r.namespace, r.name)
+	if err != nil {
+		return retrieveError(ctx, err)
+	}
+	if r.wait {
+		say := func(line string) {
+			if !r.quiet {
+				fmt.Fprintln(streams.Err, line)
+			}
+		}
+		patience, cancel := context.WithTimeout(ctx, r.timeout)
+		defer cancel()
+		if job, err = incluster.Wait(patience, client, job, say); err != nil {
+			return retrieveError(ctx, err)
+		}
+	}
+	shards, unusable := incluster.Fetch(ctx, client, job)
+	if shards == nil {
+		return retrieveError(ctx, unusable)
+	}
+	states, _ := incluster.States(ctx, client, job) // they only explain
+	merged, err := together(job, shards, states, unusable)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for shard, one := range shards {
+		errs = append(errs, reports.WriteAll(filepath.Join(r.folder, merged.ID, shardsFolder, fmt.Sprint(shard)), one))
+	}
+	return finish(streams.Out, r.folder, merged, errors.Join(errs...))
 }
 
 // clientOf reaches the cluster that the user names. Errors: *cluster.OptionError

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"regexp"
+	"strings"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -180,12 +181,15 @@ func (o Options) pod() corev1.PodSpec {
 	if o.Registry != "" {
 		args = append(args, "--registry", o.Registry)
 	}
+	for _, arg := range o.Args {
+		args = append(args, strings.ReplaceAll(arg, "$", "$$")) // Kubernetes would take $(X) for a variable
+	}
 	spec := corev1.PodSpec{
 		ServiceAccountName: o.Name, RestartPolicy: corev1.RestartPolicyNever, TerminationGracePeriodSeconds: pointer(int64(grace.Seconds())),
 		SecurityContext: &corev1.PodSecurityContext{RunAsNonRoot: pointer(true), RunAsUser: pointer(int64(uid)), RunAsGroup: pointer(int64(uid)), FSGroup: pointer(int64(uid)),
 			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}},
 		Containers: []corev1.Container{{
-			Name: container, Image: o.Image, ImagePullPolicy: o.PullPolicy, Args: append(args, o.Args...),
+			Name: container, Image: o.Image, ImagePullPolicy: o.PullPolicy, Args: args,
 			Env: []corev1.EnvVar{
 				{Name: "HOME", Value: workFolder}, {Name: "ARTIFACTS", Value: workFolder + "/artifacts"},
 				fromPod(envNamespace, "metadata.namespace"),
