@@ -159,7 +159,7 @@ func (c *Cluster) make(ctx context.Context, config *v1alpha4.Cluster) error {
 	again := time.NewTicker(abandonPoll)
 	defer again.Stop()
 	for {
-		_ = c.tool.remove(remove, c.folder, c.current()) // tried again, and at last by abandon
+		_, _ = c.tool.remove(remove, c.folder, c.current()) // tried again, and at last by abandon
 		select {
 		case <-made:
 			return cause
@@ -224,10 +224,18 @@ func (c *Cluster) abandon(ctx context.Context, err error, options cluster.Option
 	return errors.Join(err, c.end(context.WithoutCancel(ctx)))
 }
 
-// remove removes the nodes of a cluster, whatever state they are in.
-func (t *tool) remove(ctx context.Context, f state.Folder, r record) error {
+// remove removes the nodes that a record is about, whatever state they are in.
+// found is how many there were.
+func (t *tool) remove(ctx context.Context, f state.Folder, r record) (found int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, removeTimeout)
 	defer cancel()
+	all, err := t.containers(ctx, r.Name)
+	if err != nil {
+		return 0, fmt.Errorf("remove the nodes of cluster %s: %w", r.Name, err)
+	}
+	if found = len(r.mine(all)); found == 0 {
+		return 0, nil
+	}
 	removed := make(chan error, 1)
 	// kind would take the cluster out of a kubeconfig and needs to lock it. Ours
 	// goes with its folder, so it gets one that does not exist.
@@ -235,37 +243,36 @@ func (t *tool) remove(ctx context.Context, f state.Folder, r record) error {
 	select {
 	case err := <-removed:
 		if err != nil {
-			return fmt.Errorf("remove the nodes of cluster %s: %w", r.Name, explainKind("remove nodes", err))
+			return found, fmt.Errorf("remove the nodes of cluster %s: %w", r.Name, explainKind("remove nodes", err))
 		}
-		return nil
+		return found, nil
 	case <-ctx.Done():
 		// The goroutine ends with the program that it waits for.
-		return &cluster.SetupError{Cause: fmt.Sprintf("%s has not removed the nodes of cluster %s", t.name, r.Name), Remedy: "repeat with meshproof cleanup", Err: context.Cause(ctx)}
+		return found, &cluster.SetupError{Cause: fmt.Sprintf("%s has not removed the nodes of cluster %s", t.name, r.Name), Remedy: "repeat with meshproof cleanup", Err: context.Cause(ctx)}
 	}
 }
 
-// settled are the nodes that a record is about. Where their making may have been
-// interrupted, those are waited for that the node provider is still making.
-func (p *Provider) settled(ctx context.Context, t *tool, r record) ([]container, error) {
+// settle waits, where the making of a record's nodes may have been interrupted,
+// for those that the node provider is still making.
+func (p *Provider) settle(ctx context.Context, t *tool, r record) error {
+	if len(r.Nodes) > 0 {
+		return nil
+	}
 	deadline := time.NewTimer(settleTimeout)
 	defer deadline.Stop()
 	again := time.NewTicker(settlePoll)
 	defer again.Stop()
 	for {
 		all, err := t.containers(ctx, r.Name)
-		if err != nil {
-			return nil, err
-		}
-		nodes := r.mine(all)
-		if len(r.Nodes) > 0 || len(nodes) >= r.Wanted {
-			return nodes, nil
+		if err != nil || len(r.mine(all)) >= r.Wanted {
+			return err
 		}
 		select {
 		case <-again.C:
 		case <-deadline.C:
-			return nodes, nil
+			return nil
 		case <-ctx.Done():
-			return nil, fmt.Errorf("look for nodes of cluster %s: %w", r.Name, context.Cause(ctx))
+			return fmt.Errorf("look for nodes of cluster %s: %w", r.Name, context.Cause(ctx))
 		}
 	}
 }

@@ -186,15 +186,12 @@ func (c *Cluster) end(ctx context.Context) error {
 	defer cancel()
 	late := time.Now().Add(lateTimeout)
 	for {
-		if err := c.tool.remove(ctx, c.folder, c.record); err != nil {
+		left, err := c.tool.remove(ctx, c.folder, c.record)
+		if err != nil {
 			return err
 		}
-		left, err := c.tool.containers(ctx, c.record.Name)
-		if err != nil {
-			return fmt.Errorf("see whether cluster %s is gone: %w", c.record.Name, err)
-		}
-		if len(c.record.mine(left)) == 0 && (len(c.record.Nodes) > 0 || time.Now().After(late)) {
-			return c.folder.Remove()
+		if left == 0 && (len(c.record.Nodes) > 0 || time.Now().After(late)) {
+			return c.folder.RemoveOwn(c.lock)
 		}
 		select {
 		case <-time.After(settlePoll):

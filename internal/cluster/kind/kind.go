@@ -244,14 +244,11 @@ func (p *Provider) removeNodes(ctx context.Context, f state.Folder, r record) er
 	if err := r.elsewhere(t); err != nil {
 		return err
 	}
-	nodes, err := p.settled(ctx, t, r)
-	if err != nil {
+	if err := p.settle(ctx, t, r); err != nil {
 		return err
 	}
-	if len(nodes) == 0 {
-		return nil
-	}
-	return t.remove(ctx, f, r)
+	_, err = t.remove(ctx, f, r)
+	return err
 }
 
 // List implements cluster.Provider. It lists the clusters that this program

@@ -1,14 +1,18 @@
 package kind
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/random"
@@ -21,6 +25,8 @@ import (
 const (
 	imageVariable  = "MESHPROOF_KIND_IMAGE"
 	configVariable = "MESHPROOF_KIND_CONFIG"
+	// twoVariable allows two clusters at a time.
+	twoVariable = "MESHPROOF_KIND_TWO"
 )
 
 // patience bounds every wait of these tests.
@@ -79,43 +85,289 @@ func archive(t *testing.T, reference string) string {
 	return path
 }
 
-func TestARealClusterLives(t *testing.T) {
-	provider := newProvider(t, realOptions(t))
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	made, err := provider.Create(ctx, cluster.Options{Logs: t.TempDir(), Progress: func(e cluster.Event) { t.Log(e) }})
+// nodesOf are the containers of a cluster.
+func nodesOf(t *testing.T, p *Provider, name string) []container {
+	t.Helper()
+	ctx := context.WithoutCancel(t.Context()) // it is for cleanups, too
+	tool, err := p.tool(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
-	closed := false
-	defer func() {
-		if !closed {
-			_ = made.Close(context.Background())
+	nodes, err := tool.containers(ctx, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return nodes
+}
+
+// created makes a cluster that ends with the test.
+func created(t *testing.T, p *Provider, options cluster.Options) cluster.Cluster {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	made, err := p.Create(ctx, options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := made.Close(context.Background()); err != nil {
+			t.Error(err)
 		}
-	}()
-	t.Logf("%+v", made.Capabilities())
-	began := time.Now()
-	if err := made.(cluster.ImageLoader).LoadImages(ctx, archive(t, "registry.example/meshproof/test:v1")); err != nil {
+		if nodes := nodesOf(t, p, made.Name()); len(nodes) > 0 {
+			t.Errorf("left are %v", nodes)
+		}
+		if names := left(t, p); len(names) > 0 {
+			t.Errorf("left in the state folder are %v", names)
+		}
+	})
+	return made
+}
+
+func TestARealClusterLives(t *testing.T) {
+	options := realOptions(t)
+	options.Nodes = 2
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	provider := newProvider(t, options)
+	made := created(t, provider, cluster.Options{Progress: func(e cluster.Event) { t.Logf("%.1fs %s %v", e.Elapsed.Seconds(), e.Component, e.Done) }})
+
+	t.Run("it has what it says", func(t *testing.T) {
+		got := made.Capabilities()
+		t.Logf("%+v", got)
+		if got.Nodes != 2 || got.Outside.How != cluster.OutsideHosts || len(got.Outside.Networks) != 1 || len(got.ClusterNetworks) != 1 || got.LocalImages || got.Borrowed {
+			t.Errorf("got %+v", got)
+		}
+		if timings := made.Timings(); len(timings) == 0 || timings[len(timings)-1].Component != "ready" {
+			t.Errorf("timings are %v", timings)
+		}
+	})
+	t.Run("its kubeconfig is for this user only, and the user's own is not touched", func(t *testing.T) {
+		info, err := os.Stat(made.Kubeconfig())
+		if err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("got %v, %v", info, err)
+		}
+		if entries, _ := os.ReadDir(home); len(entries) > 0 {
+			t.Errorf("in the home folder are %v", entries)
+		}
+	})
+	t.Run("images are loaded onto every node, again, too", func(t *testing.T) {
+		const reference = "registry.example/meshproof/test:v1"
+		loader := made.(cluster.ImageLoader)
+		for range 2 {
+			if err := loader.LoadImages(t.Context(), archive(t, reference)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, node := range nodesOf(t, provider, made.Name()) {
+			tool, _ := provider.tool(t.Context())
+			if out, err := tool.run(t.Context(), "exec", node.Name, "crictl", "images"); err != nil || !strings.Contains(string(out), "registry.example/meshproof/test") {
+				t.Errorf("node %s has %s, %v", node.Name, out, err)
+			}
+		}
+		var setup *cluster.SetupError
+		nothing := filepath.Join(t.TempDir(), "nothing.tar")
+		if err := os.WriteFile(nothing, []byte("nothing"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range []string{nothing, nothing + ".missing"} {
+			if err := loader.LoadImages(t.Context(), path); !errors.As(err, &setup) || !strings.Contains(err.Error(), path) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("got %v", err)
+			} else {
+				t.Log(err)
+			}
+		}
+	})
+	t.Run("its logs are those of every node", func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "logs")
+		if err := made.Logs(t.Context(), dir); err != nil {
+			t.Fatal(err)
+		}
+		for _, node := range nodesOf(t, provider, made.Name()) {
+			if info, err := os.Stat(filepath.Join(dir, node.Name, "kubelet.log")); err != nil || info.Size() == 0 {
+				t.Errorf("got %v, %v", info, err)
+			}
+		}
+	})
+	t.Run("another process can open it, and leaves it alone", func(t *testing.T) {
+		other := newProvider(t, Options{State: options.State})
+		opened, err := other.Open(t.Context(), made.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(made.Capabilities(), opened.Capabilities(), samePrefix); diff != "" {
+			t.Error("-made +opened:", diff)
+		}
+		if again, err := other.Open(t.Context(), made.Name()); err != nil || again != opened {
+			t.Errorf("opened again: %v, %v", again, err)
+		}
+		if removed, err := other.Cleanup(t.Context()); err != nil || len(removed) > 0 {
+			t.Errorf("cleanup removed %v, %v", removed, err)
+		}
+		if err := opened.Close(t.Context()); err != nil || len(nodesOf(t, provider, made.Name())) != 2 {
+			t.Errorf("after Close there are %v, %v", nodesOf(t, provider, made.Name()), err)
+		}
+		if _, err := other.Create(t.Context(), cluster.Options{Name: made.Name()}); !errors.Is(err, cluster.ErrExists) {
+			t.Errorf("created again: %v", err)
+		}
+	})
+	t.Run("who remembers other clusters opens it as somebody else's, and does not delete it", func(t *testing.T) {
+		other := newProvider(t, Options{State: t.TempDir(), Image: options.Image})
+		opened, err := other.Open(t.Context(), made.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info, err := os.Stat(opened.Kubeconfig()); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("its kubeconfig: %v, %v", info, err)
+		}
+		if removed, err := other.Cleanup(t.Context()); err != nil || len(removed) > 0 {
+			t.Errorf("cleanup removed %v, %v", removed, err)
+		}
+		if err := other.Delete(t.Context(), made.Name()); !errors.Is(err, cluster.ErrNotFound) {
+			t.Errorf("delete: %v", err)
+		}
+		if _, err := other.Create(t.Context(), cluster.Options{Name: made.Name()}); !errors.Is(err, cluster.ErrExists) {
+			t.Errorf("create: %v", err)
+		}
+		if err := opened.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Stat(opened.Kubeconfig()); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("its kubeconfig is left: %v", err)
+		}
+		if len(nodesOf(t, provider, made.Name())) != 2 {
+			t.Error("its nodes are gone")
+		}
+	})
+	t.Run("its end is noticed", func(t *testing.T) {
+		select {
+		case <-made.Done():
+			t.Fatal("it has ended before:", made.Err())
+		default:
+		}
+		if err := provider.Delete(t.Context(), made.Name()); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-made.Done():
+			if made.Err() == nil {
+				t.Error("it does not say why")
+			}
+		case <-time.After(patience):
+			t.Error("it is not noticed")
+		}
+		if _, err := provider.Open(t.Context(), made.Name()); !errors.Is(err, cluster.ErrNotFound) {
+			t.Errorf("it can still be opened: %v", err)
+		}
+	})
+}
+
+func TestARealClusterOfAKilledOwnerIsCleanedUp(t *testing.T) {
+	options := realOptions(t)
+	for _, moment := range []string{"step: " + nodesMade + " false", "step: " + controlPlane + " false", "ready: "} {
+		t.Run(moment, func(t *testing.T) {
+			name := randomName("mp-test-")
+			provider := newProvider(t, options)
+			owner := exec.CommandContext(t.Context(), os.Args[0])
+			owner.Env = append(os.Environ(), ownerVariable+"="+options.State, ownerVariable+"_NAME="+name)
+			out, err := owner.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := owner.Start(); err != nil {
+				t.Fatal(err)
+			}
+			reached := false
+			for lines := bufio.NewScanner(out); !reached && lines.Scan(); {
+				t.Log(lines.Text())
+				reached = strings.HasPrefix(lines.Text(), moment)
+			}
+			if !reached {
+				t.Error("the owner has ended early")
+			} else if removed, err := provider.Cleanup(t.Context()); err != nil || len(removed) > 0 {
+				t.Errorf("while its owner lives, cleanup removed %v, %v", removed, err)
+			}
+			_ = owner.Process.Kill()
+			_ = owner.Wait()
+			began := time.Now()
+			removed, err := provider.Cleanup(t.Context())
+			t.Log("cleaned up in", time.Since(began))
+			if diff := cmp.Diff([]string{name}, removed); err != nil || diff != "" {
+				t.Error(err, "removed -want +got:", diff)
+			}
+			if nodes := nodesOf(t, provider, name); len(nodes) > 0 {
+				t.Errorf("left are %v", nodes)
+			}
+			if names := left(t, provider); len(names) > 0 {
+				t.Errorf("left in the state folder are %v", names)
+			}
+			if running := commands(t, name); len(running) > 0 {
+				t.Errorf("still running: %v", running)
+			}
+		})
+	}
+}
+
+// commands are those of all processes whose arguments contain text, except this
+// one's.
+func commands(t *testing.T, text string) []string {
+	t.Helper()
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Log("loaded in", time.Since(began))
-	logs := t.TempDir()
-	if err := made.Logs(ctx, logs); err != nil {
-		t.Error(err)
+	var found []string
+	for _, file := range files {
+		if data, err := os.ReadFile(file); err == nil && strings.Contains(string(data), text) {
+			found = append(found, strings.ReplaceAll(string(data), "\x00", " "))
+		}
 	}
-	began = time.Now()
-	closed = true
-	if err := made.Close(ctx); err != nil {
-		t.Fatal(err)
+	return found
+}
+
+func TestAnInterruptedRealCreationLeavesNothing(t *testing.T) {
+	provider := newProvider(t, realOptions(t))
+	for _, moment := range []string{nodesMade, controlPlane} {
+		t.Run(moment, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			name := randomName("mp-test-")
+			var began time.Time
+			_, err := provider.Create(ctx, cluster.Options{Name: name, Progress: func(e cluster.Event) {
+				if e.Component == moment && !e.Done {
+					began = time.Now()
+					cancel()
+				}
+			}})
+			t.Log("ended in", time.Since(began))
+			if !errors.Is(err, context.Canceled) {
+				t.Errorf("got %v", err)
+			}
+			if nodes := nodesOf(t, provider, name); len(nodes) > 0 {
+				t.Errorf("left are %v", nodes)
+			}
+			if names := left(t, provider); len(names) > 0 {
+				t.Errorf("left in the state folder are %v", names)
+			}
+		})
 	}
-	t.Log("closed in", time.Since(began))
-	select {
-	case <-made.Done():
-	default:
-		t.Error("the cluster is closed, and not done")
+}
+
+func TestTwoRealClustersAreMadeAtOnce(t *testing.T) {
+	if os.Getenv(twoVariable) == "" {
+		t.Skipf("%s is not set: this takes the memory of two clusters", twoVariable)
 	}
-	if _, err := provider.Open(ctx, made.Name()); !errors.Is(err, cluster.ErrNotFound) {
-		t.Errorf("after its end it can be opened: %v", err)
+	options := realOptions(t)
+	for _, name := range []string{"one", "two"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			options := options
+			options.State = t.TempDir()
+			made := created(t, newProvider(t, options), cluster.Options{})
+			t.Log(made.Timings())
+			if made.Capabilities().Nodes != 1 {
+				t.Errorf("got %+v", made.Capabilities())
+			}
+		})
 	}
 }
 

@@ -107,6 +107,15 @@ func (f Folder) Lock() (*os.File, bool, error) {
 	return flock(f.Path(lock), unix.LOCK_NB)
 }
 
+// RemoveOwn deletes the folder if it is still the one whose lock the caller
+// holds: somebody may have deleted the cluster, and made another of its name.
+func (f Folder) RemoveOwn(held *os.File) error {
+	if !is(held, f.Path(lock)) {
+		return nil
+	}
+	return f.Remove()
+}
+
 // Owned reports whether somebody holds the folder's lock.
 func (f Folder) Owned() bool {
 	if _, err := os.Stat(f.Path(lock)); err != nil {

@@ -40,6 +40,29 @@ func TestAFolderIsReplacedWhenItsOwnerIsGone(t *testing.T) {
 	}
 }
 
+func TestAnOwnerRemovesItsOwnFolderOnly(t *testing.T) {
+	registry := Registry(t.TempDir())
+	f, first, err := registry.Reserve("one", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	if err := f.Remove(); err != nil { // as a deletion by another process does
+		t.Fatal(err)
+	}
+	f, second, err := registry.Reserve("one", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Close()
+	if err := f.RemoveOwn(first); err != nil || !f.Owned() {
+		t.Errorf("the first owner has removed the second one's folder (%v)", err)
+	}
+	if err := f.RemoveOwn(second); err != nil || f.Owned() {
+		t.Errorf("the second owner has not (%v)", err)
+	}
+}
+
 func TestARecordIsReadAsItWasWritten(t *testing.T) {
 	registry := Registry(t.TempDir())
 	f, lock, err := registry.Reserve("one", nil)
