@@ -130,7 +130,7 @@ func TestCreationThatIsCutShortLeavesNothing(t *testing.T) {
 	if running, there := listed(t.Context(), t)[name]; there {
 		t.Errorf("cluster %s is listed, running %t", name, running)
 	}
-	if err := nothingIn(choice.State, name); err != nil {
+	if err := forgotten(name); err != nil {
 		t.Error(err)
 	}
 }

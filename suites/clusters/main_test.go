@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -27,6 +28,7 @@ import (
 	"github.com/meshproof/meshproof/internal/cluster/e2eframework"
 	"github.com/meshproof/meshproof/internal/cluster/kubeconfig"
 	"github.com/meshproof/meshproof/internal/cluster/providers"
+	"github.com/meshproof/meshproof/internal/cluster/state"
 	"github.com/meshproof/meshproof/internal/interrupt"
 	"github.com/meshproof/meshproof/workloads/images"
 )
@@ -80,21 +82,14 @@ func TestMain(m *testing.M) {
 		suite.unusable = err
 		os.Exit(m.Run())
 	}
-	if choice.State, err = os.MkdirTemp("", "meshproof-clusters-"); err != nil {
-		fail(err)
-	}
 	_, why, err := choice.Provider()
 	if err != nil {
-		fail(errors.Join(err, os.RemoveAll(choice.State)))
+		fail(err)
 	}
 	if why != "" {
 		fmt.Println(why)
 	}
-	code := run(m, config)
-	if err := os.RemoveAll(choice.State); err != nil {
-		fail(err)
-	}
-	os.Exit(code)
+	os.Exit(run(m, config))
 }
 
 func fail(err error) {
@@ -203,17 +198,27 @@ func gone(ctx context.Context, c cluster.Cluster) error {
 	if _, err := os.Stat(c.Kubeconfig()); !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("cluster %q has ended, and its kubeconfig is there: %v", c.Name(), err)
 	}
-	return nothingIn(choice.State, c.Name())
+	return forgotten(c.Name())
 }
 
-// nothingIn looks for whatever is called after a cluster.
-func nothingIn(dir, name string) error {
-	return filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
-		if err == nil && filepath.Base(path) == name {
-			err = fmt.Errorf("cluster %q has ended and left %s", name, path)
-		}
+// forgotten looks for whatever is called after a cluster in the folder in which
+// clusters are remembered. It is the one that the command line uses, so that
+// `meshproof cleanup` finds what this suite leaves when it is killed.
+func forgotten(name string) error {
+	dir, err := state.Dir()
+	if err != nil {
 		return err
-	})
+	}
+	for _, pattern := range []string{name, "*/" + name, "*/*/" + name} {
+		left, err := filepath.Glob(filepath.Join(dir, pattern))
+		if err != nil {
+			return err
+		}
+		if len(left) > 0 {
+			return fmt.Errorf("cluster %q has ended and left %s", name, strings.Join(left, ", "))
+		}
+	}
+	return nil
 }
 
 // programs finds bin/ of the source tree, or says why there is nothing to run.
