@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"html"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/meshproof/meshproof/reports/result"
@@ -35,7 +36,7 @@ func Write(w io.Writer, run *result.Run) error {
 	fmt.Fprintf(out, "%d claims: %d passed, %d failed, %d inconclusive, %d skipped. Cluster %s (Kubernetes %s), mesh %s %s, dialect %s, seed %d.\n\n",
 		s.Total, s.Passed, s.Failed, s.Inconclusive, s.Skipped, run.Cluster.Provider, run.Cluster.Kubernetes, run.Mesh.Name, run.Mesh.Version, run.Mesh.Dialect, run.Seed)
 	findings(out, run)
-	open(out, fmt.Sprintf("The %d scenarios", len(run.Scenarios)))
+	open(out, fmt.Sprintf("Scenarios (%d)", len(run.Scenarios)))
 	fmt.Fprint(out, "| scenario | outcome | passed | failed | inconclusive | skipped | seconds |\n|---|---|--:|--:|--:|--:|--:|\n")
 	for _, scenario := range run.Scenarios {
 		one := result.Run{Scenarios: []result.Scenario{scenario}}
@@ -87,6 +88,10 @@ func findings(out io.Writer, run *result.Run) {
 		fmt.Fprintf(out, "\n%d more findings are in run.json.\n", more)
 	}
 	fmt.Fprintln(out)
+	shown = slices.DeleteFunc(slices.Clone(shown), func(f finding) bool { return len(f.details) == 0 })
+	if len(shown) == 0 {
+		return
+	}
 	open(out, "What was seen")
 	fmt.Fprintln(out, "<pre>")
 	for _, f := range shown {
