@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -144,7 +145,7 @@ func (e *run) injects(ctx context.Context, policy string) error {
 	if err != nil {
 		return fmt.Errorf("ask the injector: %w", err)
 	}
-	for _, container := range answer.Spec.Containers {
+	for _, container := range slices.Concat(answer.Spec.InitContainers, answer.Spec.Containers) {
 		for _, env := range container.Env {
 			if container.Name == proxyContainer && env.Name == defaultPolicyEnv {
 				if policy != "" && env.Value != policy {
