@@ -9,7 +9,9 @@ import (
 	"github.com/spf13/pflag"
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/meshproof/meshproof/internal/guest"
 	"github.com/meshproof/meshproof/internal/incluster"
+	"github.com/meshproof/meshproof/scenarios"
 )
 
 func newGen(streams IOStreams) *cobra.Command {
@@ -77,7 +79,7 @@ func newGenJob(streams IOStreams, use, short, example string) *cobra.Command {
 			o.Args = append(o.Args, "--seed", fmt.Sprint(*seed))
 		}
 		o.Args = append(append(o.Args, further...), names...)
-		o.PullPolicy, o.Rules = corev1.PullPolicy(policy), rules(*installs)
+		o.PullPolicy, o.Rules = corev1.PullPolicy(policy), guest.Rules(*installs || changesMesh(plan))
 		if use == "cronjob" && o.Schedule == "" {
 			return usageError("--schedule: say when to run, such as '0 2 * * *'")
 		}
@@ -96,6 +98,19 @@ func newGenJob(streams IOStreams, use, short, example string) *cobra.Command {
 		return err
 	}
 	return cmd
+}
+
+// changesMesh says whether a scenario of the plan installs the mesh with other
+// settings, which takes the rights to install it.
+func changesMesh(plan *scenarios.Plan) bool {
+	for _, scenario := range plan.Scenarios {
+		for _, step := range scenario.Spec.Steps {
+			if slices.ContainsFunc(step.Actions, func(a scenarios.Action) bool { return a.Install != nil }) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // runFlags checks flags that are handed on to `meshproof run` in a pod.
