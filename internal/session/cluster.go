@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/meshproof/meshproof/internal/cluster"
+	"github.com/meshproof/meshproof/internal/cluster/kubeconfig"
 	"github.com/meshproof/meshproof/internal/engine"
 	"github.com/meshproof/meshproof/workloads/mesh"
 )
@@ -34,7 +35,7 @@ func (s *session) tied(ctx context.Context, made cluster.Cluster) (out context.C
 			case <-made.Done():
 				cancel(&engine.Lost{Err: fmt.Errorf("the cluster has ended: %w", made.Err())})
 			case <-look.C:
-				if !s.opened {
+				if !s.opened || s.capabilities.Borrowed { // its lease tells who is on somebody's
 					continue
 				}
 				// A cluster that was not made here does not tell of its end.
@@ -90,7 +91,9 @@ func (s *session) cluster(ctx context.Context) (cluster.Cluster, error) {
 		}
 		options.Manifests = [][]byte{manifests}
 	}
-	s.cleanUp(ctx)
+	if _, lent := s.Provider.(*kubeconfig.Provider); !lent { // who may clean it up is found out later
+		s.cleanUp(ctx)
+	}
 	s.created = time.Now()
 	made, err := s.Provider.Create(ctx, options)
 	if err != nil {

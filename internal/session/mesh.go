@@ -35,13 +35,14 @@ func (s *session) meshFor(o engine.InstallOptions) mesh.Options {
 	if len(o.ClusterNetworks) > 0 {
 		asked.ClusterNetworks = o.ClusterNetworks
 	}
-	asked.HA = o.HA
+	asked.HA = asked.HA || o.HA
 	return asked
 }
 
-// install applies the manifests and waits for the facts that the mesh names.
+// install applies the manifests, unless the cluster's maker did or the mesh stood
+// before, and waits for the facts that the mesh names.
 func (s *session) install(ctx context.Context, config *rest.Config) error {
-	if _, foreseen := s.Provider.(cluster.Foreseen); s.opened || !foreseen {
+	if _, foreseen := s.Provider.(cluster.Foreseen); !s.meshStands && (s.opened || !foreseen) {
 		s.say("applying the mesh's manifests")
 		manifests, err := mesh.Install(s.Mesh)
 		if err != nil {

@@ -94,6 +94,8 @@ type session struct {
 	timings []result.Timing
 	// opened says that the cluster was there before.
 	opened bool
+	// meshStands says that the mesh needs not be installed any more.
+	meshStands bool
 	// capabilities are the cluster's, once there is one.
 	capabilities cluster.Capabilities
 	// created is when the cluster was asked for, and judged when the first claim
@@ -160,6 +162,17 @@ func (s *session) run(ctx context.Context, plan *scenarios.Plan) *result.Run {
 		return abandon(err)
 	}
 	installed := time.Now()
+	var stay *visit
+	if s.capabilities.Borrowed {
+		if ctx, stay, err = s.arrive(ctx, config, plan); err != nil {
+			return abandon(err)
+		}
+		defer func() {
+			if err := stay.leave(asked); err != nil { // the run's verdict stands all the same
+				s.say("not everything was given back: %v", err)
+			}
+		}()
+	}
 	if err := s.install(ctx, config); err != nil {
 		if asked.Err() == nil {
 			err = explain(asked, config, err)
@@ -175,6 +188,9 @@ func (s *session) run(ctx context.Context, plan *scenarios.Plan) *result.Run {
 	options := s.engineOptions()
 	options.Cluster.Name, options.Cluster.Nodes, options.Cluster.Rootless = made.Name(), s.capabilities.Nodes, s.capabilities.SingleUID
 	options.Leave = !s.opened && !s.Keep
+	if stay != nil {
+		options.Alone = stay.alone
+	}
 	if version, err := discovery.NewDiscoveryClientForConfigOrDie(config).ServerVersion(); err == nil {
 		options.Cluster.Kubernetes = version.GitVersion
 	}

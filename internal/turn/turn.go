@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -502,4 +503,56 @@ func pause(ctx context.Context, d time.Duration) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// Living returns the ids of the runs that are on the cluster, and removes the
+// Leases of those that are not any more. It takes as long as the lifetime of a
+// Lease when there is one that nobody renews; waiting is told then.
+func Living(ctx context.Context, client kubernetes.Interface, waiting func(string)) ([]string, error) {
+	return living(ctx, &leases{client: client}, waiting)
+}
+
+func living(ctx context.Context, store store, waiting func(string)) ([]string, error) {
+	seen := map[string]sighting{}
+	first := map[string]string{}
+	for told := false; ; told = true {
+		var all []member
+		if err := request(ctx, func(ctx context.Context) (err error) { all, err = store.list(ctx); return err }); err != nil {
+			return nil, fmt.Errorf("look for runs on the cluster: %w", err)
+		}
+		var ids []string
+		unsure := ""
+		for _, one := range sweep(ctx, store, seen, all, "") {
+			ids = append(ids, one.id)
+			if first[one.uid] == "" {
+				first[one.uid] = one.version
+			}
+			if first[one.uid] == one.version {
+				unsure = one.String()
+			}
+		}
+		if unsure == "" {
+			slices.Sort(ids)
+			return ids, nil
+		}
+		if !told {
+			waiting(unsure + " to show that it is there")
+		}
+		if pause(ctx, lookInterval) != nil {
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// IDs are those of the runs that have a Lease, be they alive or not.
+func IDs(ctx context.Context, client kubernetes.Interface) ([]string, error) {
+	all, err := (&leases{client: client}).list(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("look for runs on the cluster: %w", err)
+	}
+	var ids []string
+	for _, one := range all {
+		ids = append(ids, one.id)
+	}
+	return ids, nil
 }

@@ -536,3 +536,31 @@ func TestWhoGivesUpWaitingIsInNobodysWay(t *testing.T) {
 		}
 	})
 }
+
+func TestLivingAreThoseThatRenew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, ctx := newMemory(1), patient(t)
+		dead, err := join(ctx, store, "dead", "me", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		alive, err := join(ctx, store, "alive", "me", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dead.kill()
+		ids, err := living(ctx, store, func(string) {})
+		if err != nil || strings.Join(ids, " ") != "alive" {
+			t.Errorf("got %q, %v", ids, err)
+		}
+		if _, ok := store.members["dead"]; ok {
+			t.Error("the lease of the dead run is still there")
+		}
+		if err := alive.Leave(ctx); err != nil {
+			t.Error(err)
+		}
+		if ids, err := living(ctx, store, func(what string) { t.Errorf("it waits for %s", what) }); err != nil || len(ids) > 0 {
+			t.Errorf("got %q, %v", ids, err)
+		}
+	})
+}

@@ -1,0 +1,283 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	"github.com/meshproof/meshproof/internal/cluster"
+	"github.com/meshproof/meshproof/internal/engine"
+	"github.com/meshproof/meshproof/internal/guest"
+	"github.com/meshproof/meshproof/internal/turn"
+	"github.com/meshproof/meshproof/scenarios"
+	"github.com/meshproof/meshproof/workloads/mesh"
+	"github.com/meshproof/meshproof/workloads/mesh/values"
+)
+
+const (
+	// leaveBudget is for giving back a cluster that is somebody's: others may have
+	// to be waited for, and then the mesh to be gone.
+	leaveBudget = 3 * time.Minute
+	// sweepInterval is between two looks for what killed runs have left, which
+	// may have a name that this run needs.
+	sweepInterval = 15 * time.Second
+)
+
+// visit is a run's stay on a cluster that is somebody's.
+type visit struct {
+	s      *session
+	config *rest.Config
+	client kubernetes.Interface
+	turn   *turn.Turn
+	// standing are the settings of a mesh that stays as it is; nil: the run
+	// installs one.
+	standing *values.Values
+	// changes says that the plan has scenarios with other settings.
+	changes bool
+
+	stop  context.CancelFunc
+	tasks sync.WaitGroup
+}
+
+// arrive asks whether the run may do what it will do, takes its place among
+// those on the cluster and finds out which mesh stands. The context that it
+// returns ends when that place is lost.
+func (s *session) arrive(ctx context.Context, config *rest.Config, plan *scenarios.Plan) (context.Context, *visit, error) {
+	config = rest.CopyConfig(config)
+	config.QPS = -1
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return ctx, nil, fmt.Errorf("make a client: %w", err)
+	}
+	v := &visit{s: s, config: config, client: client, changes: installs(plan)}
+	standing, _, err := guest.StandingMesh(ctx, config)
+	if err != nil {
+		return ctx, nil, err
+	}
+	mark, err := guest.ReadMark(ctx, client)
+	if err != nil {
+		return ctx, nil, err
+	}
+	if err := guest.CheckRights(ctx, config, standing == nil || mark.Run != "" || mark.Before != nil || v.changes); err != nil {
+		return ctx, nil, err
+	}
+	if standing == nil {
+		if err := guest.CheckPlace(ctx, config); err != nil {
+			return ctx, nil, err
+		}
+	}
+	if v.turn, err = turn.Join(ctx, client, s.ID, holder(), s.waitsFor); err != nil {
+		return ctx, nil, err
+	}
+	out, cancel := context.WithCancelCause(ctx)
+	v.stop = func() { cancel(nil) }
+	v.tasks.Go(func() {
+		select {
+		case <-v.turn.Lost():
+			cancel(&engine.Lost{Err: v.turn.Err()})
+		case <-out.Done():
+		}
+	})
+	v.tasks.Go(func() { v.sweep(out) })
+	if err := v.settle(out); err != nil {
+		if left := v.leave(ctx); left != nil {
+			s.say("not everything was given back: %v", left)
+		}
+		return ctx, nil, err
+	}
+	s.meshStands = true
+	return out, v, nil
+}
+
+// holder tells people whose run it is.
+func holder() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "an unknown host"
+	}
+	if user := os.Getenv("USER"); user != "" {
+		return user + "@" + host
+	}
+	return host
+}
+
+func (s *session) waitsFor(what string) { s.say("waiting for %s", what) }
+
+// installs says whether any scenario of the plan installs other settings.
+func installs(plan *scenarios.Plan) bool {
+	return slices.ContainsFunc(plan.Scenarios, func(one *scenarios.PlannedScenario) bool {
+		return slices.ContainsFunc(one.Spec.Steps, func(step scenarios.Step) bool {
+			return slices.ContainsFunc(step.Actions, func(a scenarios.Action) bool { return a.Install != nil })
+		})
+	})
+}
+
+// sweep removes what killed runs have left, again and again.
+func (v *visit) sweep(ctx context.Context) {
+	tick := time.NewTicker(sweepInterval)
+	defer tick.Stop()
+	for {
+		// A courtesy: what cannot be removed now may be later, or by others.
+		removed, _ := guest.Sweep(ctx, v.client, func(ctx context.Context) ([]string, error) { return turn.IDs(ctx, v.client) })
+		for _, one := range removed {
+			v.s.say("removed what a killed run has left: %s", one)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// settle decides whether the run uses the mesh that stands or installs one, and
+// takes its settings as the run's. Whoever installs is alone meanwhile.
+func (v *visit) settle(ctx context.Context) error {
+	installs, err := v.look(ctx)
+	if err != nil || !installs {
+		return err
+	}
+	if err := v.turn.Alone(ctx); err != nil {
+		return err
+	}
+	// Another run may have installed it while this one waited.
+	if installs, err = v.look(ctx); err != nil {
+		return err
+	}
+	if installs {
+		if err := v.s.install(ctx, v.config); err != nil {
+			if ctx.Err() == nil {
+				err = explain(ctx, v.config, err)
+			}
+			return fmt.Errorf("install the mesh: %w", err)
+		}
+		if err := guest.KeepSettings(ctx, v.client, nil); err != nil {
+			return err
+		}
+	}
+	return v.turn.Shared(ctx)
+}
+
+// look finds out which mesh stands and says whether one is to be installed:
+// because there is none, because a killed run has left other settings, or
+// because a killed run has left it and nobody uses it.
+func (v *visit) look(ctx context.Context) (installs bool, err error) {
+	standing, _, err := guest.StandingMesh(ctx, v.config)
+	if err != nil {
+		return false, err
+	}
+	mark, err := guest.ReadMark(ctx, v.client)
+	if err != nil {
+		return false, err
+	}
+	others, err := v.turn.Others(ctx)
+	if err != nil {
+		return false, err
+	}
+	v.standing = nil
+	switch {
+	case standing == nil, mark.Run != "" && others == 0:
+		return true, nil
+	case mark.Before != nil:
+		v.s.say("restoring the mesh's settings, which a killed run has changed")
+		standing, installs = mark.Before, true
+	}
+	v.standing = standing
+	ha, err := v.highlyAvailable(ctx)
+	if err != nil {
+		return false, err
+	}
+	v.s.adopt(*standing, ha)
+	return installs, nil
+}
+
+// highlyAvailable says whether the mesh that stands runs more than one replica.
+func (v *visit) highlyAvailable(ctx context.Context) (bool, error) {
+	list, err := v.client.AppsV1().Deployments(values.Namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return false, fmt.Errorf("look at the mesh that stands: %w", err)
+	}
+	return slices.ContainsFunc(list.Items, func(d appsv1.Deployment) bool { return d.Spec.Replicas != nil && *d.Spec.Replicas > 1 }), nil
+}
+
+// adopt makes the settings of a mesh that stands those of the run, and takes
+// back what the cluster can do where these settings keep it from it.
+func (s *session) adopt(standing values.Values, ha bool) {
+	s.Mesh = mesh.Options{DefaultInboundPolicy: string(standing.DefaultInboundPolicy), ClusterNetworks: standing.ClusterNetworks, ProbeNetworks: standing.ProbeNetworks,
+		HA: ha, ProxyExemption: standing.ProxyExemption, Dialect: standing.Dialect, ProxyImage: standing.ProxyImage, ControllerImage: standing.ControllerImage,
+		Registry: s.Mesh.Registry, ImagePullPolicy: string(standing.ImagePullPolicy), NativeSidecar: standing.NativeSidecar}
+	outside := s.capabilities.Outside
+	for _, text := range standing.ClusterNetworks {
+		network, err := netip.ParsePrefix(text)
+		if err == nil && outside.How == cluster.OutsideHosts && slices.ContainsFunc(outside.Networks, network.Overlaps) {
+			s.capabilities.Outside = cluster.Outside{}
+		}
+	}
+}
+
+// alone is engine.Options.Alone. The settings that the engine is about to change
+// are kept where others find them should this run be killed.
+func (v *visit) alone(ctx context.Context) error {
+	if err := v.turn.Alone(ctx); err != nil {
+		return err
+	}
+	if !v.changes {
+		return nil
+	}
+	standing, ok, err := guest.StandingMesh(ctx, v.config)
+	if err != nil || !ok {
+		return err
+	}
+	return guest.KeepSettings(ctx, v.client, standing)
+}
+
+// leave gives the run's place up, and removes the mesh when a run has installed
+// it and this one is the last.
+func (v *visit) leave(ctx context.Context) error {
+	v.stop()
+	v.tasks.Wait()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveBudget)
+	defer cancel()
+	var failed []error
+	if v.turn.Err() == nil {
+		failed = append(failed, v.restored(ctx))
+	}
+	failed = append(failed, v.turn.Leave(ctx))
+	mark, err := guest.ReadMark(ctx, v.client)
+	if err == nil && mark.Run != "" {
+		v.s.say("removing the mesh unless another run uses it")
+		_, err = guest.UninstallOwned(ctx, v.config, v.s.ID, holder(), v.s.waitsFor)
+	}
+	return errors.Join(append(failed, err)...)
+}
+
+// restored removes the note about settings once they are in force again.
+func (v *visit) restored(ctx context.Context) error {
+	mark, err := guest.ReadMark(ctx, v.client)
+	if err != nil || mark.Before == nil {
+		return err
+	}
+	standing, ok, err := guest.StandingMesh(ctx, v.config)
+	if err != nil || !ok {
+		return err
+	}
+	now, nowErr := standing.Marshal()
+	before, beforeErr := mark.Before.Marshal()
+	if err := errors.Join(nowErr, beforeErr); err != nil {
+		return err
+	}
+	if string(now) != string(before) {
+		return errors.New("the mesh's settings are not restored: the next run, or meshproof cleanup, does it")
+	}
+	return guest.KeepSettings(ctx, v.client, nil)
+}
