@@ -66,15 +66,16 @@ func Commands(w io.Writer, env Environment, run *result.Run) error {
 // group writes what one scenario found, collapsed; nothing when it found nothing.
 func group(out io.Writer, scenario result.Scenario) {
 	var body bytes.Buffer
-	if needsAttention(scenario.Outcome) && scenario.Reason != "" {
-		text.Reason(&body, scenario)
-	}
 	for _, step := range scenario.Steps {
 		for _, claim := range step.Claims {
 			if needsAttention(claim.Outcome) {
 				text.Finding(&body, scenario.Name, step.Name, claim)
 			}
 		}
+	}
+	// A scenario that failed has its first claim's reason for its own.
+	if scenario.Outcome == result.Error || needsAttention(scenario.Outcome) && body.Len() == 0 {
+		text.Reason(&body, scenario)
 	}
 	if body.Len() == 0 {
 		return
