@@ -77,12 +77,15 @@ func (e *run) makeClientPod(ctx context.Context, namespace string, c scenarios.C
 			}
 		}
 	}
-	for _, object := range manifests.Client(options) {
-		if _, err := e.kube.apply(ctx, object.Object, namespace, false); err != nil {
-			return err
+	name := types.NamespacedName{Namespace: namespace, Name: podName(c)}
+	return e.start(ctx, 1, func() error {
+		for _, object := range manifests.Client(options) {
+			if _, err := e.kube.apply(ctx, object.Object, namespace, false); err != nil {
+				return err
+			}
 		}
-	}
-	return nil
+		return nil
+	}, func() []*corev1.Pod { return e.pods.named(name) })
 }
 
 // awaitClientPod waits for the pod and its agent.

@@ -82,12 +82,22 @@ func (s *scenarioRun) deployWorkload(ctx context.Context, w *scenarios.Workload)
 	if err != nil {
 		return err
 	}
-	for _, object := range objects {
-		if _, err := s.e.kube.apply(ctx, object.Object, namespace, false); err != nil {
-			return err
+	return s.e.start(ctx, len(w.Components())*replicasOf(w), func() error {
+		for _, object := range objects {
+			if _, err := s.e.kube.apply(ctx, object.Object, namespace, false); err != nil {
+				return err
+			}
 		}
+		return nil
+	}, func() []*corev1.Pod { return s.podsOf(w) })
+}
+
+// podsOf are the pods of all components of a workload.
+func (s *scenarioRun) podsOf(w *scenarios.Workload) (all []*corev1.Pod) {
+	for name := range w.Components() {
+		all = append(all, s.componentPods(name)...)
 	}
-	return nil
+	return all
 }
 
 // objectsOf writes a workload's objects.
@@ -208,12 +218,7 @@ func (s *scenarioRun) awaitWorkload(ctx context.Context, w *scenarios.Workload, 
 			}
 		}
 		return true, ""
-	}, func() (all []*corev1.Pod) {
-		for name := range w.Components() {
-			all = append(all, s.componentPods(name)...)
-		}
-		return all
-	})
+	}, func() []*corev1.Pod { return s.podsOf(w) })
 	if err != nil {
 		return s.explain(ctx, err, s.space(w.Namespace))
 	}

@@ -99,6 +99,8 @@ type run struct {
 	pods    *podStore
 	forward *forwarder
 	shared  *sharedClients
+	// starting is nil where all pods may start at once.
+	starting *starts
 
 	observing sync.Mutex
 	figures   figures
@@ -169,6 +171,10 @@ func (e *run) carryOut(ctx context.Context, config *rest.Config, out *result.Run
 		return giveUp(err)
 	}
 	defer e.pods.close()
+	if !e.Capabilities.LocalImages { // its containers are more than processes
+		e.starting = newStarts(ctx, startsPerNode*max(e.Capabilities.Nodes, 1))
+	}
+	defer e.starting.close()
 	e.kube.startPolicyWatch(ctx)
 	defer e.kube.watch.close()
 	e.forward = newForwarder(e.kube.config, e.kube.typed)

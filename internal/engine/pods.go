@@ -122,7 +122,7 @@ func (p *podStore) started(ctx context.Context, budget time.Duration, holds func
 			if trouble == "" {
 				// Between two attempts the kubelet says so for a moment; only a
 				// container that runs has got over it.
-				if starts(pod) {
+				if oneRuns(pod) {
 					delete(since, pod.UID)
 				}
 				continue
@@ -165,15 +165,15 @@ func hopeless(pod *corev1.Pod) (trouble string, final bool) {
 			return fmt.Sprintf("image %s is not loadable: %s %s", status.Image, waiting.Reason, waiting.Message), true
 		case "ErrImagePull", "ImagePullBackOff", "ImageInspectError", "RegistryUnavailable":
 			return fmt.Sprintf("image %s is not loadable: %s %s", status.Image, waiting.Reason, waiting.Message), false
-		case "CreateContainerConfigError", "CreateContainerError", "RunContainerError":
+		case "CreateContainerConfigError":
 			return fmt.Sprintf("container %s cannot be made: %s %s", status.Name, waiting.Reason, waiting.Message), false
 		}
 	}
 	return "", false
 }
 
-// starts says whether a container of the pod runs.
-func starts(pod *corev1.Pod) bool {
+// oneRuns says whether a container of the pod runs.
+func oneRuns(pod *corev1.Pod) bool {
 	return slices.ContainsFunc(slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses),
 		func(status corev1.ContainerStatus) bool { return status.State.Running != nil })
 }
