@@ -114,3 +114,20 @@ func TestWhatIsWrongWithImagesIsSaidInOneLine(t *testing.T) {
 		t.Errorf("a failed save left %v, %v", left, err)
 	}
 }
+
+func TestARunRefusesImagesThatItsClusterCannotHave(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--registry", "registry.example"}, "--registry: the embedded cluster has this project's own images and no others"},
+		{[]string{"--proxy-image", "mine/proxy:v2"}, "--proxy-image: the embedded cluster has"},
+		{[]string{"--controller-image", "A B"}, `--controller-image: "A B" is no image's name`},
+		{[]string{"--image-pull-policy", "often"}, `--image-pull-policy: "often" is none of`},
+	} {
+		code, out, errOut := runLine(t, append([]string{"run", "walk-through", "--output-dir", t.TempDir()}, c.args...)...)
+		if code != ExitUsage || out != "" || strings.Count(errOut, "\n") != 1 || !strings.Contains(errOut, c.want) {
+			t.Errorf("%q: code %d, stdout %q, stderr %q", c.args, code, out, errOut)
+		}
+	}
+}

@@ -2,9 +2,16 @@ package session
 
 import (
 	"flag"
+	"fmt"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/meshproof/meshproof/internal/cluster"
 	"github.com/meshproof/meshproof/internal/cluster/providers"
+	"github.com/meshproof/meshproof/workloads/images/reference"
+	"github.com/meshproof/meshproof/workloads/mesh"
+	"github.com/meshproof/meshproof/workloads/mesh/values"
 )
 
 // Flags are what a user can say about where and with what a run happens, the
@@ -24,11 +31,7 @@ func AddFlags(flags *flag.FlagSet) *Flags {
 	flags.BoolVar(&o.Keep, "keep", false, "leave the cluster standing")
 	flags.IntVar(&o.Parallel, "parallel", 0, "`number` of scenarios that run side by side; 0 is all")
 	flags.StringVar(&f.archives, "images-from", "", "archive `files` with further images for the cluster, separated by commas")
-	m := &o.Mesh
-	//flags.StringVar(&m.ProxyImage, "proxy-image", "", "`image` of a proxy to test in place of the built-in one")
-	//flags.StringVar(&m.ControllerImage, "controller-image", "", "`image` of a control plane to test in place of the built-in one")
-	flags.StringVar(&m.Registry, "registry", "", "`registry` that has all images (see meshproof images push)")
-	//flags.StringVar(&m.ImagePullPolicy, "image-pull-policy", "", "Always, IfNotPresent or Never (default IfNotPresent)")
+	mesh.ImageFlags(flags, &o.Mesh)
 	return f
 }
 
@@ -39,9 +42,40 @@ func (f *Flags) Options() (options Options, why string, err error) {
 	if options.Provider, why, err = f.Provider(); err != nil {
 		return Options{}, "", err
 	}
+	if err := imagesCanBe(options); err != nil {
+		return Options{}, "", err
+	}
 	options.Programs = f.Programs
 	if f.archives != "" {
 		options.Archives = strings.Split(f.archives, ",")
 	}
 	return options, why, nil
+}
+
+// imagesCanBe refuses what is no image, and images that the clusters of a
+// provider cannot have: those that bring their images along know no others.
+func imagesCanBe(o Options) error {
+	foreseen, ok := o.Provider.(cluster.Foreseen)
+	local := ok && foreseen.Capabilities().LocalImages
+	for _, asked := range []struct {
+		option, value string
+		valid         bool
+	}{
+		{"registry", o.Mesh.Registry, true},
+		{"proxy-image", o.Mesh.ProxyImage, reference.Valid(o.Mesh.ProxyImage)},
+		{"controller-image", o.Mesh.ControllerImage, reference.Valid(o.Mesh.ControllerImage)},
+	} {
+		switch {
+		case asked.value == "":
+		case !asked.valid:
+			return &cluster.OptionError{Option: asked.option, Problem: fmt.Sprintf("%q is no image's name such as registry.example/name:tag", asked.value)}
+		case local:
+			return &cluster.OptionError{Option: asked.option,
+				Problem: fmt.Sprintf("the %s cluster has this project's own images and no others; use it with --cluster kind or kubeconfig", o.Provider.Kind())}
+		}
+	}
+	if policy := o.Mesh.ImagePullPolicy; policy != "" && !values.ValidPullPolicy(corev1.PullPolicy(policy)) {
+		return &cluster.OptionError{Option: "image-pull-policy", Problem: fmt.Sprintf("%q is none of Always, IfNotPresent and Never", policy)}
+	}
+	return nil
 }
