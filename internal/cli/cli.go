@@ -152,6 +152,8 @@ var verbs = []func(IOStreams) *cobra.Command{
 	newViz,
 	newCheck,
 	newAuthz,
+	newExplain,
+	newMatrix,
 	newReport,
 	newCompare,
 	newGen,
