@@ -12,6 +12,7 @@ import (
 
 	"github.com/meshproof/meshproof/internal/session"
 	"github.com/meshproof/meshproof/reports"
+	"github.com/meshproof/meshproof/reports/github"
 	"github.com/meshproof/meshproof/reports/merge"
 	"github.com/meshproof/meshproof/reports/result"
 	"github.com/meshproof/meshproof/reports/text"
@@ -21,12 +22,14 @@ func newReport(streams IOStreams) *cobra.Command {
 	cmd := &cobra.Command{Use: "report RUN...", Short: "Write the reports of an earlier run again, or merge several; RUN is a run's folder",
 		Long: "Writes the reports of an earlier run again. Of several runs, such as the shards of one plan, it makes one more run with the\n" +
 			"claims of all, and its exit code is that of the merged run; a shard that is missing is an error.",
-		Example: "  meshproof report artifacts/latest\n  meshproof report artifacts/latest -o html\n  meshproof report shard-1 shard-2 shard-3"}
+		Example: "  meshproof report artifacts/latest\n  meshproof report artifacts/latest -o html\n  meshproof report artifacts/latest -o github\n  meshproof report shard-1 shard-2 shard-3"}
 	var names []string
 	for _, format := range reports.Formats() {
 		names = append(names, format.Name)
 	}
-	wanted := cmd.Flags().StringSliceP("output", "o", names[1:], "formats to write; of a merged run all are")
+	names = append(names, github.Name) // which is no file
+	wanted := cmd.Flags().StringSliceP("output", "o", names[1:len(names)-1], "formats to write; of a merged run all files are")
+	ending := addEndingFlags(cmd)
 	output := cmd.Flags().String("output-dir", "", "folder of the runs' folders, for a merged run (default $ARTIFACTS, or artifacts)")
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
 		for _, name := range *wanted {
@@ -50,8 +53,10 @@ func newReport(streams IOStreams) *cobra.Command {
 			}
 			runs, dirs = append(runs, run), append(dirs, dir)
 		}
+		tell := slices.Contains(*wanted, github.Name)
 		if len(runs) > 1 {
-			return mergeRuns(streams, artifacts(*output), runs, dirs)
+			*ending.github = *ending.github || tell
+			return ending.merge(streams, artifacts(*output), runs, dirs)
 		}
 		for _, format := range reports.Formats() {
 			if !slices.Contains(*wanted, format.Name) {
@@ -61,13 +66,18 @@ func newReport(streams IOStreams) *cobra.Command {
 				return err
 			}
 		}
+		if tell {
+			if err := github.Write(streams.Out, ending.actions, runs[0]); err != nil {
+				return err
+			}
+		}
 		return text.Summary(streams.Out, runs[0], filepath.Join(dirs[0], reports.HTMLFile))
 	}
 	return cmd
 }
 
-// mergeRuns makes a run of the runs that stand in dirs, with their evidence.
-func mergeRuns(streams IOStreams, folder string, runs []*result.Run, dirs []string) error {
+// merge makes a run of the runs that stand in dirs, with their evidence.
+func (e *ending) merge(streams IOStreams, folder string, runs []*result.Run, dirs []string) error {
 	merged, err := merge.Runs(session.NewID(time.Now()), runs...)
 	if err != nil {
 		return &ExitError{Code: ExitUsage, Err: fmt.Errorf("merge: %w", err)}
@@ -87,5 +97,5 @@ func mergeRuns(streams IOStreams, folder string, runs []*result.Run, dirs []stri
 			}
 		}
 	}
-	return finish(streams.Out, folder, merged, errors.Join(errs...))
+	return e.finish(streams.Out, folder, merged, errors.Join(errs...))
 }

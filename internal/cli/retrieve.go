@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"path/filepath"
 	"strings"
 	"time"
@@ -21,7 +20,6 @@ import (
 	"github.com/meshproof/meshproof/reports"
 	"github.com/meshproof/meshproof/reports/merge"
 	"github.com/meshproof/meshproof/reports/result"
-	"github.com/meshproof/meshproof/reports/text"
 )
 
 // shardsFolder, in the run's folder, has the result of each shard as it was.
@@ -43,6 +41,7 @@ func newRetrieve(streams IOStreams) *cobra.Command {
 	flags.DurationVar(&asked.timeout, "timeout", incluster.Timeout, "how long to wait")
 	output := flags.StringP("output-dir", "o", "", "folder of the runs' folders (default $ARTIFACTS, or artifacts)")
 	flags.BoolVarP(&asked.quiet, "quiet", "q", false, "print the findings and the verdict only")
+	asked.ending = addEndingFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		session.Quieten()
 		client, err := clientOf(where)
@@ -62,6 +61,7 @@ type retrieval struct {
 	timeout         time.Duration
 	// folder of the runs' folders.
 	folder string
+	*ending
 }
 
 func (r *retrieval) retrieve(ctx context.Context, client kubernetes.Interface, streams IOStreams) error {
@@ -94,7 +94,7 @@ func (r *retrieval) retrieve(ctx context.Context, client kubernetes.Interface, s
 	for shard, one := range shards {
 		errs = append(errs, reports.WriteAll(filepath.Join(r.folder, merged.ID, shardsFolder, fmt.Sprint(shard)), one))
 	}
-	return finish(streams.Out, r.folder, merged, errors.Join(errs...))
+	return r.finish(streams.Out, r.folder, merged, errors.Join(errs...))
 }
 
 // clientOf reaches the cluster that the user names. Errors: *cluster.OptionError
@@ -159,18 +159,4 @@ func together(job *batchv1.Job, shards map[int]*result.Run, states map[int]strin
 		merged.Reason += "; " + strings.ReplaceAll(unusable.Error(), "\n", "; ")
 	}
 	return merged, nil
-}
-
-// finish writes the reports of a merged run, prints its end and returns its exit
-// code. err is what went wrong so far.
-func finish(out io.Writer, folder string, merged *result.Run, err error) error {
-	dir := filepath.Join(folder, merged.ID)
-	err = errors.Join(err, reports.WriteAll(dir, merged), reports.Publish(folder, merged.ID), text.Summary(out, merged, filepath.Join(dir, reports.HTMLFile)))
-	if err != nil {
-		return fmt.Errorf("report run %s: %w", merged.ID, err)
-	}
-	if merged.ExitCode != ExitOK {
-		return &ExitError{Code: merged.ExitCode}
-	}
-	return nil
 }

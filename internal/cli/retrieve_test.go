@@ -53,6 +53,9 @@ func jobOf(t *testing.T, outcomes map[int]string) kubernetes.Interface {
 	return client
 }
 
+// quietly tells nobody.
+func quietly() *ending { return &ending{github: new(bool)} }
+
 func TestRetrieveMergesTheShardsAndEndsAsTheRunDid(t *testing.T) {
 	for _, c := range []struct {
 		name     string
@@ -70,7 +73,7 @@ func TestRetrieveMergesTheShardsAndEndsAsTheRunDid(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var out, talk bytes.Buffer
-			r := &retrieval{namespace: "ns", wait: c.wait, timeout: time.Minute, folder: t.TempDir()}
+			r := &retrieval{namespace: "ns", wait: c.wait, timeout: time.Minute, folder: t.TempDir(), ending: quietly()}
 			err := r.retrieve(context.Background(), jobOf(t, c.outcomes), IOStreams{Out: &out, Err: &talk})
 			if code := exitCode(context.Background(), err); code != c.code || !strings.Contains(out.String(), c.want) {
 				t.Errorf("exit code %d, want %d; printed %q, error %v", code, c.code, out.String(), err)

@@ -15,8 +15,6 @@ import (
 
 	"github.com/meshproof/meshproof/internal/session"
 	"github.com/meshproof/meshproof/reports"
-	"github.com/meshproof/meshproof/reports/github"
-	"github.com/meshproof/meshproof/reports/text"
 	"github.com/meshproof/meshproof/scenarios"
 )
 
@@ -98,8 +96,7 @@ func newRun(streams IOStreams) *cobra.Command {
 	seed := flags.Int64("seed", 0, "seed of the run (default: from the clock)")
 	output := flags.String("output-dir", "", "folder of the runs' folders (default $ARTIFACTS, or artifacts)")
 	dryRun := flags.Bool("dry-run", false, "list what would be claimed, and do nothing")
-	actions, onActions := github.Detect(os.Getenv, ".")
-	tellGitHub := flags.Bool("github-output", onActions, "tell GitHub Actions of findings, and add to the step's summary")
+	ending := addEndingFlags(cmd)
 	quiet := flags.BoolP("quiet", "q", false, "print the findings and the verdict only")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		plan, err := selected.plan(args)
@@ -138,20 +135,7 @@ func newRun(streams IOStreams) *cobra.Command {
 			options.Observe = session.Progress(streams.Err)
 		}
 		out := sharding.run(cmd.Context(), plan, options)
-		err = errors.Join(sharding.hand(cmd.Context(), out), reports.WriteAll(dir, out), reports.Publish(folder, id), text.Summary(streams.Out, out, filepath.Join(dir, reports.HTMLFile)))
-		if prow := os.Getenv("ARTIFACTS"); prow != "" {
-			err = errors.Join(err, reports.WriteProw(prow, out))
-		}
-		if *tellGitHub {
-			err = errors.Join(err, github.Write(streams.Out, actions, out))
-		}
-		if err != nil {
-			return fmt.Errorf("report run %s: %w", id, err)
-		}
-		if out.ExitCode != ExitOK {
-			return &ExitError{Code: out.ExitCode}
-		}
-		return nil
+		return ending.finish(streams.Out, folder, out, sharding.hand(cmd.Context(), out))
 	}
 	return cmd
 }
