@@ -148,6 +148,9 @@ func (c *Cluster) make(ctx context.Context, config *v1alpha4.Cluster) error {
 		}
 		if err != nil {
 			c.saveOutput(err)
+			if kubelet := explainKubelet(err, c.kubeletLog(ctx)); kubelet != nil {
+				return kubelet
+			}
 			return explainKind(c.progress.now(), err)
 		}
 		return nil
@@ -192,6 +195,23 @@ func (c *Cluster) current() record {
 	defer c.mu.Unlock()
 	return c.record
 }
+
+// kubeletLines is how much is read of a kubelet's log: it tries again and again,
+// and gives the same reason each time.
+const kubeletLines = "200"
+
+// kubeletLog is the end of the first node's kubelet's log; empty when it cannot
+// be had.
+func (c *Cluster) kubeletLog(ctx context.Context) string {
+	out, err := c.tool.run(ctx, "exec", c.firstNode(), "journalctl", "--no-pager", "-u", "kubelet", "-n", kubeletLines)
+	if err != nil {
+		return ""
+	}
+	return string(out)
+}
+
+// firstNode is the name that kind gives to the first control plane.
+func (c *Cluster) firstNode() string { return c.record.Name + "-control-plane" }
 
 // outputName is the file, among the logs, with everything that the program said
 // whose failure ended a creation.

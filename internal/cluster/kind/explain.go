@@ -65,12 +65,32 @@ var known = []struct {
 		"the kubelet refuses to run on this machine's cgroup v1",
 		"set failCgroupV1: false for the KubeletConfiguration in a file of --kind-config, under kubeadmConfigPatches",
 	},
-	{
-		regexp.MustCompile(`(?i)The connection to the server .* was refused|wait-control-plane|kubelet is not (?:running|healthy)`),
-		"the control plane did not come up",
-		"look at the kubelet's log in the run's bundle, or keep the nodes with --retain",
-	},
 }
+
+// kubeletSilent is what kubeadm says when the kubelet, or what it was to start,
+// does not answer: why is in the kubelet's own log.
+var kubeletSilent = regexp.MustCompile(`(?i)The connection to the server .* was refused|wait-control-plane|kubelet is not (?:running|healthy)|could not initialize a Kubernetes cluster`)
+
+// explainKubelet adds the kubelet's own reason to kubeadm's. log is of the
+// kubelet; empty when it could not be had.
+func explainKubelet(err error, log string) error {
+	if run := kindexec.RunErrorForError(err); run == nil || !kubeletSilent.Match(run.Output) {
+		return nil
+	}
+	if setup := explainText(log); setup != nil {
+		return setup
+	}
+	setup := &cluster.SetupError{Cause: "the control plane did not come up", Remedy: "look into the nodes' logs, or keep the nodes with --retain"}
+	for line := range strings.Lines(log) {
+		if match := kubeletFatal.FindStringSubmatch(line); match != nil {
+			setup.Err = fmt.Errorf("kubelet: %s", strings.TrimSpace(match[1]))
+		}
+	}
+	return setup
+}
+
+// kubeletFatal is the line with which a kubelet gives up.
+var kubeletFatal = regexp.MustCompile(`\bE\d{4} .*"command failed"\s+(err=.*)`)
 
 // explainCommand turns what a program says into a cause and a remedy, where it
 // is known.

@@ -48,11 +48,11 @@ func TestWhatStandsInTheWayIsToldInOneLine(t *testing.T) {
 		want  string
 	}{
 		{"no daemon", world{Fail: map[string]string{"ps": "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?"}}, "a",
-			"list nodes: no Docker daemon answers at unix:///var/run/docker.sock (remedy: start it (systemctl start docker), or set DOCKER_HOST to one that runs)"},
+			"no Docker daemon answers at unix:///var/run/docker.sock (remedy: start it (systemctl start docker), or set DOCKER_HOST to one that runs)"},
 		{"no daemon, as newer ones say it", world{Fail: map[string]string{"ps": "failed to connect to the docker API at tcp://10.0.0.1:2375; check if the path is correct and if the daemon is running: dial tcp"}}, "a",
-			"list nodes: no Docker daemon answers at tcp://10.0.0.1:2375 (remedy: start it (systemctl start docker), or set DOCKER_HOST to one that runs)"},
+			"no Docker daemon answers at tcp://10.0.0.1:2375 (remedy: start it (systemctl start docker), or set DOCKER_HOST to one that runs)"},
 		{"no permission", world{Fail: map[string]string{"ps": `permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock: Get "http://%2Fvar%2Frun%2Fdocker.sock/v1.47/containers/json": dial unix /var/run/docker.sock: connect: permission denied`}}, "a",
-			"list nodes: this user may not use docker: permission denied on its socket (remedy: add this user to the group docker and log in again, or run as root)"},
+			"this user may not use docker: permission denied on its socket (remedy: add this user to the group docker and log in again, or run as root)"},
 		{"no image", world{}, "a",
 			"docker has no node image local/node:v1, and none is pulled (remedy: docker pull local/node:v1, or name one that is there with --kind-image)"},
 		{"a port is taken", world{Images: []string{testImage}, Fail: map[string]string{"run": "docker: Error response from daemon: driver failed programming external connectivity on endpoint a-control-plane (1c2): Bind for 127.0.0.1:6443 failed: port is already allocated."}}, "a",

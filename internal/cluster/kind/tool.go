@@ -161,7 +161,7 @@ func (t *tool) containers(ctx context.Context, name string) ([]container, error)
 	}
 	out, err := t.run(ctx, "ps", "-a", "--no-trunc", "--filter", "label="+label, "--format", format)
 	if err != nil {
-		return nil, fmt.Errorf("list nodes: %w", err)
+		return nil, err
 	}
 	var found []container
 	for line := range strings.Lines(string(out)) {

@@ -13,7 +13,7 @@ import (
 // watch notices the end of the cluster's first node: the node provider's own
 // program waits for it.
 func (c *Cluster) watch() error {
-	first := c.record.Name + "-control-plane"
+	first := c.firstNode()
 	ctx, cancel := context.WithCancel(context.Background())
 	started := make(chan error)
 	go func() {
