@@ -33,6 +33,10 @@ var untainted = []string{
 	"kind: JoinConfiguration\nnodeRegistration:\n  taints: []\n",
 }
 
+// roomy lets a node take the pods of a whole run, which stay until the cluster
+// goes; the kubelet's own limit is 110. It comes before the user's patches, too.
+const roomy = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nmaxPods: 250\n"
+
 // merged is the configuration of every cluster of a provider: the user's file
 // with our settings. Error: *cluster.OptionError.
 func merged(options Options) (*v1alpha4.Cluster, error) {
@@ -61,6 +65,7 @@ func merged(options Options) (*v1alpha4.Cluster, error) {
 	if len(config.Nodes) > 1 {
 		config.KubeadmConfigPatches = slices.Concat(untainted, config.KubeadmConfigPatches)
 	}
+	config.KubeadmConfigPatches = slices.Concat([]string{roomy}, config.KubeadmConfigPatches)
 	for i := range config.Nodes {
 		if options.Image != "" {
 			config.Nodes[i].Image = options.Image

@@ -30,7 +30,8 @@ func TestConfigurationsAreMerged(t *testing.T) {
 	const cgroup = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nfailCgroupV1: false\n"
 	const patched = configHead + "kubeadmConfigPatches:\n- |\n  apiVersion: kubelet.config.k8s.io/v1beta1\n  kind: KubeletConfiguration\n  failCgroupV1: false\n"
 	base := func(nodes ...v1alpha4.Node) *v1alpha4.Cluster {
-		out := &v1alpha4.Cluster{TypeMeta: v1alpha4.TypeMeta{Kind: "Cluster", APIVersion: "kind.x-k8s.io/v1alpha4"}, Nodes: nodes}
+		out := &v1alpha4.Cluster{TypeMeta: v1alpha4.TypeMeta{Kind: "Cluster", APIVersion: "kind.x-k8s.io/v1alpha4"}, Nodes: nodes,
+			KubeadmConfigPatches: []string{roomy}}
 		v1alpha4.SetDefaultsCluster(out)
 		return out
 	}
@@ -47,16 +48,16 @@ func TestConfigurationsAreMerged(t *testing.T) {
 	}{
 		{"nothing is kind's default", "", Options{}, base(v1alpha4.Node{Role: v1alpha4.ControlPlaneRole, Image: defaults.Image})},
 		{"one node with an image", "", Options{Image: "x"}, base(plane)},
-		{"the user's patches stay", patched, Options{Image: "x"}, with(base(plane), func(c *v1alpha4.Cluster) { c.KubeadmConfigPatches = []string{cgroup} })},
+		{"the user's patches stay", patched, Options{Image: "x"}, with(base(plane), func(c *v1alpha4.Cluster) { c.KubeadmConfigPatches = []string{roomy, cgroup} })},
 		{"three nodes all take pods, and the user's patches come last", patched, Options{Image: "x", Nodes: 3}, with(base(plane, worker, worker), func(c *v1alpha4.Cluster) {
-			c.KubeadmConfigPatches = []string{untainted[0], untainted[1], cgroup}
+			c.KubeadmConfigPatches = []string{roomy, untainted[0], untainted[1], cgroup}
 		})},
 		{"the user's networks stay", configHead + "networking: {podSubnet: 10.9.0.0/16, kubeProxyMode: nftables}\n", Options{Image: "x"}, with(base(plane), func(c *v1alpha4.Cluster) {
 			c.Networking.PodSubnet, c.Networking.KubeProxyMode = "10.9.0.0/16", v1alpha4.NFTablesProxyMode
 		})},
 		{"the user's nodes stay, with our image", configHead + "nodes: [{role: control-plane, image: y}, {role: worker, labels: {a: b}}]\n", Options{Image: "x", Nodes: 2},
 			with(base(plane, worker), func(c *v1alpha4.Cluster) {
-				c.KubeadmConfigPatches, c.Nodes[1].Labels = untainted, map[string]string{"a": "b"}
+				c.KubeadmConfigPatches, c.Nodes[1].Labels = []string{roomy, untainted[0], untainted[1]}, map[string]string{"a": "b"}
 			})},
 		{"the user's images stay without ours", configHead + "nodes: [{image: y}]\n", Options{}, base(v1alpha4.Node{Role: v1alpha4.ControlPlaneRole, Image: "y"})},
 		{"the name is ours", configHead + "name: theirs\n", Options{Image: "x"}, base(plane)},
