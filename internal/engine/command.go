@@ -21,6 +21,7 @@ import (
 
 	"github.com/meshproof/meshproof/clients"
 	"github.com/meshproof/meshproof/scenarios"
+	"github.com/meshproof/meshproof/workloads/images"
 )
 
 // outputLimit bounds what is kept of a command's output.
@@ -88,12 +89,16 @@ func (s *scenarioRun) runPod(ctx context.Context, c *scenarios.CommandClaim, com
 	if c.Namespace != "" {
 		namespace = s.text(c.Namespace)
 	}
-	grace, links := graceSeconds, false
+	// Whatever the image asks for, the pod is one that namespaces for the
+	// unprivileged admit.
+	grace, links, yes, no, user := graceSeconds, false, true, false, int64(images.User)
 	labels := s.e.labels()
 	labels["run"] = "command"
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "mp-" + s.e.short() + "-" + uuid.NewString()[:8], Namespace: namespace, Labels: labels, Annotations: map[string]string{injectKey: string(injected(false))}},
 		Spec: corev1.PodSpec{RestartPolicy: corev1.RestartPolicyNever, TerminationGracePeriodSeconds: &grace, EnableServiceLinks: &links,
-			Containers: []corev1.Container{{Name: "command", Image: c.Image, ImagePullPolicy: corev1.PullIfNotPresent, Command: command}}}}
+			SecurityContext: &corev1.PodSecurityContext{RunAsNonRoot: &yes, RunAsUser: &user, SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}},
+			Containers: []corev1.Container{{Name: "command", Image: c.Image, ImagePullPolicy: corev1.PullIfNotPresent, Command: command,
+				SecurityContext: &corev1.SecurityContext{AllowPrivilegeEscalation: &no, Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}}}}}}}
 	pods := s.e.kube.typed.CoreV1().Pods(namespace)
 	if err := s.e.makeAccount(ctx, namespace, ""); err != nil {
 		return 0, "", err

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"github.com/meshproof/meshproof/clients/agent"
 	"github.com/meshproof/meshproof/workloads/emojivoto"
 	"github.com/meshproof/meshproof/workloads/images"
 	"github.com/meshproof/meshproof/workloads/manifests"
@@ -275,5 +276,46 @@ func TestObjectsSurviveBeingPrintedAndRead(t *testing.T) {
 	}
 	if _, err := manifests.Parse([]byte("a: [")); err == nil {
 		t.Error("broken YAML is accepted")
+	}
+}
+
+func TestAClientOnItsNodesNetworkCallsFromTheNodesAddress(t *testing.T) {
+	spec := pod(t, manifests.Client(manifests.ClientOptions{OnHost: true, TrustAnchors: "PEM", Options: manifests.Options{Name: "client", Namespace: "ns",
+		ServiceAccount: "alice", Mesh: manifests.Unmeshed, Nodes: []string{"worker"}}})).Spec
+	if !spec.HostNetwork || spec.DNSPolicy != corev1.DNSClusterFirstWithHostNet {
+		t.Errorf("host network %v with DNS %s", spec.HostNetwork, spec.DNSPolicy)
+	}
+	container := spec.Containers[0]
+	if !slices.Contains(container.Args, "127.0.0.1:0") {
+		t.Errorf("a control port that may collide: %v", container.Args)
+	}
+	from := map[string]string{}
+	for _, env := range container.Env {
+		if from[env.Name] = env.Value; env.ValueFrom != nil {
+			from[env.Name] = env.ValueFrom.FieldRef.FieldPath
+		}
+	}
+	want := map[string]string{agent.EnvLocalAddress: "status.hostIP", agent.EnvRoots: "PEM",
+		agent.EnvIdentity: "alice.ns.serviceaccount.identity.linkerd.cluster.local"}
+	if diff := cmp.Diff(want, from); diff != "" {
+		t.Error(diff)
+	}
+	if got := spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms[0].MatchFields[0]; got.Key != "metadata.name" || !slices.Equal(got.Values, []string{"worker"}) {
+		t.Errorf("it runs where %+v", got)
+	}
+}
+
+func TestPodsAreSpreadAndKeptApartByNode(t *testing.T) {
+	spec := pod(t, manifests.Echo(manifests.Options{Name: "there", Namespace: "ns", Spread: map[string]string{"run": "1"}, Apart: "here"})).Spec
+	spread := spec.TopologySpreadConstraints[0]
+	if spread.TopologyKey != corev1.LabelHostname || spread.WhenUnsatisfiable != corev1.ScheduleAnyway || spread.LabelSelector.MatchLabels["run"] != "1" {
+		t.Errorf("spread is %+v", spread)
+	}
+	apart := spec.Affinity.PodAntiAffinity.RequiredDuringSchedulingIgnoredDuringExecution[0]
+	if apart.TopologyKey != corev1.LabelHostname || apart.LabelSelector.MatchLabels["app"] != "here" {
+		t.Errorf("apart is %+v", apart)
+	}
+	if plain := pod(t, manifests.Echo(manifests.Options{Name: "one", Namespace: "ns"})).Spec; plain.Affinity != nil || plain.TopologySpreadConstraints != nil {
+		t.Error("a pod that asks for nothing is kept somewhere")
 	}
 }
