@@ -33,6 +33,9 @@ const (
 	grace = 120 * time.Second
 	// kept is how many days a finished Job stays to be retrieved.
 	kept = 7 * 24 * time.Hour
+	// keptJobs is how many of a CronJob's Jobs of each kind stay: those that
+	// failed are the ones to look at.
+	keptJobs = 7
 	// uid is any that is neither root's nor the mesh's proxy's.
 	uid = images.User
 	// workFolder is the only place where the program may write.
@@ -139,6 +142,7 @@ func Objects(options Options) ([]runtime.Object, error) {
 	}
 	cron := &batchv1.CronJob{TypeMeta: kind("batch/v1", "CronJob"), ObjectMeta: o.meta(o.Name), Spec: batchv1.CronJobSpec{
 		Schedule: o.Schedule, ConcurrencyPolicy: batchv1.ForbidConcurrent,
+		SuccessfulJobsHistoryLimit: pointer(int32(keptJobs)), FailedJobsHistoryLimit: pointer(int32(keptJobs)),
 		JobTemplate: batchv1.JobTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: o.labels()}, Spec: o.job()},
 	}}
 	if o.TimeZone != "" {
