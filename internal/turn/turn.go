@@ -448,8 +448,7 @@ func (t *Turn) Err() error {
 
 // Leave gives the run's place up.
 func (t *Turn) Leave(ctx context.Context) error {
-	t.stop()
-	t.done.Wait()
+	t.Abandon()
 	t.hold()
 	defer t.release()
 	gone := t.me
@@ -458,6 +457,13 @@ func (t *Turn) Leave(ctx context.Context) error {
 		return fmt.Errorf("leave the runs on the cluster: %w", err)
 	}
 	return nil
+}
+
+// Abandon stops renewing without giving the place up, as the end of the process
+// does.
+func (t *Turn) Abandon() {
+	t.stop()
+	t.done.Wait()
 }
 
 // bound ends a context when the Lease is lost, too.

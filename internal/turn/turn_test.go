@@ -196,12 +196,6 @@ func (r *room) stay(t *Turn, alone bool, d time.Duration) (lost bool) {
 	}
 }
 
-// kill ends a turn as the end of its process does.
-func (t *Turn) kill() {
-	t.stop()
-	t.done.Wait()
-}
-
 // TestNobodyIsAloneBesideAnother lets runs come, share, be alone, be killed and
 // lose their network in many random orders.
 func TestNobodyIsAloneBesideAnother(t *testing.T) {
@@ -265,7 +259,7 @@ func live(ctx context.Context, r *room, store *memory, id string, random *rand.R
 		}
 		switch random.IntN(12) {
 		case 0:
-			turn.kill()
+			turn.Abandon()
 			return
 		case 1:
 			network.set(true)
@@ -273,7 +267,7 @@ func live(ctx context.Context, r *room, store *memory, id string, random *rand.R
 			if turn.Err() == nil {
 				r.t.Errorf("%s did not notice that it has no network", id)
 			}
-			turn.kill()
+			turn.Abandon()
 			return
 		case 2: // for too short a time to matter
 			network.set(true)
@@ -406,7 +400,7 @@ func TestTheLeaseOfADeadRunIsRemovedByWhoComesNext(t *testing.T) {
 		if err := dead.Alone(ctx); err != nil {
 			t.Fatal(err)
 		}
-		dead.kill()
+		dead.Abandon()
 		began := time.Now()
 		next, err := join(ctx, store, "next", "me", nil)
 		if err != nil {
@@ -445,7 +439,7 @@ func TestALeaseThatSomebodyRemovedEndsTheTurn(t *testing.T) {
 		if err := turn.Alone(ctx); !errors.As(err, &lost) {
 			t.Errorf("alone after that: %v", err)
 		}
-		turn.kill()
+		turn.Abandon()
 	})
 }
 
@@ -463,7 +457,7 @@ func TestALeaseThatSomebodyRemovedIsNotMadeAnewByWhoReliedOnIt(t *testing.T) {
 		if err := turn.Alone(ctx); !errors.As(err, &lost) {
 			t.Errorf("alone after that: %v", err)
 		}
-		turn.kill()
+		turn.Abandon()
 	})
 }
 
@@ -548,7 +542,7 @@ func TestLivingAreThoseThatRenew(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		dead.kill()
+		dead.Abandon()
 		ids, err := living(ctx, store, func(string) {})
 		if err != nil || strings.Join(ids, " ") != "alive" {
 			t.Errorf("got %q, %v", ids, err)
