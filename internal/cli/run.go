@@ -95,7 +95,7 @@ func newRun(streams IOStreams) *cobra.Command {
 	flags := cmd.Flags()
 	seed := flags.Int64("seed", 0, "seed of the run (default: from the clock)")
 	output := flags.String("output-dir", "", "folder of the runs' folders (default $ARTIFACTS, or artifacts)")
-	dryRun := flags.Bool("dry-run", false, "list what would be claimed, and do nothing")
+	dry := flags.Bool("dry-run", false, "list what would be claimed, and do nothing")
 	ending := addEndingFlags(cmd)
 	quiet := flags.BoolP("quiet", "q", false, "print the findings and the verdict only")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -103,14 +103,14 @@ func newRun(streams IOStreams) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if len(plan.Claims()) == 0 && !*dryRun {
+		if len(plan.Claims()) == 0 && !*dry {
 			return &ExitError{Code: ExitInconclusive, Err: errors.New("nothing ran: no claim is selected")}
 		}
 		if plan, err = sharding.of(plan); err != nil {
 			return err
 		}
-		if *dryRun {
-			return printPlan(streams, plan)
+		if *dry {
+			return dryRun(cmd.Context(), streams, plan, setup)
 		}
 		options, why, err := setup.Options()
 		if err != nil {

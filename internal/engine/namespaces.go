@@ -14,6 +14,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/meshproof/meshproof/scenarios"
 )
 
 // takenError is a namespace whose name a scenario needs and that belongs to
@@ -69,6 +71,20 @@ func (e *run) makeNamespace(ctx context.Context, name string, labels, annotation
 			return err
 		}
 	}
+}
+
+// Namespaces are the names of those that a run of that id makes for a plan,
+// sorted.
+func Namespaces(plan *scenarios.Plan, id string) []string {
+	e := &run{Options: Options{ID: id}, plan: plan}
+	names := map[string]bool{e.clientsNamespace(): true, e.bystandersNamespace(): true}
+	for _, planned := range plan.Scenarios {
+		s := newScenarioRun(e, planned)
+		for _, name := range append(s.furtherNamespaces(), s.namespace) {
+			names[name] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(names))
 }
 
 // leaving are the namespaces that a run has deleted and not yet seen gone.

@@ -43,7 +43,7 @@ func (r Removed) String() string {
 	if r.Namespace != "" {
 		name = r.Namespace + "/" + name
 	}
-	return fmt.Sprintf("%s %s of run %s", strings.ToLower(r.Kind), name, r.Run)
+	return fmt.Sprintf("run %s: %s %s", r.Run, strings.ToLower(r.Kind), name)
 }
 
 // Sweep deletes the namespaces of runs that are not among those alive, and
@@ -171,41 +171,41 @@ func gone(ctx context.Context, get func(context.Context) error) error {
 
 // UninstallOwned removes the mesh when a run installed it and no run is left.
 // id is that of the run that asks, which has left before, or any other one. It
-// says whether it removed the mesh.
-func UninstallOwned(ctx context.Context, config *rest.Config, id, holder string, say func(string)) (bool, error) {
+// returns the id of the run whose mesh it removed, "" when it did not.
+func UninstallOwned(ctx context.Context, config *rest.Config, id, holder string, say func(string)) (string, error) {
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
-		return false, fmt.Errorf("make a client: %w", err)
+		return "", fmt.Errorf("make a client: %w", err)
 	}
 	mark, err := ReadMark(ctx, client)
 	if err != nil || mark.Run == "" {
-		return false, err
+		return "", err
 	}
 	// Whoever leaves last finds nobody: everybody first leaves and then looks.
 	present, err := turn.IDs(ctx, client)
 	if err != nil || len(present) > 0 {
-		return false, err
+		return "", err
 	}
 	last, err := turn.Join(ctx, client, id, holder, say)
 	if err != nil {
-		return false, err
+		return "", err
 	}
 	defer func() { _ = last.Leave(context.WithoutCancel(ctx)) }()
 	if err := last.Alone(ctx); err != nil {
-		return false, err
+		return "", err
 	}
 	if others, err := last.Others(ctx); err != nil || others > 0 {
-		return false, err
+		return "", err
 	}
 	if mark, err = ReadMark(ctx, client); err != nil || mark.Run == "" {
-		return false, err
+		return "", err
 	}
-	return true, Uninstall(ctx, config)
+	return mark.Run, Uninstall(ctx, config)
 }
 
 // Cleanup removes everything that runs have left which are not there any more:
 // their namespaces and pods, and the mesh when a run installed it and no run is
-// left. It waits until all is gone and returns what it removed.
+// left. It waits until all is gone and returns what it removed, a line each.
 func Cleanup(ctx context.Context, config *rest.Config, id, holder string, say func(string)) ([]string, error) {
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
@@ -235,9 +235,9 @@ func Cleanup(ctx context.Context, config *rest.Config, id, holder string, say fu
 	if _, err := alive(ctx); err != nil { // removes the leases of the dead
 		return removed, err
 	}
-	uninstalled, err := UninstallOwned(ctx, config, id, holder, say)
-	if uninstalled && err == nil {
-		removed = append(removed, "the mesh that a run installed")
+	owner, err := UninstallOwned(ctx, config, id, holder, say)
+	if owner != "" && err == nil {
+		removed = append(removed, "run "+owner+": the mesh that it installed")
 	}
 	return removed, err
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -14,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/meshproof/meshproof/internal/cluster"
 	"github.com/meshproof/meshproof/internal/engine"
@@ -60,23 +60,10 @@ func (s *session) arrive(ctx context.Context, config *rest.Config, plan *scenari
 		return ctx, nil, fmt.Errorf("make a client: %w", err)
 	}
 	v := &visit{s: s, config: config, client: client, changes: installs(plan)}
-	standing, _, err := guest.StandingMesh(ctx, config)
-	if err != nil {
+	if _, err := ask(ctx, config, plan); err != nil {
 		return ctx, nil, err
 	}
-	mark, err := guest.ReadMark(ctx, client)
-	if err != nil {
-		return ctx, nil, err
-	}
-	if err := guest.CheckRights(ctx, config, standing == nil || mark.Run != "" || mark.Before != nil || v.changes); err != nil {
-		return ctx, nil, err
-	}
-	if standing == nil {
-		if err := guest.CheckPlace(ctx, config); err != nil {
-			return ctx, nil, err
-		}
-	}
-	if v.turn, err = turn.Join(ctx, client, s.ID, holder(), s.waitsFor); err != nil {
+	if v.turn, err = turn.Join(ctx, client, s.ID, turn.Holder(), s.waitsFor); err != nil {
 		return ctx, nil, err
 	}
 	out, cancel := context.WithCancelCause(ctx)
@@ -97,18 +84,6 @@ func (s *session) arrive(ctx context.Context, config *rest.Config, plan *scenari
 	}
 	s.meshStands = true
 	return out, v, nil
-}
-
-// holder tells people whose run it is.
-func holder() string {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "an unknown host"
-	}
-	if user := os.Getenv("USER"); user != "" {
-		return user + "@" + host
-	}
-	return host
 }
 
 func (s *session) waitsFor(what string) { s.say("waiting for %s", what) }
@@ -256,7 +231,7 @@ func (v *visit) leave(ctx context.Context) error {
 	mark, err := guest.ReadMark(ctx, v.client)
 	if err == nil && mark.Run != "" {
 		v.s.say("removing the mesh unless another run uses it")
-		_, err = guest.UninstallOwned(ctx, v.config, v.s.ID, holder(), v.s.waitsFor)
+		_, err = guest.UninstallOwned(ctx, v.config, v.s.ID, turn.Holder(), v.s.waitsFor)
 	}
 	return errors.Join(append(failed, err)...)
 }
@@ -280,4 +255,62 @@ func (v *visit) restored(ctx context.Context) error {
 		return errors.New("the mesh's settings are not restored: the next run, or meshproof cleanup, does it")
 	}
 	return guest.KeepSettings(ctx, v.client, nil)
+}
+
+// Footprint is what a run would make in a cluster that is somebody's.
+type Footprint struct {
+	// Namespaces are named after a run that is called RUN.
+	Namespaces []string
+	// ClusterWide are objects outside of namespaces, RESOURCE.GROUP/NAME each;
+	// empty when the mesh stands that will be used.
+	ClusterWide []string
+	// Standing says that a mesh stands.
+	Standing bool
+}
+
+// Foresee asks a cluster that is somebody's everything that a run asks before
+// it makes anything, and says what it would make. Errors are those of the run.
+func Foresee(ctx context.Context, plan *scenarios.Plan, provider cluster.Provider) (*Footprint, error) {
+	made, err := provider.Create(ctx, cluster.Options{})
+	if err != nil {
+		return nil, err
+	}
+	defer made.Close(ctx)
+	config, err := clientcmd.BuildConfigFromFlags("", made.Kubeconfig())
+	if err != nil {
+		return nil, fmt.Errorf("read the kubeconfig of cluster %s: %w", made.Name(), err)
+	}
+	standing, err := ask(ctx, config, plan)
+	if err != nil {
+		return nil, err
+	}
+	out := &Footprint{Namespaces: engine.Namespaces(plan, "RUN"), Standing: standing}
+	if !standing {
+		out.ClusterWide = guest.ClusterWide()
+	}
+	return out, nil
+}
+
+// ask asks whether the run may do what it will do, and says whether a mesh
+// stands.
+func ask(ctx context.Context, config *rest.Config, plan *scenarios.Plan) (standing bool, err error) {
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return false, fmt.Errorf("make a client: %w", err)
+	}
+	_, standing, err = guest.StandingMesh(ctx, config)
+	if err != nil {
+		return false, err
+	}
+	mark, err := guest.ReadMark(ctx, client)
+	if err != nil {
+		return false, err
+	}
+	if err := guest.CheckRights(ctx, config, !standing || mark.Run != "" || mark.Before != nil || installs(plan)); err != nil {
+		return false, err
+	}
+	if !standing {
+		return false, guest.CheckPlace(ctx, config)
+	}
+	return true, nil
 }

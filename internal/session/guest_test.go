@@ -382,7 +382,7 @@ func (s *somebodys) cleanUp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"namespace mp-dead-clients of run 20261122-000000-dead"}, removed); diff != "" {
+	if diff := cmp.Diff([]string{"run 20261122-000000-dead: namespace mp-dead-clients"}, removed); diff != "" {
 		t.Errorf("-want +removed\n%s\nsaid: %q", diff, said)
 	}
 	all := s.inventory()
@@ -398,7 +398,7 @@ func (s *somebodys) cleanUp(t *testing.T) {
 	if removed, err = guest.Cleanup(s.ctx, s.config, "20261122-000000-tidy", "a test", func(text string) { said = append(said, text) }); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"namespace mp-live-clients of run 20261122-000000-live", "the mesh that a run installed"}, removed); diff != "" {
+	if diff := cmp.Diff([]string{"run 20261122-000000-live: namespace mp-live-clients", "run 20261122-000000-dead: the mesh that it installed"}, removed); diff != "" {
 		t.Errorf("-want +removed\n%s\nsaid: %q", diff, said)
 	}
 	if diff := cmp.Diff(before, s.inventory()); diff != "" {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -32,6 +33,19 @@ const (
 	sinceAnnotation = "meshproof.dev/wants-since"
 	fieldManager    = "meshproof"
 )
+
+// Holder tells people whose run this is: the user, where known, and the host or
+// pod.
+func Holder() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "an unknown host"
+	}
+	if user := os.Getenv("USER"); user != "" {
+		return user + "@" + host
+	}
+	return host
+}
 
 // leases keeps the Leases in the API.
 type leases struct{ client kubernetes.Interface }

@@ -7,13 +7,15 @@
 // answers, knows this user, is new enough and has nodes that take pods: each
 // refusal is one line that says what to do.
 //
-// It makes and deletes no cluster and changes nothing in one.
+// It makes and deletes no cluster, and changes nothing in one except that it
+// removes what killed runs have left there.
 package kubeconfig
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"k8s.io/client-go/kubernetes"
@@ -23,6 +25,8 @@ import (
 	"k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/meshproof/meshproof/internal/cluster"
+	"github.com/meshproof/meshproof/internal/guest"
+	"github.com/meshproof/meshproof/internal/turn"
 )
 
 // Kind is this provider's name.
@@ -90,8 +94,29 @@ func (p *Provider) List(context.Context) ([]cluster.Info, error) {
 	return []cluster.Info{{Name: p.Name(), Kind: Kind, Running: true, Standing: true, Server: server}}, nil
 }
 
-// Cleanup implements cluster.Provider: clusters leave nothing behind here.
-func (p *Provider) Cleanup(context.Context) ([]string, error) { return nil, nil }
+// Cleanup implements cluster.Provider: it removes from the cluster what runs have
+// left that are not there any more. It says of each what it was.
+func (p *Provider) Cleanup(ctx context.Context) ([]string, error) {
+	config, err := p.Config()
+	if err != nil {
+		return nil, err
+	}
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, &cluster.SetupError{Cause: fmt.Sprintf("use context %q of the kubeconfig", p.Name()), Err: errors.New(oneLine(err))}
+	}
+	ask, cancel := context.WithTimeout(ctx, askBudget)
+	defer cancel()
+	if err := checkVersion(ask, config.Host, client.Discovery()); err != nil {
+		return nil, err
+	}
+	id := fmt.Sprintf("cleanup-%s-%d", time.Now().Format("20060102-150405"), os.Getpid())
+	removed, err := guest.Cleanup(ctx, config, id, turn.Holder(), func(string) {})
+	if err != nil {
+		return removed, &cluster.SetupError{Cause: fmt.Sprintf("clean up cluster %s", p.Name()), Err: errors.New(oneLine(err))}
+	}
+	return removed, nil
+}
 
 // Config is how to reach the cluster.
 func (p *Provider) Config() (*rest.Config, error) {
