@@ -14,10 +14,12 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/e2e-framework/klient/wait"
+	"sigs.k8s.io/e2e-framework/klient/wait/conditions"
 	"sigs.k8s.io/e2e-framework/pkg/env"
 	"sigs.k8s.io/e2e-framework/pkg/envconf"
 	"sigs.k8s.io/e2e-framework/pkg/envfuncs"
@@ -170,13 +172,25 @@ func end(ctx context.Context, config *envconf.Config) error {
 		return nil
 	}
 	if choice.Kind == kubeconfig.Kind {
-		_, err := envfuncs.DeleteNamespace(config.Namespace())(ctx, config)
-		return errors.Join(err, suite.adapter.Destroy(ctx))
+		return errors.Join(removed(ctx, config, config.Namespace()), suite.adapter.Destroy(ctx))
 	}
 	if err := suite.adapter.Destroy(ctx); err != nil {
 		return err
 	}
 	return gone(ctx, c)
+}
+
+// removed removes a namespace and waits until it is gone with all that is in it.
+func removed(ctx context.Context, config *envconf.Config, name string) error {
+	client := config.Client().Resources()
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	if err := client.Delete(ctx, namespace); err != nil {
+		return fmt.Errorf("remove namespace %s: %w", name, err)
+	}
+	if err := soon(ctx, conditions.New(client).ResourceDeleted(namespace)); err != nil {
+		return fmt.Errorf("wait until namespace %s is gone: %w", name, err)
+	}
+	return nil
 }
 
 // gone reports what is left of a cluster that has ended.

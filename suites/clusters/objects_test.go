@@ -126,7 +126,7 @@ func TestPodSecurityIsEnforced(t *testing.T) {
 			return ctx
 		}).
 		Teardown(func(ctx context.Context, t *testing.T, config *envconf.Config) context.Context {
-			if err := config.Client().Resources().Delete(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}); err != nil {
+			if err := removed(ctx, config, namespace); err != nil {
 				t.Error(err)
 			}
 			return ctx
