@@ -23,13 +23,14 @@ const (
 	// detection, so that a proxy that gives up is seen to close.
 	callTimeout = 12 * time.Second
 	// installBudget is for the control plane after a change of its settings.
-	installBudget = 60 * time.Second
+	installBudget = 2 * time.Minute
 	// settleBudget is for things that Kubernetes does in its own time: a Service
 	// that gets its endpoints, a Deployment that replaces its pods.
 	settleBudget = 30 * time.Second
 	// probeBudget is for what the kubelet makes of probes, when the claim names
-	// no time: several periods of a second.
-	probeBudget = 20 * time.Second
+	// no time: several periods of a second, and the end of a container and a new
+	// start where that is what follows.
+	probeBudget = 45 * time.Second
 	// commandBudget is for a pod that runs one command.
 	commandBudget = 30 * time.Second
 	// cutBudget is how soon a connection must be gone once the policy that
@@ -38,6 +39,9 @@ const (
 	// holdBudget is how long a connection that must survive is watched after the
 	// policy is in force: a cut would come with the policy.
 	holdBudget = 500 * time.Millisecond
+	// echoBudget is for one echo on a connection that must survive, after
+	// holdBudget: the machine may be busy.
+	echoBudget = 5 * time.Second
 	// cleanBudget is for giving everything back.
 	cleanBudget = 25 * time.Second
 	// goneBudget is for namespaces to be gone that were deleted: their pods end,

@@ -29,6 +29,11 @@ func (s *scenarioRun) judgeHeld(ctx context.Context, c *scenarios.HeldClaim, bas
 	if err != nil {
 		return unsure("its state cannot be read: %v", err)
 	}
+	for late := time.Now().Add(echoBudget); c.State == scenarios.Open && state.Open && state.EchoesReceived <= before.EchoesReceived && time.Now().Before(late); {
+		if state, err = held.client.agent.Connection(ctx, held.name, pollInterval); err != nil {
+			return unsure("its state cannot be read: %v", err)
+		}
+	}
 	v := verdict{outcome: result.Passed, expected: string(c.State), samples: int(state.EchoesReceived)}
 	v.observed = "open, and echoing"
 	if !state.Open {
@@ -42,7 +47,7 @@ func (s *scenarioRun) judgeHeld(ctx context.Context, c *scenarios.HeldClaim, bas
 			return failing(v, "expected the connection to survive, observed %s: %s", v.observed, state.Message)
 		}
 		if state.EchoesReceived <= before.EchoesReceived {
-			return failing(v, "the connection is open, and no echo came back within %s", wait)
+			return failing(v, "the connection is open, and no echo came back within %s", wait+echoBudget)
 		}
 	case scenarios.Cut:
 		if state.Open {

@@ -59,6 +59,10 @@ func Probed(o ProbedOptions) ([]*unstructured.Unstructured, error) {
 	return o.deployment(container), nil
 }
 
+// probeTimeoutSeconds is long: what a policy denies is answered at once, and a
+// busy node must not look like a denial.
+const probeTimeoutSeconds = 5
+
 func (o ProbedOptions) probe(kind probed.Kind, liveness bool) (*corev1.Probe, error) {
 	for _, probe := range probed.Probes() {
 		if probe.Kind != kind || probe.Liveness != liveness {
@@ -68,7 +72,7 @@ func (o ProbedOptions) probe(kind probed.Kind, liveness bool) (*corev1.Probe, er
 		if liveness {
 			failures = o.LivenessFailures
 		}
-		made := &corev1.Probe{PeriodSeconds: max(o.PeriodSeconds, 1), TimeoutSeconds: 1, SuccessThreshold: 1, FailureThreshold: max(failures, 1)}
+		made := &corev1.Probe{PeriodSeconds: max(o.PeriodSeconds, 1), TimeoutSeconds: probeTimeoutSeconds, SuccessThreshold: 1, FailureThreshold: max(failures, 1)}
 		switch kind {
 		case probed.HTTP:
 			path := o.Path
