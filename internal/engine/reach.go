@@ -39,7 +39,7 @@ func (s *scenarioRun) reaches(of func(*scenarios.Workload) bool) []reach {
 	add := func(r *scenarios.Request) {
 		from, ok := s.clients[r.Client]
 		target, err := s.planned.Target(r.Target, r.Protocol)
-		if !ok || err != nil || from.proxied() || from.onHost || r.Via == scenarios.ViaPod || target.Service == "" || !of(target.Workload) {
+		if !ok || err != nil || from.proxied() || from.onHost || !throughService(target, r.Via) || !of(target.Workload) {
 			return
 		}
 		found[reach{r.Client, target.Component}] = true

@@ -68,7 +68,7 @@ func (s *scenarioRun) accountOf(t scenarios.Target) string {
 // address is the Service's, unless the pod's is asked for or the Service does
 // not have the port; then the pod comes with it, one that is ready if there is.
 func (s *scenarioRun) address(ctx context.Context, t scenarios.Target, via scenarios.Via) (string, *corev1.Pod, error) {
-	if via != scenarios.ViaPod && t.PortName != "" && t.PortName != scenarios.AdminPortName && t.Service != "" {
+	if throughService(t, via) {
 		namespace := s.space(t.Workload.Namespace)
 		service, err := s.service(ctx, namespace, t.Service)
 		if err != nil {
@@ -85,6 +85,11 @@ func (s *scenarioRun) address(ctx context.Context, t scenarios.Target, via scena
 		return "", nil, fmt.Errorf("%s has no pod with an address", t.Component)
 	}
 	return hostPort(pods[best].Status.PodIP, t.Port), pods[best], nil
+}
+
+// throughService says whether a call goes to the Service's address.
+func throughService(t scenarios.Target, via scenarios.Via) bool {
+	return via != scenarios.ViaPod && t.PortName != "" && t.PortName != scenarios.AdminPortName && t.Service != ""
 }
 
 func hostPort(host string, port int) string { return net.JoinHostPort(host, strconv.Itoa(port)) }
