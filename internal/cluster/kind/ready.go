@@ -11,90 +11,75 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/kind/pkg/apis/config/v1alpha4"
 	"sigs.k8s.io/yaml"
 
 	"github.com/meshproof/meshproof/internal/cluster"
+	"github.com/meshproof/meshproof/internal/cluster/ready"
 )
 
-// readyPoll is how often what has no watch is asked for.
+// readyPoll is how often what has no watch is asked for: the API server shares
+// the machine with what is awaited.
 const readyPoll = 100 * time.Millisecond
 
 // client is for the cluster's API.
-func (c *Cluster) client() (kubernetes.Interface, string, error) {
+func (c *Cluster) client() (kubernetes.Interface, *rest.Config, error) {
 	config, err := clientcmd.BuildConfigFromFlags("", c.Kubeconfig())
 	if err != nil {
-		return nil, "", fmt.Errorf("read kubeconfig of cluster %s: %w", c.record.Name, err)
+		return nil, nil, fmt.Errorf("read kubeconfig of cluster %s: %w", c.record.Name, err)
 	}
-	config.QPS = -1
+	config.QPS, config.Burst = -1, -1
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
-		return nil, "", fmt.Errorf("make client of cluster %s: %w", c.record.Name, err)
+		return nil, nil, fmt.Errorf("make client of cluster %s: %w", c.record.Name, err)
 	}
-	return client, config.Host, nil
+	return client, config, nil
 }
 
 // awaitReady returns when the cluster is what Create promises.
 func (c *Cluster) awaitReady(ctx context.Context, config *v1alpha4.Cluster, options cluster.Options) error {
-	client, server, err := c.client()
+	client, access, err := c.client()
 	if err != nil {
 		return err
 	}
-	c.record.Server = server
-	waits := []struct {
-		component string
-		attempt   func(context.Context) error
-	}{
-		{"default service account", func(ctx context.Context) error { return defaultAccount(ctx, client) }},
-		{"nodes", func(ctx context.Context) error { return nodesReady(ctx, client, len(config.Nodes)) }},
-		{"service network", func(ctx context.Context) error { return proxiesReady(ctx, client, config) }},
-		{"DNS", func(ctx context.Context) error { return dnsReady(ctx, client) }},
+	c.record.Server = access.Host
+	objects, err := dynamic.NewForConfig(access)
+	if err != nil {
+		return fmt.Errorf("make client of cluster %s: %w", c.record.Name, err)
 	}
-	for _, wait := range waits {
-		c.progress.tell(wait.component, false)
-		if err := until(ctx, wait.attempt); err != nil {
-			return fmt.Errorf("wait for %s: %w", wait.component, err)
+	type wait struct {
+		component string
+		until     func(context.Context) error
+	}
+	waits := []wait{{"default service account", func(ctx context.Context) error { return ready.DefaultAccount(ctx, objects) }}}
+	if len(options.Manifests) > 0 {
+		waits = append(waits, wait{"manifests", func(ctx context.Context) error { return ready.Manifests(ctx, access, options.Manifests) }})
+	}
+	for _, w := range append(waits,
+		wait{"nodes", func(ctx context.Context) error {
+			return ready.Until(ctx, readyPoll, func(ctx context.Context) error { return nodesReady(ctx, client, len(config.Nodes)) })
+		}},
+		wait{"service network", func(ctx context.Context) error {
+			return ready.Until(ctx, readyPoll, func(ctx context.Context) error { return proxiesReady(ctx, client, config) })
+		}},
+		wait{"DNS", func(ctx context.Context) error {
+			return ready.Until(ctx, readyPoll, func(ctx context.Context) error { return dnsReady(ctx, client) })
+		}}) {
+		c.progress.tell(w.component, false)
+		if err := w.until(ctx); err != nil {
+			return fmt.Errorf("wait for %s: %w", w.component, err)
 		}
-		c.progress.tell(wait.component, true)
+		c.progress.tell(w.component, true)
 	}
 	if c.capabilities, err = inspect(ctx, client); err != nil {
 		return err
 	}
 	c.progress.tell("ready", true)
 	return nil
-}
-
-// until repeats what fails until it does not, or ctx ends; then the error of
-// the last attempt is told, too.
-func until(ctx context.Context, attempt func(context.Context) error) error {
-	tick := time.NewTicker(readyPoll)
-	defer tick.Stop()
-	var last error
-	for {
-		err := attempt(ctx)
-		if err == nil {
-			return nil
-		}
-		if ctx.Err() == nil {
-			last = err
-		}
-		select {
-		case <-ctx.Done():
-			return errors.Join(context.Cause(ctx), last)
-		case <-tick.C:
-		}
-	}
-}
-
-// defaultAccount asks for what every pod of the default namespace needs.
-func defaultAccount(ctx context.Context, client kubernetes.Interface) error {
-	if _, err := client.CoreV1().ServiceAccounts(metav1.NamespaceDefault).Get(ctx, "default", metav1.GetOptions{}); err != nil {
-		return err
-	}
-	_, err := client.CoreV1().ConfigMaps(metav1.NamespaceDefault).Get(ctx, "kube-root-ca.crt", metav1.GetOptions{})
-	return err
 }
 
 func nodesReady(ctx context.Context, client kubernetes.Interface, wanted int) error {

@@ -1,7 +1,6 @@
 package kind
 
 import (
-	"context"
 	"fmt"
 	"net/netip"
 	"testing"
@@ -97,15 +96,14 @@ func TestCapabilitiesAreReadFromTheCluster(t *testing.T) {
 	}
 }
 
-func TestAWaitTellsWhatWasMissing(t *testing.T) {
+func TestANodeThatIsNotReadyIsNamed(t *testing.T) {
 	client := apis.NewClientset(testNode("a", "172.18.0.2", func(n *corev1.Node) {
 		n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionFalse, Message: "no CNI"}}
 	}))
-	ctx, cancel := context.WithTimeoutCause(t.Context(), 3*readyPoll, fmt.Errorf("that is enough"))
-	defer cancel()
-	err := until(ctx, func(ctx context.Context) error { return nodesReady(ctx, client, 1) })
-	if want := "that is enough\nnode a is not ready: no CNI"; err == nil || err.Error() != want {
-		t.Errorf("got %v, want %s", err, want)
+	for wanted, want := range map[int]string{1: "node a is not ready: no CNI", 2: "1 of 2 nodes have joined"} {
+		if err := nodesReady(t.Context(), client, wanted); err == nil || err.Error() != want {
+			t.Errorf("%d nodes: got %v, want %s", wanted, err, want)
+		}
 	}
 }
 
