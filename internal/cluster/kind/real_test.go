@@ -17,6 +17,11 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/meshproof/meshproof/internal/cluster"
 )
@@ -123,13 +128,28 @@ func created(t *testing.T, p *Provider, options cluster.Options) cluster.Cluster
 	return made
 }
 
+const someManifests = `
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: things.example.com}
+spec:
+  group: example.com
+  scope: Namespaced
+  names: {kind: Thing, plural: things, singular: thing, listKind: ThingList}
+  versions: [{name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object}}}]
+---
+{apiVersion: v1, kind: ConfigMap, metadata: {name: a, namespace: made-first}}
+---
+{apiVersion: v1, kind: Namespace, metadata: {name: made-first}}
+`
+
 func TestARealClusterLives(t *testing.T) {
 	options := realOptions(t)
 	options.Nodes = 2
 	home := t.TempDir()
 	t.Setenv("HOME", home)
 	provider := newProvider(t, options)
-	made := created(t, provider, cluster.Options{Progress: func(e cluster.Event) { t.Logf("%.1fs %s %v", e.Elapsed.Seconds(), e.Component, e.Done) }})
+	made := created(t, provider, cluster.Options{Manifests: [][]byte{[]byte(someManifests)}, Progress: func(e cluster.Event) { t.Logf("%.1fs %s %v", e.Elapsed.Seconds(), e.Component, e.Done) }})
 
 	t.Run("it has what it says", func(t *testing.T) {
 		got := made.Capabilities()
@@ -139,6 +159,21 @@ func TestARealClusterLives(t *testing.T) {
 		}
 		if timings := made.Timings(); len(timings) == 0 || timings[len(timings)-1].Component != "ready" {
 			t.Errorf("timings are %v", timings)
+		}
+	})
+	t.Run("it accepts objects of the manifests' kinds at once", func(t *testing.T) {
+		access, err := clientcmd.BuildConfigFromFlags("", made.Kubeconfig())
+		if err != nil {
+			t.Fatal(err)
+		}
+		client, err := dynamic.NewForConfig(access)
+		if err != nil {
+			t.Fatal(err)
+		}
+		thing := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "example.com/v1", "kind": "Thing", "metadata": map[string]any{"name": "a"}}}
+		things := client.Resource(schema.GroupVersionResource{Group: "example.com", Version: "v1", Resource: "things"}).Namespace("made-first")
+		if _, err := things.Create(t.Context(), thing, metav1.CreateOptions{}); err != nil {
+			t.Error(err)
 		}
 	})
 	t.Run("its kubeconfig is for this user only, and the user's own is not touched", func(t *testing.T) {
