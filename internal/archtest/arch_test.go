@@ -60,6 +60,11 @@ var rules = []rule{
 		never: []string{"internal/mesh/", "internal/engine", "internal/cluster", "clients", "scenarios", "reports", "workloads"},
 	},
 	{
+		name:  "the oracle knows the vocabulary of policy and nothing else of this module",
+		from:  []string{"internal/policy/oracle"},
+		never: []string{"internal/policy/objects", "internal/policy/explain", "internal/mesh", "internal/cluster", "internal/engine", "clients", "scenarios", "suites", "reports", "workloads", "cmd/"},
+	},
+	{
 		name: "the agent stays small: nothing in a pod links cluster makers, test frameworks or the typed clientset",
 		from: []string{"cmd/meshproof-agent"},
 		never: []string{"sigs.k8s.io/kind", "github.com/google/go-containerregistry", "github.com/onsi/", "github.com/fullstorydev/grpcurl", "k8s.io/kubernetes",

@@ -75,7 +75,7 @@ func (f *manifestFlags) read(streams IOStreams) (*objects.Set, oracle.Oracle, er
 		}
 		sources = append(sources, source)
 	}
-	set, err := objects.Read(sources, f.namespace)
+	set, err := objects.Read(sources, objects.Options{Namespace: f.namespace})
 	if err != nil {
 		return nil, none, &ExitError{Code: ExitUsage, Err: err}
 	}

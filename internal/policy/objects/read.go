@@ -76,11 +76,20 @@ type Source struct {
 // maxBytes bounds a manifest.
 const maxBytes = 64 << 20
 
-// Read reads all sources into one set. Objects without a namespace are in the
-// one that is given. The error is Problems when a manifest is wrong, and another
-// one when it cannot be read.
-func Read(sources []Source, namespace string) (*Set, error) {
-	r := &reader{set: &Set{World: oracle.World{Settings: oracle.DefaultSettings()}}, namespace: cmp.Or(namespace, "default"), seen: map[string]Place{}}
+// Options are how to read.
+type Options struct {
+	// Namespace of objects that name none; default when empty.
+	Namespace string
+	// WebhookAway takes in what the schema lets through and the admission webhook
+	// would refuse, as a cluster does whose webhook is away.
+	WebhookAway bool
+}
+
+// Read reads all sources into one set. The error is Problems when a manifest is
+// wrong, and another one when it cannot be read.
+func Read(sources []Source, options Options) (*Set, error) {
+	options.Namespace = cmp.Or(options.Namespace, "default")
+	r := &reader{set: &Set{World: oracle.World{Settings: oracle.DefaultSettings()}}, options: options, seen: map[string]Place{}}
 	for _, source := range sources {
 		if err := r.source(source); err != nil {
 			return nil, err
@@ -94,9 +103,9 @@ func Read(sources []Source, namespace string) (*Set, error) {
 }
 
 type reader struct {
-	set       *Set
-	namespace string
-	problems  Problems
+	set      *Set
+	options  Options
+	problems Problems
 	// seen are the objects by what they are called.
 	seen map[string]Place
 }
@@ -264,7 +273,7 @@ func (r *reader) take(o *object) {
 	}
 	clusterWide := gv.Group == "" && o.Kind == "Namespace"
 	if o.Metadata.Namespace == "" && !clusterWide {
-		o.Metadata.Namespace = r.namespace
+		o.Metadata.Namespace = r.options.Namespace
 	}
 	id := gv.Group + " " + o.String()
 	if first, twice := r.seen[id]; twice && o.Metadata.Name != "" {

@@ -32,9 +32,7 @@ func (o Oracle) decideHTTP(p Policy, v Verdict, request Request, client Client, 
 	}
 	v.Route = chosen.route.Label
 	note(&v.Steps, "route", "H-16", true, "%s has the request", chosen.route.Label)
-	// the route's own grants, and the Server's.
-	grants := append(slices.Clone(chosen.route.Grants), p.Grants...)
-	if !o.authorize(grants, address, session, &v) {
+	if !o.authorize(o.Rules.RouteList(chosen.route.Grants, p.Grants), address, session, &v) {
 		outcome := o.Rules.DenialForm(request)
 		return v.end(map[bool]string{true: "N-02", false: "N-01"}[outcome == PermissionDenied], outcome, "nothing admits the client%s", tellIdentified(session))
 	}

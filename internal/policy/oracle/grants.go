@@ -293,6 +293,10 @@ func (o Oracle) policyGrant(p *api.AuthorizationPolicy) Grant {
 	return grant
 }
 
+// RouteList is X-48: what is granted on a route is the route's own and the
+// Server's, so a grant on the Server opens every route.
+func RouteList(route, server []Grant) []Grant { return append(slices.Clone(route), server...) }
+
 // serverGrants are the grants for every request at the Server: those of
 // ServerAuthorizations and AuthorizationPolicies that mean it, and of its access
 // policy (X-12, X-33, X-47: any one suffices).

@@ -104,6 +104,9 @@ func (o Oracle) holds(grant Grant, address netip.Addr, session Session) (holds b
 	}
 }
 
+// Suffices is: of all that is granted, one that holds is enough.
+func Suffices(holding int) bool { return holding > 0 }
+
 // authorize tries every grant, each with a step, and names those that hold.
 func (o Oracle) authorize(grants []Grant, address netip.Addr, session Session, v *Verdict) bool {
 	for _, grant := range grants {
@@ -117,7 +120,7 @@ func (o Oracle) authorize(grants []Grant, address netip.Addr, session Session, v
 			v.Fitting = append(v.Fitting, grant.Label)
 		}
 	}
-	if len(v.Fitting) == 0 {
+	if !o.Rules.Suffices(len(v.Fitting)) {
 		if len(grants) == 1 {
 			note(&v.Steps, "authorization", "X-11", false, "nothing is granted to anybody but localhost")
 		}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/meshproof/meshproof/internal/policy/api"
 )
@@ -49,9 +50,16 @@ func containers(pod *corev1.Pod) []corev1.Container {
 	if slices.ContainsFunc(all, func(c corev1.Container) bool { return c.Name == api.ProxyContainer }) {
 		return all
 	}
-	return append(all, corev1.Container{Name: api.ProxyContainer, Ports: []corev1.ContainerPort{
-		{Name: "linkerd-proxy", ContainerPort: api.InboundPort}, {Name: api.AdminPortName, ContainerPort: api.AdminPort},
-	}})
+	return append(all, corev1.Container{
+		Name:          api.ProxyContainer,
+		Ports:         []corev1.ContainerPort{{Name: "linkerd-proxy", ContainerPort: api.InboundPort}, {Name: api.AdminPortName, ContainerPort: api.AdminPort}},
+		LivenessProbe: adminProbe("/live"), ReadinessProbe: adminProbe("/ready"),
+	})
+}
+
+// adminProbe is one of P-15.
+func adminProbe(path string) *corev1.Probe {
+	return &corev1.Probe{ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromInt32(api.AdminPort)}}}
 }
 
 func isTCP(port corev1.ContainerPort) bool {

@@ -10,8 +10,19 @@ import (
 	"github.com/meshproof/meshproof/internal/policy/api"
 )
 
-// adminProbes are the paths that the proxy's own probes ask for (P-15).
-var adminProbes = []string{"/live", "/ready"}
+// HTTPProbes is P-01: the probes of a container that are HTTP requests.
+func HTTPProbes(c corev1.Container) []*corev1.HTTPGetAction {
+	var gets []*corev1.HTTPGetAction
+	for _, probe := range []*corev1.Probe{c.LivenessProbe, c.ReadinessProbe, c.StartupProbe} {
+		if probe != nil && probe.HTTPGet != nil {
+			gets = append(gets, probe.HTTPGet)
+		}
+	}
+	return gets
+}
+
+// ProbeNetworks is P-05: where probes may come from.
+func ProbeNetworks(s Settings) []Network { return networks(s.ProbeNetworks) }
 
 // ProbePort is P-02: a number as it is, a name by the TCP ports of the same
 // container, ignoring case.
@@ -36,21 +47,14 @@ func ProbePath(path string) (string, bool) {
 	return path, strings.HasPrefix(path, "/")
 }
 
-// probePaths is P-01: the distinct paths of httpGet probes, of all containers, on
-// the port.
+// probePaths are the distinct paths that the probes of all containers,
+// initContainers included, ask for on the port.
 func (o Oracle) probePaths(pod *corev1.Pod, port uint16) []string {
 	var paths []string
 	for _, c := range containers(pod) {
-		if c.Name == api.ProxyContainer && port == api.AdminPort {
-			paths = append(paths, adminProbes...)
-			continue
-		}
-		for _, probe := range []*corev1.Probe{c.LivenessProbe, c.ReadinessProbe, c.StartupProbe} {
-			if probe == nil || probe.HTTPGet == nil {
-				continue
-			}
-			number, known := o.Rules.ProbePort(probe.HTTPGet.Port, c)
-			path, ok := o.Rules.ProbePath(probe.HTTPGet.Path)
+		for _, get := range o.Rules.HTTPProbes(c) {
+			number, known := o.Rules.ProbePort(get.Port, c)
+			path, ok := o.Rules.ProbePath(get.Path)
 			if known && number == port && ok && !slices.Contains(paths, path) {
 				paths = append(paths, path)
 			}
@@ -79,5 +83,5 @@ func ProbesGranted(server bool, protocol api.ProxyProtocol, routes int, settings
 // probeRoute is P-04 and P-05.
 func (o Oracle) probeRoute(paths []string) Route {
 	label := Label{Kind: "default", Name: "probe"}
-	return Route{Label: label, Probe: paths, Grants: []Grant{{Label: label, Networks: networks(o.World.Settings.ProbeNetworks), Clients: Clients{Anyone: true}}}}
+	return Route{Label: label, Probe: paths, Grants: []Grant{{Label: label, Networks: o.Rules.ProbeNetworks(o.World.Settings), Clients: Clients{Anyone: true}}}}
 }

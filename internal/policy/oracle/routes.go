@@ -97,6 +97,10 @@ func FiltersFit(filters []api.HTTPRouteFilter) (bool, string) {
 	return true, ""
 }
 
+// RulesOf is X-59: a route has the rules that are written, and without any it
+// matches nothing.
+func RulesOf(r *api.HTTPRoute) []api.HTTPRouteRule { return r.Spec.Rules }
+
 // Conflicts is S-06: an HTTPRoute is not accepted where a GRPCRoute has the same
 // parent.
 func Conflicts(server *api.Server, world World, attached func([]api.ParentReference, string, string, *api.Server) (bool, string)) (bool, string) {
@@ -143,8 +147,9 @@ func (o Oracle) routes(server *api.Server, protocol api.ProxyProtocol, steps *[]
 			note(steps, "route", "S-06", false, "%s is not accepted: %s", label, why)
 			continue
 		}
+		rules := o.Rules.RulesOf(r)
 		fits, why := true, ""
-		for _, rule := range r.Spec.Rules {
+		for _, rule := range rules {
 			if fits {
 				fits, why = o.Rules.FiltersFit(rule.Filters)
 			}
@@ -153,7 +158,7 @@ func (o Oracle) routes(server *api.Server, protocol api.ProxyProtocol, steps *[]
 			note(steps, "route", "X-55", false, "%s is ignored: %s", label, why)
 			continue
 		}
-		routes = append(routes, Route{Label: label, Created: r.CreationTimestamp.Time, Hosts: r.Spec.Hostnames, HTTP: r.Spec.Rules, Grants: o.routeGrants(label, r.Namespace)})
+		routes = append(routes, Route{Label: label, Created: r.CreationTimestamp.Time, Hosts: r.Spec.Hostnames, HTTP: rules, Grants: o.routeGrants(label, r.Namespace)})
 	}
 	for _, r := range o.World.GRPCRoutes {
 		label := Label{Group: groupOf(r.APIVersion), Kind: api.GRPCRouteKind, Name: r.Name}

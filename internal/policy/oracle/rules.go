@@ -44,6 +44,8 @@ type Rules struct {
 	AccountIdentity   func(namespace, name string, s Settings) string
 	NamespaceIdentity func(namespace string, s Settings) string
 	Localhost         func() Grant
+	Suffices          func(holding int) bool
+	RouteList         func(route, server []Grant) []Grant
 
 	// Whether a grant admits a client.
 	NetworkHolds  func([]Network, netip.Addr) (bool, string)
@@ -54,10 +56,13 @@ type Rules struct {
 	// Routes and probes.
 	Attached       func(parents []api.ParentReference, group, namespace string, s *api.Server) (bool, string)
 	SoundParents   func(parents []api.ParentReference, namespace string) (bool, string)
+	RulesOf        func(*api.HTTPRoute) []api.HTTPRouteRule
 	RouteKindFits  func(kind string, p api.ProxyProtocol) bool
 	FiltersFit     func([]api.HTTPRouteFilter) (bool, string)
 	Conflicts      func(*api.Server, World, func([]api.ParentReference, string, string, *api.Server) (bool, string)) (bool, string)
 	RoutesReplace  func(accepted int) bool
+	HTTPProbes     func(corev1.Container) []*corev1.HTTPGetAction
+	ProbeNetworks  func(Settings) []Network
 	ProbePort      func(intstr.IntOrString, corev1.Container) (uint16, bool)
 	ProbePath      func(string) (string, bool)
 	ProbesGranted  func(server bool, p api.ProxyProtocol, routes int, s Settings, d api.Dialect) (bool, string)
@@ -101,10 +106,10 @@ func DefaultRules() Rules {
 		SameNamespace: SameNamespace, LabelsMatch: LabelsMatch, NumberSelected: NumberSelected, NameSelected: NameSelected, Precedes: Precedes,
 		BuiltIn: BuiltIn, AccessPolicy: AccessPolicy, NamesServer: NamesServer, GrantNetworks: GrantNetworks, GrantClients: GrantClients,
 		TargetsServer: TargetsServer, TargetsNamespace: TargetsNamespace, TargetsRoute: TargetsRoute, PolicyNetworks: PolicyNetworks, PolicyClients: PolicyClients,
-		AccountIdentity: AccountIdentity, NamespaceIdentity: NamespaceIdentity, Localhost: Localhost,
+		AccountIdentity: AccountIdentity, NamespaceIdentity: NamespaceIdentity, Localhost: Localhost, Suffices: Suffices, RouteList: RouteList,
 		NetworkHolds: NetworkHolds, IdentityFits: IdentityFits, ClientsHold: ClientsHold, ClientAddress: ClientAddress,
-		Attached: Attached, SoundParents: SoundParents, RouteKindFits: RouteKindFits, FiltersFit: FiltersFit, Conflicts: Conflicts, RoutesReplace: RoutesReplace,
-		ProbePort: ProbePort, ProbePath: ProbePath, ProbesGranted: ProbesGranted,
+		Attached: Attached, SoundParents: SoundParents, RulesOf: RulesOf, RouteKindFits: RouteKindFits, FiltersFit: FiltersFit, Conflicts: Conflicts, RoutesReplace: RoutesReplace,
+		HTTPProbes: HTTPProbes, ProbeNetworks: ProbeNetworks, ProbePort: ProbePort, ProbePath: ProbePath, ProbesGranted: ProbesGranted,
 		HostFits: HostFits, PathFits: PathFits, ValueFits: ValueFits, MethodFits: MethodFits, CallFits: CallFits, MoreSpecific: MoreSpecific, OlderRoute: OlderRoute,
 		CallableMatch: CallableMatch, NormalisedPath: NormalisedPath,
 		HintsOpaque: HintsOpaque, HandshakeFails: HandshakeFails, SessionOf: SessionOf, Transported: Transported, SilentClosed: SilentClosed, Detected: Detected,
