@@ -29,11 +29,11 @@ func ended(ctx context.Context) (why error, outcome result.Outcome, code int) {
 	var coded interface{ ExitCode() int }
 	switch {
 	case errors.As(cause, &lost):
-		return lost, result.Error, ExitSetup
+		return lost, result.Error, result.ExitSetup
 	case errors.As(cause, &coded):
 		return cause, result.Inconclusive, coded.ExitCode()
 	}
-	return errInterrupted, result.Inconclusive, ExitInterrupted
+	return errInterrupted, result.Inconclusive, result.ExitInterrupted
 }
 
 // cutOff takes back a verdict that the end of the run may have brought about:

@@ -275,55 +275,14 @@ type inputError struct {
 func (e *inputError) Error() string { return fmt.Sprintf("%s: %v", e.at, e.err) }
 func (e *inputError) Unwrap() error { return e.err }
 
-// Exit codes of a run, which the result carries.
-const (
-	ExitPassed       = 0
-	ExitFailed       = 1
-	ExitInconclusive = 2
-	ExitSetup        = 3
-	ExitInput        = 4
-	ExitInternal     = 70
-	ExitInterrupted  = 130
-)
-
 // conclude fills summary, outcome and exit code from the claims. input says
 // that a scenario could not be carried out because it is wrong.
 func conclude(ctx context.Context, out *result.Run, input bool) {
-	out.Summary = out.Count()
-	var broken []string
-	for _, s := range out.Scenarios {
-		if s.Outcome == result.Error {
-			broken = append(broken, s.Name+": "+s.Reason)
-		}
+	var end *result.End
+	if why, outcome, code := ended(ctx); why != nil {
+		end = &result.End{Reason: why.Error(), Outcome: outcome, ExitCode: code}
 	}
-	why, outcome, code := ended(ctx)
-	switch {
-	case out.Summary.Failed > 0:
-		out.Outcome, out.ExitCode = result.Failed, ExitFailed
-	case why != nil:
-		out.Outcome, out.ExitCode = outcome, code
-	case out.Reason != "" || len(broken) > 0:
-		out.Outcome, out.ExitCode = result.Error, ExitSetup
-		if input {
-			out.ExitCode = ExitInput
-		}
-	case out.Summary.Inconclusive > 0 || out.Summary.Passed == 0:
-		out.Outcome, out.ExitCode = result.Inconclusive, ExitInconclusive
-	default:
-		out.Outcome, out.ExitCode = result.Passed, ExitPassed
-	}
-	if why != nil {
-		out.Reason = why.Error()
-		if outcome != result.Error {
-			out.ExitCode = code
-		}
-	}
-	if out.Reason == "" && len(broken) > 0 {
-		out.Reason = broken[0]
-	}
-	if out.Reason == "" && out.Summary.Total == out.Summary.Skipped {
-		out.Reason = "nothing was judged"
-	}
+	out.Conclude(end, input)
 }
 
 // Abandon is the result of a run that could not begin: every claim is skipped,

@@ -44,20 +44,20 @@ func TestTheRunsOutcomeIsTheWorstOfItsClaims(t *testing.T) {
 		want  result.Outcome
 		code  int
 	}{
-		{"all passed", context.Background(), []result.Scenario{scenario(result.Passed, result.Passed)}, false, result.Passed, ExitPassed},
-		{"passed and skipped", context.Background(), []result.Scenario{scenario(result.Passed, result.Passed, result.Skipped)}, false, result.Passed, ExitPassed},
-		{"one failed", context.Background(), []result.Scenario{scenario(result.Failed, result.Passed, result.Failed)}, false, result.Failed, ExitFailed},
-		{"a failure outweighs a set-up", context.Background(), []result.Scenario{scenario(result.Error, result.Skipped), scenario(result.Failed, result.Failed)}, false, result.Failed, ExitFailed},
-		{"one inconclusive", context.Background(), []result.Scenario{scenario(result.Inconclusive, result.Passed, result.Inconclusive)}, false, result.Inconclusive, ExitInconclusive},
-		{"set-up", context.Background(), []result.Scenario{scenario(result.Passed, result.Passed), scenario(result.Error, result.Skipped)}, false, result.Error, ExitSetup},
-		{"wrong scenario", context.Background(), []result.Scenario{scenario(result.Error, result.Skipped)}, true, result.Error, ExitInput},
-		{"nothing ran", context.Background(), nil, false, result.Inconclusive, ExitInconclusive},
-		{"only skipped", context.Background(), []result.Scenario{scenario(result.Skipped, result.Skipped)}, false, result.Inconclusive, ExitInconclusive},
+		{"all passed", context.Background(), []result.Scenario{scenario(result.Passed, result.Passed)}, false, result.Passed, result.ExitPassed},
+		{"passed and skipped", context.Background(), []result.Scenario{scenario(result.Passed, result.Passed, result.Skipped)}, false, result.Passed, result.ExitPassed},
+		{"one failed", context.Background(), []result.Scenario{scenario(result.Failed, result.Passed, result.Failed)}, false, result.Failed, result.ExitFailed},
+		{"a failure outweighs a set-up", context.Background(), []result.Scenario{scenario(result.Error, result.Skipped), scenario(result.Failed, result.Failed)}, false, result.Failed, result.ExitFailed},
+		{"one inconclusive", context.Background(), []result.Scenario{scenario(result.Inconclusive, result.Passed, result.Inconclusive)}, false, result.Inconclusive, result.ExitInconclusive},
+		{"set-up", context.Background(), []result.Scenario{scenario(result.Passed, result.Passed), scenario(result.Error, result.Skipped)}, false, result.Error, result.ExitSetup},
+		{"wrong scenario", context.Background(), []result.Scenario{scenario(result.Error, result.Skipped)}, true, result.Error, result.ExitInput},
+		{"nothing ran", context.Background(), nil, false, result.Inconclusive, result.ExitInconclusive},
+		{"only skipped", context.Background(), []result.Scenario{scenario(result.Skipped, result.Skipped)}, false, result.Inconclusive, result.ExitInconclusive},
 		{"terminated", terminated, []result.Scenario{scenario(result.Passed, result.Passed)}, false, result.Inconclusive, 143},
 		{"terminated after a failure", terminated, []result.Scenario{scenario(result.Failed, result.Failed)}, false, result.Failed, 143},
-		{"the cluster is gone", lost, []result.Scenario{scenario(result.Error, result.Skipped)}, false, result.Error, ExitSetup},
-		{"the cluster is gone after a failure", lost, []result.Scenario{scenario(result.Failed, result.Failed)}, false, result.Failed, ExitFailed},
-		{"interrupted", cancelled, []result.Scenario{scenario(result.Passed, result.Passed)}, false, result.Inconclusive, ExitInterrupted},
+		{"the cluster is gone", lost, []result.Scenario{scenario(result.Error, result.Skipped)}, false, result.Error, result.ExitSetup},
+		{"the cluster is gone after a failure", lost, []result.Scenario{scenario(result.Failed, result.Failed)}, false, result.Failed, result.ExitFailed},
+		{"interrupted", cancelled, []result.Scenario{scenario(result.Passed, result.Passed)}, false, result.Inconclusive, result.ExitInterrupted},
 	} {
 		run := &result.Run{Scenarios: test.all}
 		conclude(test.ctx, run, test.input)
@@ -177,7 +177,7 @@ func TestARunThatCannotBeginTellsOfEveryClaim(t *testing.T) {
 			told[e.Claim.ID] = *e.Result
 		}
 	}}, errors.New("no cluster"))
-	if out.Outcome != result.Error || out.ExitCode != ExitSetup || out.Reason != "no cluster" {
+	if out.Outcome != result.Error || out.ExitCode != result.ExitSetup || out.Reason != "no cluster" {
 		t.Errorf("got %s, %d, %q", out.Outcome, out.ExitCode, out.Reason)
 	}
 	if out.Summary != (result.Summary{Total: 2, Skipped: 2}) {
