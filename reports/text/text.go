@@ -129,6 +129,7 @@ func Summary(w io.Writer, run *result.Run, report string) error {
 		}
 	}
 	fmt.Fprintf(out, "\nRan %d of %d scenarios in %s   seed %d\n", ran, len(run.Scenarios), run.Finished.Sub(run.Started).Round(time.Second/10), run.Seed)
+	parts(out, run)
 	s := run.Summary
 	fmt.Fprintf(out, "%d passed, %d failed, %d skipped\n", s.Passed, s.Failed, s.Skipped)
 	fmt.Fprintf(out, "%d claims in all, %d inconclusive\n", s.Total, s.Inconclusive)
