@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	appsv1 "k8s.io/api/apps/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -15,6 +16,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/meshproof/meshproof/internal/cluster"
+	"github.com/meshproof/meshproof/workloads/mesh"
 	"github.com/meshproof/meshproof/workloads/mesh/values"
 )
 
@@ -124,4 +126,46 @@ func KeepSettings(ctx context.Context, client kubernetes.Interface, before *valu
 		return fmt.Errorf("note the mesh's settings on namespace %s: %w", values.Namespace, err)
 	}
 	return nil
+}
+
+// OptionsOf are those with which the installer would write the mesh that stands.
+func OptionsOf(ctx context.Context, client kubernetes.Interface, standing values.Values) (mesh.Options, error) {
+	deployments, err := client.AppsV1().Deployments(values.Namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return mesh.Options{}, fmt.Errorf("look at the mesh that stands: %w", err)
+	}
+	// The one setting that is not among the values.
+	ha := slices.ContainsFunc(deployments.Items, func(d appsv1.Deployment) bool { return d.Spec.Replicas != nil && *d.Spec.Replicas > 1 })
+	return mesh.Options{DefaultInboundPolicy: string(standing.DefaultInboundPolicy), ClusterNetworks: standing.ClusterNetworks, ProbeNetworks: standing.ProbeNetworks,
+		HA: ha, ProxyExemption: standing.ProxyExemption, Dialect: standing.Dialect, ProxyImage: standing.ProxyImage, ControllerImage: standing.ControllerImage,
+		ImagePullPolicy: string(standing.ImagePullPolicy), NativeSidecar: standing.NativeSidecar}, nil
+}
+
+// Restore applies the settings that a killed run has changed, and removes the
+// note of them. The caller is alone on the cluster. It does not wait.
+func Restore(ctx context.Context, config *rest.Config, before values.Values) error {
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return fmt.Errorf("make a client: %w", err)
+	}
+	writer, err := dynamicClient(config)
+	if err != nil {
+		return err
+	}
+	options, err := OptionsOf(ctx, client, before)
+	if err != nil {
+		return err
+	}
+	objects, err := objectsOf(options)
+	if err != nil {
+		return err
+	}
+	for _, object := range objects {
+		group, resource := resourceOf(object)
+		target := writer.Resource(schema.GroupVersionResource{Group: group, Version: object.GroupVersionKind().Version, Resource: resource})
+		if _, err := target.Namespace(object.GetNamespace()).Apply(ctx, object.GetName(), object, metav1.ApplyOptions{FieldManager: Tool, Force: true}); err != nil {
+			return fmt.Errorf("restore the mesh's settings: apply %s %s: %w", object.GetKind(), object.GetName(), err)
+		}
+	}
+	return KeepSettings(ctx, client, nil)
 }

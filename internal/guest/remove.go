@@ -203,9 +203,34 @@ func UninstallOwned(ctx context.Context, config *rest.Config, id, holder string,
 	return mark.Run, Uninstall(ctx, config)
 }
 
+// restore takes back what a killed run has changed in a mesh that stood before
+// it, and says so.
+func restore(ctx context.Context, config *rest.Config, client kubernetes.Interface, id, holder string, say func(string)) (string, error) {
+	mark, err := ReadMark(ctx, client)
+	if err != nil || mark.Before == nil || mark.Run != "" {
+		return "", err
+	}
+	present, err := turn.IDs(ctx, client)
+	if err != nil || len(present) > 0 {
+		return "", err // it is theirs, or they restore it
+	}
+	last, err := turn.Join(ctx, client, id, holder, say)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = last.Leave(context.WithoutCancel(ctx)) }()
+	if err := last.Alone(ctx); err != nil {
+		return "", err
+	}
+	if mark, err = ReadMark(ctx, client); err != nil || mark.Before == nil {
+		return "", err
+	}
+	return "a killed run: other settings of the mesh", Restore(ctx, config, *mark.Before)
+}
+
 // Cleanup removes everything that runs have left which are not there any more:
-// their namespaces and pods, and the mesh when a run installed it and no run is
-// left. It waits until all is gone and returns what it removed, a line each.
+// their namespaces and pods, other settings of a mesh that stood before them,
+// and the mesh when a run installed it and no run is left. It waits until all is gone and returns what it removed, a line each.
 func Cleanup(ctx context.Context, config *rest.Config, id, holder string, say func(string)) ([]string, error) {
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
@@ -233,6 +258,13 @@ func Cleanup(ctx context.Context, config *rest.Config, id, holder string, say fu
 		}
 	}
 	if _, err := alive(ctx); err != nil { // removes the leases of the dead
+		return removed, err
+	}
+	restored, err := restore(ctx, config, client, id, holder, say)
+	if restored != "" {
+		removed = append(removed, restored)
+	}
+	if err != nil {
 		return removed, err
 	}
 	owner, err := UninstallOwned(ctx, config, id, holder, say)

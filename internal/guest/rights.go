@@ -55,8 +55,17 @@ var ofOwners = []string{"get", "patch", "delete"}
 // mesh's own rights are among them.
 func Rights(changesMesh bool) (everywhere, inMesh []rbacv1.PolicyRule) {
 	everywhere, inMesh = slices.Clone(ofRuns), slices.Clone(ofGuests)
+	for _, fact := range mesh.WaitReady() { // whoever uses the mesh waits for it
+		o := fact.Object
+		rule := rbacv1.PolicyRule{APIGroups: []string{o.Group}, Resources: []string{o.Resource}, ResourceNames: []string{o.Name}, Verbs: []string{"get"}}
+		if o.Namespace == "" {
+			everywhere = append(everywhere, rule)
+		} else {
+			inMesh = append(inMesh, rule)
+		}
+	}
 	if !changesMesh {
-		return everywhere, inMesh
+		return compact(everywhere), compact(inMesh)
 	}
 	created := map[string]bool{}
 	for _, object := range meshObjects() {
@@ -91,14 +100,19 @@ func Rules(changesMesh bool) []rbacv1.PolicyRule {
 
 // meshObjects are those of the mesh's manifests.
 func meshObjects() []*unstructured.Unstructured {
-	text, err := mesh.Install(mesh.Options{})
-	if err == nil {
-		var objects []*unstructured.Unstructured
-		if objects, err = manifests.Parse(text); err == nil {
-			return objects
-		}
+	objects, err := objectsOf(mesh.Options{})
+	if err != nil {
+		panic(fmt.Sprintf("guest: %v", err)) // the defaults are ours, and tested
 	}
-	panic(fmt.Sprintf("guest: read the mesh's manifests: %v", err)) // ours, and tested
+	return objects
+}
+
+func objectsOf(options mesh.Options) ([]*unstructured.Unstructured, error) {
+	text, err := mesh.Install(options)
+	if err != nil {
+		return nil, fmt.Errorf("print the mesh's manifests: %w", err)
+	}
+	return manifests.Parse(text)
 }
 
 // resourceOf is the resource of an object of the mesh: all of them have regular

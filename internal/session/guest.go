@@ -9,8 +9,6 @@ import (
 	"sync"
 	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -42,7 +40,7 @@ type visit struct {
 	// standing are the settings of a mesh that stays as it is; nil: the run
 	// installs one.
 	standing *values.Values
-	// changes says that the plan has scenarios with other settings.
+	// changes says that the plan has scenarios that change the mesh for a while.
 	changes bool
 
 	stop  context.CancelFunc
@@ -59,7 +57,7 @@ func (s *session) arrive(ctx context.Context, config *rest.Config, plan *scenari
 	if err != nil {
 		return ctx, nil, fmt.Errorf("make a client: %w", err)
 	}
-	v := &visit{s: s, config: config, client: client, changes: installs(plan)}
+	v := &visit{s: s, config: config, client: client, changes: does(plan, func(a scenarios.Action) bool { return a.Install != nil || a.Scale != nil })}
 	if _, err := ask(ctx, config, plan); err != nil {
 		return ctx, nil, err
 	}
@@ -88,12 +86,10 @@ func (s *session) arrive(ctx context.Context, config *rest.Config, plan *scenari
 
 func (s *session) waitsFor(what string) { s.say("waiting for %s", what) }
 
-// installs says whether any scenario of the plan installs other settings.
-func installs(plan *scenarios.Plan) bool {
+// does says whether any scenario of the plan has such an action.
+func does(plan *scenarios.Plan, such func(scenarios.Action) bool) bool {
 	return slices.ContainsFunc(plan.Scenarios, func(one *scenarios.PlannedScenario) bool {
-		return slices.ContainsFunc(one.Spec.Steps, func(step scenarios.Step) bool {
-			return slices.ContainsFunc(step.Actions, func(a scenarios.Action) bool { return a.Install != nil })
-		})
+		return slices.ContainsFunc(one.Spec.Steps, func(step scenarios.Step) bool { return slices.ContainsFunc(step.Actions, such) })
 	})
 }
 
@@ -168,29 +164,19 @@ func (v *visit) look(ctx context.Context) (installs bool, err error) {
 		standing, installs = mark.Before, true
 	}
 	v.standing = standing
-	ha, err := v.highlyAvailable(ctx)
+	options, err := guest.OptionsOf(ctx, v.client, *standing)
 	if err != nil {
 		return false, err
 	}
-	v.s.adopt(*standing, ha)
+	v.s.adopt(options)
 	return installs, nil
-}
-
-// highlyAvailable says whether the mesh that stands runs more than one replica.
-func (v *visit) highlyAvailable(ctx context.Context) (bool, error) {
-	list, err := v.client.AppsV1().Deployments(values.Namespace).List(ctx, metav1.ListOptions{})
-	if err != nil {
-		return false, fmt.Errorf("look at the mesh that stands: %w", err)
-	}
-	return slices.ContainsFunc(list.Items, func(d appsv1.Deployment) bool { return d.Spec.Replicas != nil && *d.Spec.Replicas > 1 }), nil
 }
 
 // adopt makes the settings of a mesh that stands those of the run, and takes
 // back what the cluster can do where these settings keep it from it.
-func (s *session) adopt(standing values.Values, ha bool) {
-	s.Mesh = mesh.Options{DefaultInboundPolicy: string(standing.DefaultInboundPolicy), ClusterNetworks: standing.ClusterNetworks, ProbeNetworks: standing.ProbeNetworks,
-		HA: ha, ProxyExemption: standing.ProxyExemption, Dialect: standing.Dialect, ProxyImage: standing.ProxyImage, ControllerImage: standing.ControllerImage,
-		Registry: s.Mesh.Registry, ImagePullPolicy: string(standing.ImagePullPolicy), NativeSidecar: standing.NativeSidecar}
+func (s *session) adopt(standing mesh.Options) {
+	standing.Registry = s.Mesh.Registry
+	s.Mesh = standing
 	outside := s.capabilities.Outside
 	for _, text := range standing.ClusterNetworks {
 		network, err := netip.ParsePrefix(text)
@@ -226,6 +212,8 @@ func (v *visit) leave(ctx context.Context) error {
 	var failed []error
 	if v.turn.Err() == nil {
 		failed = append(failed, v.restored(ctx))
+		_, err := v.turn.Others(ctx) // removes the leases of the dead
+		failed = append(failed, err)
 	}
 	failed = append(failed, v.turn.Leave(ctx))
 	mark, err := guest.ReadMark(ctx, v.client)
@@ -306,7 +294,7 @@ func ask(ctx context.Context, config *rest.Config, plan *scenarios.Plan) (standi
 	if err != nil {
 		return false, err
 	}
-	if err := guest.CheckRights(ctx, config, !standing || mark.Run != "" || mark.Before != nil || installs(plan)); err != nil {
+	if err := guest.CheckRights(ctx, config, !standing || mark.Run != "" || mark.Before != nil || does(plan, func(a scenarios.Action) bool { return a.Install != nil })); err != nil {
 		return false, err
 	}
 	if !standing {

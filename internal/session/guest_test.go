@@ -32,6 +32,7 @@ import (
 	"github.com/meshproof/meshproof/reports/result"
 	"github.com/meshproof/meshproof/scenarios"
 	"github.com/meshproof/meshproof/workloads/mesh"
+	"github.com/meshproof/meshproof/workloads/mesh/values"
 )
 
 // patience bounds every wait of these tests.
@@ -355,8 +356,45 @@ func (s *somebodys) leavesMesh(t *testing.T) {
 	if mark, err := guest.ReadMark(s.ctx, s.client); err != nil || mark != (guest.Mark{}) {
 		t.Errorf("the mesh's namespace is marked %+v (%v)", mark, err)
 	}
+	s.killed(t, *want)
 	if err := guest.Uninstall(s.ctx, s.config); err != nil {
 		t.Error(err)
+	}
+}
+
+// killed is a run that is killed while it has other settings installed.
+func (s *somebodys) killed(t *testing.T, before values.Values) {
+	dead, err := turn.Join(s.ctx, s.client, "20261122-000000-kill", "a test", nil)
+	if err == nil {
+		err = dead.Alone(s.ctx)
+	}
+	if err == nil {
+		err = guest.KeepSettings(s.ctx, s.client, &before)
+	}
+	other, printErr := mesh.Install(mesh.Options{DefaultInboundPolicy: "deny"})
+	if err == nil {
+		err = errors.Join(printErr, engine.Apply(s.ctx, s.config, other))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead.Abandon()
+	removed, err := guest.Cleanup(s.ctx, s.config, "20261122-000000-tidy", "a test", func(string) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"a killed run: other settings of the mesh"}, removed); diff != "" {
+		t.Errorf("-want +removed\n%s", diff)
+	}
+	got, _, err := guest.StandingMesh(s.ctx, s.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(&before, got); diff != "" {
+		t.Errorf("the settings: -before +after\n%s", diff)
+	}
+	if mark, err := guest.ReadMark(s.ctx, s.client); err != nil || mark != (guest.Mark{}) {
+		t.Errorf("the mesh's namespace is marked %+v (%v)", mark, err)
 	}
 }
 
