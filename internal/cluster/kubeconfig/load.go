@@ -8,7 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -86,9 +88,13 @@ func ownCluster() (*api.Config, error) {
 	return config, nil
 }
 
+// folderPrefix begins the names of the folders for kubeconfigs; this process's
+// number follows.
+const folderPrefix = "meshproof-kubeconfig-"
+
 // write keeps the configuration in a folder that only this user may enter.
 func write(config *api.Config) (folder string, err error) {
-	folder, err = os.MkdirTemp("", "meshproof-kubeconfig-") // has mode 0700
+	folder, err = os.MkdirTemp("", fmt.Sprintf("%s%d-", folderPrefix, os.Getpid())) // has mode 0700
 	if err != nil {
 		return "", fmt.Errorf("make a folder for the kubeconfig: %w", err)
 	}
@@ -96,6 +102,23 @@ func write(config *api.Config) (folder string, err error) {
 		return "", errors.Join(fmt.Errorf("write the kubeconfig: %w", err), os.RemoveAll(folder))
 	}
 	return folder, nil
+}
+
+// sweep removes the folders of processes that were killed.
+func sweep() error {
+	folders, err := filepath.Glob(filepath.Join(os.TempDir(), folderPrefix+"*"))
+	if err != nil {
+		return fmt.Errorf("look for what killed runs have left: %w", err)
+	}
+	var failed []error
+	for _, folder := range folders {
+		number, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(folder), folderPrefix), "-")
+		pid, err := strconv.Atoi(number)
+		if err == nil && pid > 0 && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+			failed = append(failed, os.RemoveAll(folder))
+		}
+	}
+	return errors.Join(failed...)
 }
 
 func file(folder string) string { return filepath.Join(folder, "kubeconfig") }

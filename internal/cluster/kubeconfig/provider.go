@@ -97,6 +97,9 @@ func (p *Provider) List(context.Context) ([]cluster.Info, error) {
 // Cleanup implements cluster.Provider: it removes from the cluster what runs have
 // left that are not there any more. It says of each what it was.
 func (p *Provider) Cleanup(ctx context.Context) ([]string, error) {
+	if err := sweep(); err != nil {
+		return nil, err
+	}
 	config, err := p.Config()
 	if err != nil {
 		return nil, err

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -174,5 +175,65 @@ func TestAServerThatIsOfNoUseIsNamed(t *testing.T) {
 				t.Errorf("left behind: %v (%v)", left, err)
 			}
 		})
+	}
+}
+
+func TestTheRunsKubeconfigKnowsOnlyTheContextThatWasAskedFor(t *testing.T) {
+	alone(t)
+	t.Setenv("TMPDIR", t.TempDir())
+	first := kubeconfig(t, nil, "a", "b")
+	config, err := load(Options{Kubeconfig: first, Context: "b"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder, err := write(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]os.FileMode{folder: 0o700, file(folder): 0o600} {
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s has mode %v, want %v (%v)", path, info.Mode().Perm(), want, err)
+		}
+	}
+	written, err := clientcmd.LoadFromFile(file(folder))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(written.Contexts) != 1 || written.CurrentContext != "b" {
+		t.Errorf("it has %d contexts, the current one is %s", len(written.Contexts), written.CurrentContext)
+	}
+	// A file beside the kubeconfig is found from the copy, too.
+	if got, want := written.AuthInfos["me"].TokenFile, filepath.Join(filepath.Dir(first), "token"); got != want {
+		t.Errorf("the token is at %s, want %s", got, want)
+	}
+	if err := sweep(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(folder); err != nil {
+		t.Errorf("the folder of a process that runs was removed: %v", err)
+	}
+	dead := exec.Command("/proc/self/exe", "-test.run=^$")
+	if err := dead.Run(); err != nil {
+		t.Fatal(err)
+	}
+	left := filepath.Join(filepath.Dir(folder), fmt.Sprintf("%s%d-left", folderPrefix, dead.Process.Pid))
+	if err := errors.Join(os.Mkdir(left, 0o700), sweep()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the folder of a process that has ended is still there: %v", err)
+	}
+}
+
+func TestKubeconfigsOfAListAreMerged(t *testing.T) {
+	t.Setenv(clientcmd.RecommendedConfigPathEnvVar, kubeconfig(t, nil, "a")+string(os.PathListSeparator)+filepath.Join(t.TempDir(), "none")+string(os.PathListSeparator)+kubeconfig(t, nil, "b"))
+	for asked, want := range map[string]string{"": "a", "b": "b"} {
+		provider, err := New(Options{Context: asked})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if provider.Name() != want {
+			t.Errorf("context %q: got %s, want %s", asked, provider.Name(), want)
+		}
 	}
 }
