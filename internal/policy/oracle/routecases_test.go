@@ -85,7 +85,7 @@ var routeRows = []row{
 }
 
 const (
-	probed   = "readinessProbe: {httpGet: {path: \"/ready?full=1\", port: http}}, livenessProbe: {httpGet: {path: /live, port: 8080}}"
+	probes   = "readinessProbe: {httpGet: {path: \"/ready?full=1\", port: http}}, livenessProbe: {httpGet: {path: /live, port: 8080}}"
 	onServer = "proxyProtocol: HTTP/1"
 )
 
@@ -93,27 +93,27 @@ func denied(pod string) string { return withPolicy("deny", pod) }
 
 // probeRows are section 6.
 var probeRows = []row{
-	{rules: "P-01 P-04 P-06 DOC-37", claim: "without a Server a probe is let in under deny", pod: denied(podProbed(probed)), ask: "GET /live", from: outside, want: oracle.Delivered, by: "default/probe", route: "default/probe"},
+	{rules: "P-01 P-04 P-06 DOC-37", claim: "without a Server a probe is let in under deny", pod: denied(podProbed(probes)), ask: "GET /live", from: outside, want: oracle.Delivered, by: "default/probe", route: "default/probe"},
 	{rules: "P-01", claim: "a startup probe too, of an initContainer too", pod: denied(`{apiVersion: v1, kind: Pod, metadata: {name: app, namespace: ns}, spec: {containers: [{name: app}], initContainers: [{name: side, restartPolicy: Always, ports: [{name: http, containerPort: 8080}], startupProbe: {httpGet: {path: /up, port: http}}}]}}`), ask: "GET /up", from: "unmeshed", want: oracle.Delivered},
 	{rules: "P-01", claim: "a probe that is no HTTP request adds nothing", pod: denied(podProbed("readinessProbe: {tcpSocket: {port: 8080}}, livenessProbe: {exec: {command: [x]}}")), ask: "GET /", from: "unmeshed", want: oracle.Forbidden},
 	{rules: "P-01 P-10 DOC-37", claim: "a gRPC probe is a call like others", pod: denied(podProbed("readinessProbe: {grpc: {port: 8081}}")), port: "grpc", ask: "grpc /grpc.health.v1.Health/Check", from: "unmeshed", want: oracle.PermissionDenied},
 	{rules: "P-02", claim: "a port by name, ignoring case", pod: denied(podProbed("readinessProbe: {httpGet: {path: /r, port: HTTP}}")), ask: "GET /r", from: "unmeshed", want: oracle.Delivered},
 	{rules: "P-02", claim: "a name of another container is nobody's", pod: denied(podProbed("readinessProbe: {httpGet: {path: /r, port: extra}}")), port: "8082", ask: "GET /r", from: "unmeshed", want: oracle.Forbidden},
 	{rules: "P-02", claim: "a number of another container is its port", pod: denied(podProbed("readinessProbe: {httpGet: {path: /r, port: 8082}}")), port: "8082", ask: "GET /r", from: "unmeshed", want: oracle.Delivered},
-	{rules: "P-03 U-02", claim: "a probe's query does not matter", pod: denied(podProbed(probed)), ask: "GET /ready?other=2", from: "unmeshed", want: oracle.Delivered},
+	{rules: "P-03 U-02", claim: "a probe's query does not matter", pod: denied(podProbed(probes)), ask: "GET /ready?other=2", from: "unmeshed", want: oracle.Delivered},
 	{rules: "P-03", claim: "a path that is none is not let in", pod: denied(podProbed("readinessProbe: {httpGet: {path: healthz, port: http}}")), ask: "GET /healthz", from: "unmeshed", want: oracle.Forbidden},
 	{rules: "P-03", claim: "without a path it is the root", pod: denied(podProbed("readinessProbe: {httpGet: {port: http}}")), ask: "GET /", from: "unmeshed", want: oracle.Delivered, route: "default/probe"},
-	{rules: "P-04", claim: "what is below is no probe", pod: denied(podProbed(probed)), ask: "GET /live/x", from: "unmeshed", want: oracle.Forbidden},
-	{rules: "P-04 P-13", claim: "another method is no probe", pod: denied(podProbed(probed)), ask: "HEAD /live", from: "unmeshed", want: oracle.Forbidden, route: "default/default"},
-	{rules: "P-05", claim: "probes come from the probe networks", pod: denied(podProbed(probed)), ask: "GET /live", from: outside, set: narrowProbes, want: oracle.Forbidden, route: "default/probe"},
-	{rules: "P-05 D-05", claim: "without probe networks there are none", pod: denied(podProbed(probed)), ask: "GET /live", from: "unmeshed", set: func(s *oracle.Settings) { s.ProbeNetworks = nil }, want: oracle.Forbidden, route: "default/default"},
-	{rules: "P-13", claim: "a client from elsewhere is judged by the default policy on the probe's route", pod: podProbed(probed), ask: "GET /live", from: outside, set: narrowProbes, want: oracle.Delivered, by: "default/all-unauthenticated", route: "default/probe"},
-	{rules: "P-06 DOC-38", claim: "with a Server a probe needs an authorization", in: onlyDocumented, pod: podProbed(probed), objects: []string{server("http", "http", onServer)}, ask: "GET /live", from: "unmeshed", want: oracle.Forbidden},
-	{rules: "P-06 X-11", claim: "with a Server a probe is let in as well", in: onlyLinkerd, pod: podProbed(probed), objects: []string{server("http", "http", onServer)}, ask: "GET /live", from: "unmeshed", want: oracle.Delivered, by: "default/probe"},
-	{rules: "P-07", claim: "with a route a probe has none", pod: podProbed(probed), objects: []string{server("http", "http", onServer), httpRoute("r", paths("/a"))}, ask: "GET /live", from: "unmeshed", want: oracle.NotFound},
-	{rules: "P-07", claim: "with a route that has its path it needs a grant", in: onlyLinkerd, pod: podProbed(probed), objects: []string{server("http", "http", onServer), httpRoute("r", paths("/live"))}, ask: "GET /live", from: "unmeshed", want: oracle.Forbidden},
-	{rules: "P-08", claim: "on a gRPC Server a probe has no route", in: onlyLinkerd, pod: podProbed(probed), objects: []string{server("http", "http", "proxyProtocol: gRPC")}, ask: "h2 GET /live", from: "unmeshed", want: oracle.NotFound},
-	{rules: "P-08 N-08", claim: "on an opaque Server it is closed", pod: podProbed(probed), objects: []string{server("http", "http", "proxyProtocol: opaque")}, ask: "GET /live", from: "unmeshed", want: oracle.Closed},
+	{rules: "P-04", claim: "what is below is no probe", pod: denied(podProbed(probes)), ask: "GET /live/x", from: "unmeshed", want: oracle.Forbidden},
+	{rules: "P-04 P-13", claim: "another method is no probe", pod: denied(podProbed(probes)), ask: "HEAD /live", from: "unmeshed", want: oracle.Forbidden, route: "default/default"},
+	{rules: "P-05", claim: "probes come from the probe networks", pod: denied(podProbed(probes)), ask: "GET /live", from: outside, set: narrowProbes, want: oracle.Forbidden, route: "default/probe"},
+	{rules: "P-05 D-05", claim: "without probe networks there are none", pod: denied(podProbed(probes)), ask: "GET /live", from: "unmeshed", set: func(s *oracle.Settings) { s.ProbeNetworks = nil }, want: oracle.Forbidden, route: "default/default"},
+	{rules: "P-13", claim: "a client from elsewhere is judged by the default policy on the probe's route", pod: podProbed(probes), ask: "GET /live", from: outside, set: narrowProbes, want: oracle.Delivered, by: "default/all-unauthenticated", route: "default/probe"},
+	{rules: "P-06 DOC-38", claim: "with a Server a probe needs an authorization", in: onlyDocumented, pod: podProbed(probes), objects: []string{server("http", "http", onServer)}, ask: "GET /live", from: "unmeshed", want: oracle.Forbidden},
+	{rules: "P-06 X-11", claim: "with a Server a probe is let in as well", in: onlyLinkerd, pod: podProbed(probes), objects: []string{server("http", "http", onServer)}, ask: "GET /live", from: "unmeshed", want: oracle.Delivered, by: "default/probe"},
+	{rules: "P-07", claim: "with a route a probe has none", pod: podProbed(probes), objects: []string{server("http", "http", onServer), httpRoute("r", paths("/a"))}, ask: "GET /live", from: "unmeshed", want: oracle.NotFound},
+	{rules: "P-07", claim: "with a route that has its path it needs a grant", in: onlyLinkerd, pod: podProbed(probes), objects: []string{server("http", "http", onServer), httpRoute("r", paths("/live"))}, ask: "GET /live", from: "unmeshed", want: oracle.Forbidden},
+	{rules: "P-08", claim: "on a gRPC Server a probe has no route", in: onlyLinkerd, pod: podProbed(probes), objects: []string{server("http", "http", "proxyProtocol: gRPC")}, ask: "h2 GET /live", from: "unmeshed", want: oracle.NotFound},
+	{rules: "P-08 N-08", claim: "on an opaque Server it is closed", pod: podProbed(probes), objects: []string{server("http", "http", "proxyProtocol: opaque")}, ask: "GET /live", from: "unmeshed", want: oracle.Closed},
 	{rules: "P-11", claim: "a probe by HTTPS is TLS that the proxy does not read", pod: denied(podProbed("readinessProbe: {httpGet: {path: /r, port: http, scheme: HTTPS}}")), ask: "GET /r", from: "foreign-tls", want: oracle.Closed},
 	{rules: "P-15", claim: "the proxy's own probes are let in under deny", pod: podWith(annotated("deny")), port: "4191", ask: "GET /ready", from: outside, want: oracle.Delivered, by: "default/probe"},
 	{rules: "P-15 B-08", claim: "and nothing else of its port", pod: podWith(annotated("deny")), port: "4191", ask: "GET /metrics", from: "unmeshed", want: oracle.Forbidden},

@@ -131,8 +131,8 @@ func podWith(annotations string) string {
 	return strings.Replace(usualPod, "metadata: {", "metadata: {annotations: "+annotations+", ", 1)
 }
 
-func podProbed(probes string) string {
-	return strings.Replace(usualPod, "{name: app, ports", "{name: app, "+probes+", ports", 1)
+func podProbed(declared string) string {
+	return strings.Replace(usualPod, "{name: app, ports", "{name: app, "+declared+", ports", 1)
 }
 
 // created is the pod after the injector: with its label, and a proxy whose

@@ -1,0 +1,576 @@
+package oracle_test
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	jsonpatch "gopkg.in/evanphx/json-patch.v4"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/meshproof/meshproof/clients"
+	"github.com/meshproof/meshproof/internal/policy/api"
+	"github.com/meshproof/meshproof/internal/policy/objects"
+	"github.com/meshproof/meshproof/internal/policy/oracle"
+	"github.com/meshproof/meshproof/scenarios"
+	"github.com/meshproof/meshproof/workloads/emojivoto"
+	"github.com/meshproof/meshproof/workloads/probed"
+)
+
+// The library's scenarios carry expectations that people wrote from the
+// documents. Here each scenario is played on paper: its writes change a world,
+// and every call, matrix cell and policy claim is put to the oracle, which has to
+// agree. A difference is a mistake in one of the two.
+
+// Why a claim is not put to the oracle.
+const (
+	skippedItself = "the scenario itself skips it"
+	aboutTraffic  = "it is about many calls while something changes, and the oracle knows settled worlds only"
+	aboutCounting = "it is about what proxies count and tell, and the oracle counts nothing"
+	aboutCluster  = "it is about pods, events and health, which are no matter of policy"
+	aboutCommands = "it is about the output of a program"
+	aboutOthers   = "it is about a probe that is no request to a port"
+)
+
+const (
+	paperClients = "mp-clients"
+	paperOutside = "198.51.100.0/30"
+)
+
+var (
+	insideAddress  = netip.MustParseAddr("10.244.0.77")
+	outsideAddress = netip.MustParseAddr("198.51.100.1")
+)
+
+// paper is a scenario that is played without a cluster.
+type paper struct {
+	t        *testing.T
+	set      *scenarios.Set
+	scenario *scenarios.Scenario
+	settings oracle.Settings
+	// namespaces by their real names.
+	namespaces map[string]*corev1.Namespace
+	// pods by the name of the component.
+	pods map[string]*corev1.Pod
+	// written are the policy objects by kind, namespace and name.
+	written map[string]map[string]any
+	clock   time.Time
+	// held are the connections that actions have opened.
+	held map[string]scenarios.Request
+	// asked counts expectations by kind of claim, and leftOut claims by reason.
+	asked, leftOut map[string]int
+}
+
+func TestTheOracleAgreesWithTheLibrary(t *testing.T) {
+	set, err := scenarios.Library()
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked, leftOut := map[string]int{}, map[string]int{}
+	for _, scenario := range set.Scenarios {
+		t.Run(scenario.Metadata.Name, func(t *testing.T) {
+			p := &paper{t: t, set: set, scenario: scenario, settings: oracle.DefaultSettings(), namespaces: map[string]*corev1.Namespace{}, pods: map[string]*corev1.Pod{},
+				written: map[string]map[string]any{}, clock: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), held: map[string]scenarios.Request{}, asked: asked, leftOut: leftOut}
+			p.play()
+		})
+	}
+	// The numbers only grow: a library that no longer said anything would go
+	// unnoticed.
+	for kind, atLeast := range map[string]int{"call": 1000, "policy": 10, "held": 10, "probe": 10, "admission": 15} {
+		if asked[kind] < atLeast {
+			t.Errorf("%d expectations of kind %s were put to the oracle, at least %d are in the library", asked[kind], kind, atLeast)
+		}
+	}
+	for _, kind := range slices.Sorted(maps.Keys(asked)) {
+		t.Logf("%d of kind %s", asked[kind], kind)
+	}
+	for _, why := range slices.Sorted(maps.Keys(leftOut)) {
+		t.Logf("%d claims left out: %s", leftOut[why], why)
+	}
+}
+
+// play takes the steps in order.
+func (p *paper) play() {
+	spec := p.scenario.Spec
+	p.namespace("", spec.Annotations, nil)
+	for _, n := range spec.Namespaces {
+		p.namespace(n.Name, n.Annotations, n.Labels)
+	}
+	p.namespaces[paperClients] = &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: paperClients}}
+	for i := range spec.Workloads {
+		if !spec.Workloads[i].Later {
+			p.deploy(&spec.Workloads[i])
+		}
+	}
+	for _, step := range spec.Steps {
+		for _, action := range step.Actions {
+			p.act(action)
+		}
+		for _, claim := range step.Claims {
+			p.claim(claim)
+		}
+	}
+}
+
+// real is the real name of one of the scenario's namespaces, "" its own.
+func (p *paper) real(name string) string {
+	if name == "" {
+		return cmp.Or(p.scenario.Spec.Namespace, "mp-"+p.scenario.Metadata.Name)
+	}
+	for _, n := range p.scenario.Spec.Namespaces {
+		if n.Name == name && n.Exact {
+			return name
+		}
+	}
+	return "mp-" + name
+}
+
+func (p *paper) namespace(name string, annotations, labels map[string]string) {
+	real := p.real(name)
+	p.namespaces[real] = &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: real, Labels: labels, Annotations: maps.Clone(annotations)}}
+}
+
+// named puts named values in.
+func (p *paper) named(text string) string {
+	pairs := []string{"${namespace}", p.real(""), "${clients}", paperClients, "${outside}", paperOutside, "${run}", "run"}
+	for _, n := range p.scenario.Spec.Namespaces {
+		pairs = append(pairs, "${ns."+n.Name+"}", p.real(n.Name))
+	}
+	return strings.NewReplacer(pairs...).Replace(text)
+}
+
+// deploy creates the pods of a workload, as the injector does: what it resolves
+// now stays in the proxy's container.
+func (p *paper) deploy(w *scenarios.Workload) {
+	namespace := p.real(w.Namespace)
+	inject := w.Inject == nil || *w.Inject
+	if w.Kind == scenarios.Emojivoto {
+		set, err := objects.Read([]objects.Source{{Name: "emojivoto", Stream: bytes.NewReader(emojivoto.Manifest())}}, objects.Options{})
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		for _, one := range set.Workloads {
+			pod := one.Pod.DeepCopy()
+			pod.Namespace = namespace
+			p.create(pod, inject, w.Annotations)
+			p.pods[one.Pod.Name] = pod
+		}
+		return
+	}
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: w.Name, Namespace: namespace, Labels: map[string]string{"app": w.Name}}, Spec: corev1.PodSpec{ServiceAccountName: cmp.Or(w.ServiceAccount, "default")}}
+	maps.Copy(pod.Labels, w.Labels)
+	container := corev1.Container{Name: w.Name}
+	for name, port := range w.Components()[w.Name].Ports {
+		if !slices.Contains(w.Undeclared, name) {
+			container.Ports = append(container.Ports, corev1.ContainerPort{Name: name, ContainerPort: int32(port.Container)})
+		}
+	}
+	container.ReadinessProbe, container.LivenessProbe = probeOf(w.Readiness, "http-ready"), probeOf(w.Liveness, "http-live")
+	pod.Spec.Containers = []corev1.Container{container}
+	p.create(pod, inject, w.Annotations)
+	p.pods[w.Name] = pod
+}
+
+func probeOf(kind scenarios.ProbeKind, port string) *corev1.Probe {
+	if kind != scenarios.ProbeHTTP {
+		return nil // other kinds add nothing to policy (P-01)
+	}
+	return &corev1.Probe{ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: probed.Path, Port: intstr.FromString(port)}}}
+}
+
+func (p *paper) create(pod *corev1.Pod, inject bool, annotations map[string]string) {
+	pod.Annotations = maps.Clone(annotations)
+	if pod.Annotations == nil {
+		pod.Annotations = map[string]string{}
+	}
+	if !inject {
+		pod.Annotations[api.InjectAnnotation] = api.InjectDisabled
+		return
+	}
+	policy, there := pod.Annotations[api.DefaultPolicyAnnotation]
+	if !there {
+		policy = cmp.Or(p.namespaces[pod.Namespace].Annotations[api.DefaultPolicyAnnotation], string(p.settings.DefaultPolicy))
+	}
+	if !api.PolicyName(policy).Valid() {
+		policy = string(p.settings.DefaultPolicy)
+	}
+	pod.Labels[api.ControlPlaneLabel] = "linkerd"
+	pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: api.ProxyContainer,
+		Env:   []corev1.EnvVar{{Name: api.ProxyDefaultPolicyVariable, Value: policy}},
+		Ports: []corev1.ContainerPort{{Name: "linkerd-proxy", ContainerPort: api.InboundPort}, {Name: api.AdminPortName, ContainerPort: api.AdminPort}}})
+}
+
+func (p *paper) workload(name string) *scenarios.Workload {
+	for i := range p.scenario.Spec.Workloads {
+		if w := &p.scenario.Spec.Workloads[i]; w.Name == name {
+			return w
+		}
+	}
+	if w, _, found := p.scenario.Component(name); found {
+		return w
+	}
+	p.t.Fatalf("no workload is called %s", name)
+	return nil
+}
+
+// act is what an action writes; what it does besides, traffic for instance, is no
+// matter of policy.
+func (p *paper) act(a scenarios.Action) {
+	switch {
+	case a.Apply != nil:
+		for _, o := range a.Apply {
+			p.apply(o.Content)
+		}
+	case a.Manifest != "":
+		for _, o := range p.set.ManifestOf(p.scenario, a.Manifest) {
+			p.apply(o.Content)
+		}
+	case a.Delete != nil:
+		for _, ref := range a.Delete {
+			key := p.key(ref.Kind, ref.Namespace, ref.Name)
+			if p.written[key] == nil {
+				p.t.Fatalf("%s is deleted and does not exist", key)
+			}
+			delete(p.written, key)
+		}
+	case a.Patch != nil:
+		p.patch(p.key(a.Patch.Kind, a.Patch.Namespace, a.Patch.Name), a.Patch.Merge.Content)
+	case a.Annotate != nil:
+		p.mark(a.Annotate, "annotations", func(m *metav1.ObjectMeta) *map[string]string { return &m.Annotations })
+	case a.Label != nil:
+		p.mark(a.Label, "labels", func(m *metav1.ObjectMeta) *map[string]string { return &m.Labels })
+	case a.Deploy != nil:
+		p.deploy(p.workload(a.Deploy.Workload))
+	case a.Restart != nil:
+		p.deploy(p.workload(a.Restart.Workload))
+	case a.Remove != nil:
+		delete(p.pods, a.Remove.Workload)
+	case a.Hold != nil:
+		p.held[a.Hold.Name] = a.Hold.Request
+	case a.Install != nil:
+		p.settings = oracle.DefaultSettings()
+		if policy := a.Install.DefaultInboundPolicy; policy != "" {
+			p.settings.DefaultPolicy = api.PolicyName(policy)
+		}
+		if a.Install.ClusterNetworks != nil {
+			p.settings.ClusterNetworks = nil
+			for _, text := range a.Install.ClusterNetworks {
+				p.settings.ClusterNetworks = append(p.settings.ClusterNetworks, netip.MustParsePrefix(p.named(text)))
+			}
+		}
+	}
+}
+
+func (p *paper) key(kind, namespace, name string) string {
+	return kind + " " + cmp.Or(p.named(namespace), p.real("")) + "/" + p.named(name)
+}
+
+// apply keeps the time at which an object was first made.
+func (p *paper) apply(content map[string]any) {
+	text, err := json.Marshal(content)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	var object map[string]any
+	if err := json.Unmarshal([]byte(p.named(string(text))), &object); err != nil {
+		p.t.Fatal(err)
+	}
+	meta := object["metadata"].(map[string]any)
+	namespace, _ := meta["namespace"].(string)
+	key := p.key(object["kind"].(string), namespace, meta["name"].(string))
+	meta["namespace"] = cmp.Or(namespace, p.real(""))
+	p.clock = p.clock.Add(time.Second)
+	meta["creationTimestamp"] = p.clock.Format(time.RFC3339)
+	if old := p.written[key]; old != nil {
+		meta["creationTimestamp"] = old["metadata"].(map[string]any)["creationTimestamp"]
+	}
+	p.written[key] = object
+}
+
+func (p *paper) patch(key string, merge map[string]any) {
+	old := p.written[key]
+	if old == nil {
+		p.t.Fatalf("%s is patched and does not exist", key)
+	}
+	before, err := json.Marshal(old)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	change, err := json.Marshal(merge)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	after, err := jsonpatch.MergePatch(before, []byte(p.named(string(change))))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	object := map[string]any{}
+	if err := json.Unmarshal(after, &object); err != nil {
+		p.t.Fatal(err)
+	}
+	p.written[key] = object
+}
+
+// mark edits annotations or labels of a workload's pods, a namespace or a policy.
+func (p *paper) mark(a *scenarios.Annotate, field string, of func(*metav1.ObjectMeta) *map[string]string) {
+	edit := func(meta *metav1.ObjectMeta) {
+		values := of(meta)
+		if *values == nil {
+			*values = map[string]string{}
+		}
+		maps.Copy(*values, a.Set)
+		for _, key := range a.Remove {
+			delete(*values, key)
+		}
+	}
+	switch {
+	case a.Workload != "":
+		for name := range p.workload(a.Workload).Components() {
+			edit(&p.pods[name].ObjectMeta)
+		}
+	case a.Kind == "Namespace":
+		edit(&p.namespaces[p.named(a.Name)].ObjectMeta)
+	default:
+		values := map[string]any{}
+		for key, value := range a.Set {
+			values[key] = value
+		}
+		for _, key := range a.Remove {
+			values[key] = nil
+		}
+		p.patch(p.key(a.Kind, a.Namespace, a.Name), map[string]any{"metadata": map[string]any{field: values}})
+	}
+}
+
+// oracle is one for the world as it is now.
+func (p *paper) oracle() oracle.Oracle {
+	var text bytes.Buffer
+	for _, key := range slices.Sorted(maps.Keys(p.written)) {
+		object, err := json.Marshal(p.written[key])
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		text.WriteString("---\n")
+		text.Write(object)
+		text.WriteString("\n")
+	}
+	set, err := objects.Read([]objects.Source{{Name: p.scenario.Metadata.Name, Stream: &text}}, objects.Options{})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if len(set.Others) > 0 {
+		p.t.Fatalf("%v is no policy", set.Others)
+	}
+	for _, n := range p.namespaces {
+		set.World.Namespaces = append(set.World.Namespaces, n)
+	}
+	set.World.Settings = p.settings
+	return oracle.New(set.World, api.Documented())
+}
+
+// claim puts what can be computed to the oracle.
+func (p *paper) claim(c scenarios.Claim) {
+	switch {
+	case c.Skip != "":
+		p.leftOut[skippedItself]++
+	case c.Call != nil:
+		p.call(c.Name, c.Call.Request, c.Call.Expect, c.Call.By)
+	case c.Matrix != nil:
+		for _, row := range c.Matrix.Rows {
+			protocols := c.Matrix.Protocols
+			if row.Protocols != nil {
+				protocols = row.Protocols
+			}
+			for _, cell := range row.Expect {
+				for _, protocol := range protocols {
+					p.call(c.Name, scenarios.Request{Client: cell.Client, Target: row.Target, Protocol: protocol, Path: c.Matrix.Path, Method: c.Matrix.Method}, cell.Expect, "")
+				}
+			}
+		}
+	case c.Policy != nil:
+		p.policy(c)
+	case c.Held != nil:
+		p.holds(c)
+	case c.Probe != nil:
+		p.probe(c)
+	case c.Admission != nil:
+		p.admission(c)
+	case c.Traffic != nil:
+		p.leftOut[aboutTraffic]++
+	case c.Authz != nil, c.Metric != nil:
+		p.leftOut[aboutCounting]++
+	case c.Command != nil:
+		p.leftOut[aboutCommands]++
+	case c.Event != nil, c.Healthy != nil, c.Pods != nil:
+		p.leftOut[aboutCluster]++
+	default:
+		p.t.Errorf("%s: the claim is of a kind that is not known here", c.Name)
+	}
+}
+
+// holds: a connection that was let in stays open exactly as long as its client
+// would be let in (L-09).
+func (p *paper) holds(c scenarios.Claim) {
+	r, there := p.held[c.Held.Connection]
+	if !there {
+		p.t.Fatalf("%s: no connection is called %s", c.Name, c.Held.Connection)
+	}
+	port, pod := p.target(r.Target, r.Protocol)
+	verdict := p.oracle().Judge(pod, port, p.client(r.Client), p.request(r))
+	p.asked["held"]++
+	if verdict.Allowed() != (c.Held.State == scenarios.Open) {
+		p.t.Errorf("%s: it is said to be %s, and the oracle says %s\n%s", c.Name, c.Held.State, verdict.Outcome, chain(verdict))
+	}
+}
+
+// probe: what the kubelet asks comes from the node, without a mesh.
+func (p *paper) probe(c scenarios.Claim) {
+	w := p.workload(c.Probe.Workload)
+	pod := p.pods[w.Name]
+	asked := false
+	for _, kind := range []struct {
+		kind scenarios.ProbeKind
+		port string
+	}{{w.Readiness, "ready"}, {w.Liveness, "live"}} {
+		var request oracle.Request
+		switch kind.kind {
+		case scenarios.ProbeHTTP:
+			request = oracle.Request{Protocol: oracle.HTTP1, Path: probed.Path}
+		case scenarios.ProbeGRPC:
+			request = oracle.Request{Protocol: oracle.GRPC, Path: "/grpc.health.v1.Health/Check"}
+		default:
+			continue
+		}
+		if c.Probe.Answered == 0 && c.Probe.Denied == 0 {
+			continue
+		}
+		port, _ := p.target(fmt.Sprintf("%s:%s-%s", w.Name, kind.kind, kind.port), "")
+		verdict := p.oracle().Judge(pod, port, oracle.Client{Way: oracle.Plain, Address: insideAddress}, request)
+		asked = true
+		p.asked["probe"]++
+		if verdict.Allowed() != (c.Probe.Answered > 0) {
+			p.t.Errorf("%s: the oracle says %s of a %s probe\n%s", c.Name, verdict.Outcome, kind.kind, chain(verdict))
+		}
+	}
+	if !asked {
+		p.leftOut[aboutOthers]++
+	}
+}
+
+// admission: what a cluster refuses, reading a manifest refuses too.
+func (p *paper) admission(c scenarios.Claim) {
+	version, _ := c.Admission.Object.Content["apiVersion"].(string)
+	if group, _, _ := strings.Cut(version, "/"); group != api.Group && group != api.GatewayGroup {
+		p.leftOut[aboutCluster]++
+		return
+	}
+	text, err := json.Marshal(c.Admission.Object.Content)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	_, err = objects.Read([]objects.Source{{Name: c.Name, Stream: strings.NewReader(p.named(string(text)))}}, objects.Options{Namespace: p.real("")})
+	p.asked["admission"]++
+	if (err != nil) != (c.Admission.Expect == scenarios.AdmissionRefused) {
+		p.t.Errorf("%s: it is said to be %s: %v", c.Name, c.Admission.Expect, err)
+	}
+}
+
+func (p *paper) policy(c scenarios.Claim) {
+	target, pod := p.target(c.Policy.Target, "")
+	found := p.oracle().Resolve(pod, target)
+	p.asked["policy"]++
+	if c.Policy.Enforced != nil && *c.Policy.Enforced == found.Unpoliced {
+		p.t.Errorf("%s: enforced is said to be %v", c.Name, *c.Policy.Enforced)
+	}
+	if want := c.Policy.Server; want != "" && found.Server.String() != want {
+		p.t.Errorf("%s: the server is said to be %s, and the oracle says %s", c.Name, want, found.Server)
+	}
+}
+
+func (p *paper) target(text string, protocol scenarios.Protocol) (uint16, *corev1.Pod) {
+	target, err := p.scenario.Target(text, protocol)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	pod := p.pods[target.Component]
+	if pod == nil {
+		p.t.Fatalf("%s is called and was not deployed", text)
+	}
+	return uint16(target.Port), pod
+}
+
+// seenAs are the outcomes that a client may see when the oracle says so.
+var seenAs = map[oracle.Outcome][]clients.Kind{
+	oracle.Delivered: {clients.Allowed}, oracle.Unpoliced: {clients.Allowed}, oracle.Redirected: {clients.Allowed, clients.Other},
+	oracle.Forbidden: {clients.Forbidden}, oracle.PermissionDenied: {clients.PermissionDenied},
+	oracle.NotFound: {clients.NotFound}, oracle.GRPCNotFound: {clients.NotFound},
+	oracle.Closed: {clients.Closed, clients.Reset, clients.Refused}, oracle.HandshakeFailed: {clients.TLSFailure},
+	oracle.ProtocolError: {clients.Other, clients.Closed, clients.Reset}, oracle.BadRequest: {clients.Other},
+}
+
+func TestEveryOutcomeIsSeenAsSomething(t *testing.T) {
+	for _, outcome := range oracle.Outcomes() {
+		if len(seenAs[outcome]) == 0 {
+			t.Errorf("%s is seen as nothing", outcome)
+		}
+	}
+}
+
+func (p *paper) call(claim string, r scenarios.Request, expect scenarios.Expect, by string) {
+	port, pod := p.target(r.Target, r.Protocol)
+	verdict := p.oracle().Judge(pod, port, p.client(r.Client), p.request(r))
+	p.asked["call"]++
+	what := fmt.Sprintf("%s: %s to %s by %s", claim, r.Client, r.Target, r.Protocol)
+	kinds := expect.Kinds(r.Protocol)
+	if !slices.ContainsFunc(seenAs[verdict.Outcome], func(k clients.Kind) bool { return slices.Contains(kinds, k) }) {
+		p.t.Errorf("%s: %s is expected, and the oracle says %s\n%s", what, expect, verdict.Outcome, chain(verdict))
+	}
+	if by != "" && verdict.Authorization.String() != by {
+		p.t.Errorf("%s: by %s is expected, and the oracle says %s", what, by, verdict.Authorization)
+	}
+}
+
+func (p *paper) client(name string) oracle.Client {
+	at := slices.IndexFunc(p.scenario.Spec.Clients, func(c scenarios.Client) bool { return c.Name == name })
+	if at < 0 {
+		p.t.Fatalf("no client is called %s", name)
+	}
+	c := p.scenario.Spec.Clients[at]
+	out := oracle.Client{Address: insideAddress, Way: map[scenarios.ClientKind]oracle.Way{
+		scenarios.Meshed: oracle.Meshed, scenarios.Unmeshed: oracle.Plain, scenarios.TLSNoIdentity: oracle.TLSNoIdentity, scenarios.ForeignRoot: oracle.ForeignRoot,
+	}[c.Kind]}
+	if out.Way == "" {
+		p.t.Fatalf("client %s is of kind %s, which is none of the oracle's", name, c.Kind)
+	}
+	if c.Network == scenarios.Outside {
+		out.Address = outsideAddress
+	}
+	if c.Kind == scenarios.Meshed {
+		namespace := p.real(c.Namespace)
+		if c.Shared {
+			namespace = paperClients
+		}
+		out.Identity = fmt.Sprintf("%s.%s.serviceaccount.identity.linkerd.cluster.local", cmp.Or(c.ServiceAccount, "default"), namespace)
+	}
+	return out
+}
+
+func (p *paper) request(r scenarios.Request) oracle.Request {
+	out := oracle.Request{Method: r.Method, Path: r.Path, Headers: r.Headers, Protocol: map[scenarios.Protocol]oracle.Protocol{
+		scenarios.HTTP1: oracle.HTTP1, scenarios.HTTP2: oracle.HTTP2, scenarios.GRPC: oracle.GRPC, scenarios.TCP: oracle.TCP,
+		scenarios.TCPServerFirst: oracle.Silent, scenarios.TCPSilent: oracle.Silent,
+	}[r.Protocol]}
+	if out.Protocol == "" {
+		p.t.Fatalf("protocol %s is none of the oracle's", r.Protocol)
+	}
+	return out
+}
