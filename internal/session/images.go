@@ -29,21 +29,47 @@ func (s *session) archive(ctx context.Context) *archive {
 		close(a.written)
 		return a
 	}
+	programs, err := programsFolder(s.Programs)
+	if err == nil {
+		err = images.Check(programs)
+	}
+	if err != nil {
+		a.err = &cluster.SetupError{Cause: "make the images that the cluster needs", Err: err}
+		close(a.written)
+		return a
+	}
 	go func() {
 		defer close(a.written)
-		a.path, a.err = writeArchive(ctx, s.Programs)
+		a.path, a.err = writeArchive(ctx, programs)
 	}()
 	return a
 }
 
-func writeArchive(ctx context.Context, programs string) (path string, err error) {
-	if programs == "" {
-		executable, err := os.Executable()
-		if err != nil {
-			return "", fmt.Errorf("find this program's folder: %w", err)
-		}
-		programs = filepath.Dir(executable)
+// refused is why there will be no archive, as far as that is known at once: then
+// there is no use in making a cluster.
+func (a *archive) refused() error {
+	select {
+	case <-a.written:
+		return a.err
+	default:
+		return nil
 	}
+}
+
+// programsFolder is where this project's programs are, by default beside the one
+// that runs.
+func programsFolder(programs string) (string, error) {
+	if programs != "" {
+		return programs, nil
+	}
+	executable, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("find this program's folder: %w", err)
+	}
+	return filepath.Dir(executable), nil
+}
+
+func writeArchive(ctx context.Context, programs string) (path string, err error) {
 	file, err := os.CreateTemp("", "meshproof-images-*.tar")
 	if err != nil {
 		return "", fmt.Errorf("make a file for the images: %w", err)

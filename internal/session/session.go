@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
@@ -130,7 +131,7 @@ func (s *session) phase(name string, since time.Time) {
 func (s *session) engineOptions() engine.Options {
 	v, _ := s.Mesh.Values()
 	return engine.Options{ID: s.ID, Dir: s.Dir, Observe: s.observe, Parallel: s.Parallel, Seed: s.Seed, Timings: s.timings,
-		Capabilities: s.capabilities, Registry: s.Mesh.Registry,
+		Capabilities: s.capabilities, Registry: s.Mesh.Registry, ImagePullPolicy: corev1.PullPolicy(s.Mesh.ImagePullPolicy),
 		Tool: result.Tool{Version: s.Version}, Cluster: result.Cluster{Provider: s.Provider.Kind(), Name: s.ClusterName},
 		Mesh:      result.Mesh{Name: "builtin", Version: v.ProxyVersion, Dialect: v.Dialect, DefaultPolicy: string(v.DefaultInboundPolicy), ClusterNetworks: v.ClusterNetworks},
 		Manifests: func(o engine.InstallOptions) ([]byte, error) { return mesh.Install(s.meshFor(o)) }}
@@ -145,6 +146,9 @@ func (s *session) run(ctx context.Context, plan *scenarios.Plan) *result.Run {
 	defer free()
 	archive := s.archive(ctx)
 	defer archive.remove()
+	if err := archive.refused(); err != nil {
+		return abandon(err)
+	}
 	made, err := s.cluster(ctx)
 	if err != nil {
 		return abandon(err)

@@ -418,7 +418,14 @@ func TestWhatCannotBecomeAnImageIsRefusedBeforeAnythingIsWritten(t *testing.T) {
 					t.Errorf("%s wrote %d bytes", name, out.Len())
 				}
 			}
+			// What is wrong between two programs is known when both were looked at.
+			if err := images.Check(row.bin, row.asked...); (err == nil || !strings.Contains(err.Error(), row.want)) && !strings.Contains(row.want, "another of its programs") {
+				t.Errorf("Check: %v, want %q", err, row.want)
+			}
 		})
+	}
+	if err := images.Check(bin); err != nil {
+		t.Errorf("programs that are fit: %v", err)
 	}
 	var missing *images.NotBuiltError
 	if err := images.Archive(io.Discard, t.TempDir()); !errors.As(err, &missing) {

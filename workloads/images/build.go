@@ -87,6 +87,23 @@ func (b *builder) images(entries []Image) ([]v1.Image, error) {
 	return all, nil
 }
 
+// Check finds out, without reading them, whether the programs of the named images,
+// or of All, can become images. Errors are those of Archive.
+func Check(bin string, repositories ...string) error {
+	entries, err := selected(repositories)
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		for _, name := range programsOf(entry) {
+			if _, err := find(entry, bin, name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // programsOf lists the names of an image's binaries.
 func programsOf(entry Image) []string { return slices.Compact(slices.Sorted(maps.Values(entry.Files))) }
 
@@ -166,18 +183,27 @@ func (b *builder) image(entry Image) (v1.Image, error) {
 }
 
 func (b *builder) program(entry Image, name string) (program, error) {
-	binary, err := openBinary(filepath.Join(b.bin, name), home(name))
-	if errors.Is(err, fs.ErrNotExist) {
-		return program{}, &NotBuiltError{Image: entry.Repository, Err: err}
-	}
+	binary, err := find(entry, b.bin, name)
 	if err != nil {
-		return program{}, fmt.Errorf("image %s: %w", entry.Repository, err)
+		return program{}, err
 	}
 	made, err := fileLayer(binary, b.compress)
 	if err != nil {
 		return program{}, fmt.Errorf("image %s: %w", entry.Repository, err)
 	}
 	return program{binary, made}, nil
+}
+
+// find looks for a program of an image.
+func find(entry Image, bin, name string) (binary, error) {
+	found, err := openBinary(filepath.Join(bin, name), home(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return binary{}, &NotBuiltError{Image: entry.Repository, Err: err}
+	}
+	if err != nil {
+		return binary{}, fmt.Errorf("image %s: %w", entry.Repository, err)
+	}
+	return found, nil
 }
 
 func assemble(entry Image, architecture string, layers []mutate.Addendum) (v1.Image, error) {
