@@ -62,6 +62,9 @@ func TestASecondCluster(t *testing.T) {
 				if !running[name] {
 					t.Errorf("cluster %s is not listed as running: %v", name, running)
 				}
+				if forgotten(name) == nil {
+					t.Errorf("nothing is remembered of cluster %s: its end could not be seen either", name)
+				}
 			}
 			return ctx
 		}).
