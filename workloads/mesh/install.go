@@ -54,8 +54,8 @@ type Options struct {
 	// the control plane. They are started as the agent is, with the role as first
 	// argument, and need the program at the agent's path. "" means the agent.
 	ProxyImage, ControllerImage string
-	// Registry, when not empty, is where images are that name no registry of their
-	// own.
+	// Registry, when not empty, has all images, in place of the registries that
+	// their names say.
 	Registry string
 	// ImagePullPolicy is Always, IfNotPresent or Never; "" means IfNotPresent.
 	ImagePullPolicy string
@@ -83,8 +83,8 @@ func (o Options) Values() (values.Values, error) {
 		v.Dialect = o.Dialect
 	}
 	agent := agentImage + ":" + cmp.Or(o.ImageTag, DefaultTag)
-	v.ProxyImage = located(cmp.Or(o.ProxyImage, agent), o.Registry)
-	v.ControllerImage = located(cmp.Or(o.ControllerImage, agent), o.Registry)
+	v.ProxyImage = reference.Relocate(cmp.Or(o.ProxyImage, agent), o.Registry)
+	v.ControllerImage = reference.Relocate(cmp.Or(o.ControllerImage, agent), o.Registry)
 	v.ProxyVersion = reference.Version(v.ProxyImage)
 	v.NativeSidecar = o.NativeSidecar
 	if o.ImagePullPolicy != "" {
@@ -94,14 +94,6 @@ func (o Options) Values() (values.Values, error) {
 		return values.Values{}, err
 	}
 	return v, nil
-}
-
-// located is where an image is, given a registry for those that do not say.
-func located(image, registry string) string {
-	if reference.Registry(image) != "" {
-		return image
-	}
-	return reference.Relocate(image, registry)
 }
 
 // data is what the templates see.

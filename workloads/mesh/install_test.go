@@ -334,8 +334,8 @@ func TestImagesAreThoseAskedFor(t *testing.T) {
 			"mine/controller:v2", "meshproof/agent:dev", "dev", corev1.PullNever},
 		"others from the registry": {Options{ProxyImage: "mine/proxy@" + digest, ControllerImage: "mine/controller", Registry: "registry.example"},
 			"registry.example/mine/controller", "registry.example/mine/proxy@" + digest, digest, corev1.PullIfNotPresent},
-		"one with a registry of its own": {Options{ProxyImage: "other.example/proxy:v2", Registry: "registry.example"},
-			"registry.example/meshproof/agent:dev", "other.example/proxy:v2", "v2", corev1.PullIfNotPresent},
+		"one of another registry": {Options{ProxyImage: "other.example/proxy:v2", Registry: "registry.example"},
+			"registry.example/meshproof/agent:dev", "registry.example/proxy:v2", "v2", corev1.PullIfNotPresent},
 	} {
 		t.Run(name, func(t *testing.T) {
 			objects, _ := installed(t, row.options)
