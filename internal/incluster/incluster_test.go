@@ -255,7 +255,7 @@ func TestWaitingEndsWithTheJob(t *testing.T) {
 	if err != nil || !Finished(got) || looks != 2 {
 		t.Errorf("%v, error %v after %d looks", got, err, looks)
 	}
-	if diff := cmp.Diff([]string{"shard 1 runs"}, said); diff != "" {
+	if diff := cmp.Diff([]string{"shard 1 of 1 runs"}, said); diff != "" {
 		t.Errorf("said (-want +got):\n%s", diff)
 	}
 

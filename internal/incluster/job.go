@@ -1,6 +1,7 @@
 package incluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -58,12 +59,12 @@ func Finished(job *batchv1.Job) bool {
 const lookInterval = 2 * time.Second
 
 // Wait waits until the Job has finished, and returns it as it is then. say is
-// told how it goes whenever that changes. Error: ErrNotFound when somebody has
+// told of a shard whenever something about it changes. Error: ErrNotFound when somebody has
 // deleted the Job, or why ctx ended.
 func Wait(ctx context.Context, client kubernetes.Interface, job *batchv1.Job, say func(string)) (*batchv1.Job, error) {
 	tick := time.NewTicker(lookInterval)
 	defer tick.Stop()
-	said := ""
+	said := map[int]string{}
 	for {
 		now, err := client.BatchV1().Jobs(job.Namespace).Get(ctx, job.Name, metav1.GetOptions{})
 		switch {
@@ -72,10 +73,12 @@ func Wait(ctx context.Context, client kubernetes.Interface, job *batchv1.Job, sa
 		case err == nil && Finished(now):
 			return now, nil
 		case err == nil:
-			states, _ := States(ctx, client, now)
-			if text := progress(now, states); text != said {
-				say(text)
-				said = text
+			states, err := States(ctx, client, now) // they only explain
+			for shard := 1; err == nil && shard <= Shards(now); shard++ {
+				if state := cmp.Or(states[shard], "has no pod"); state != said[shard] {
+					say(fmt.Sprintf("shard %d of %d %s", shard, Shards(now), state))
+					said[shard] = state
+				}
 			}
 		case ctx.Err() == nil && (apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err)):
 			return nil, fmt.Errorf("look at Job %s/%s: %w", job.Namespace, job.Name, err)
@@ -87,21 +90,6 @@ func Wait(ctx context.Context, client kubernetes.Interface, job *batchv1.Job, sa
 		}
 	}
 }
-
-// progress is one line about all shards.
-func progress(job *batchv1.Job, states map[int]string) string {
-	var parts []string
-	for shard := 1; shard <= Shards(job); shard++ {
-		state := states[shard]
-		if state == "" {
-			state = noPod
-		}
-		parts = append(parts, fmt.Sprintf("shard %d %s", shard, state))
-	}
-	return strings.Join(parts, ", ")
-}
-
-const noPod = "has no pod"
 
 // States says in a few words how the pod of each shard is: what it waits for, or
 // how it has ended and its last words. A shard without a pod is not in the map.

@@ -132,24 +132,25 @@ func partOf(run *result.Run) result.Part {
 // that are missing, are reasons of the whole; that a part had nothing to judge
 // is none.
 func conclude(out *result.Run, runs []*result.Run, missing []*result.Shard) {
-	var ended []result.End
-	var reasons []string
+	var why, ended causes
+	code := 0
 	input, internal := false, false
 	claims, all := out.Count().Total, 0
 	for i, run := range runs {
 		if run.Shard != nil {
 			all = run.Shard.Claims
 		}
-		reason := fmt.Sprintf("%s: %s", out.Parts[i], run.Reason)
 		switch {
 		case run.ExitCode > 128:
-			ended = append(ended, result.End{Outcome: result.Inconclusive, ExitCode: run.ExitCode, Reason: reason})
+			ended.add(run.Reason, out.Parts[i])
+			code = cmp.Or(code, run.ExitCode)
 		case run.Outcome == result.Error, run.Outcome == result.Failed && run.Reason != "":
-			reasons = append(reasons, reason)
+			why.add(run.Reason, out.Parts[i])
 			input = input || run.ExitCode == result.ExitInput
 			internal = internal || run.ExitCode == result.ExitInternal
 		}
 	}
+	reasons := why.lines()
 	for _, shard := range missing {
 		reasons = append(reasons, fmt.Sprintf("%s is missing", shard))
 	}
@@ -157,18 +158,40 @@ func conclude(out *result.Run, runs []*result.Run, missing []*result.Shard) {
 		reasons = append(reasons, fmt.Sprintf("the shards have %d of the plan's %d claims", claims, all))
 	}
 	var end *result.End
-	if len(reasons) == 0 && len(ended) > 0 {
-		end = &ended[0]
+	if len(reasons) == 0 && code != 0 {
+		end = &result.End{Outcome: result.Inconclusive, ExitCode: code, Reason: strings.Join(ended.lines(), "; ")}
 	} else { // to be in error weighs more than to have been ended
-		for _, e := range ended {
-			reasons = append(reasons, e.Reason)
-		}
+		reasons = append(reasons, ended.lines()...)
 	}
 	out.Reason = strings.Join(reasons, "; ")
 	out.Conclude(end, input)
 	if internal && out.Outcome == result.Error {
 		out.ExitCode = result.ExitInternal
 	}
+}
+
+// causes are reasons with the parts that share them, in the order of the parts.
+type causes struct {
+	reasons []string
+	parts   map[string][]string
+}
+
+func (c *causes) add(reason string, part result.Part) {
+	if c.parts == nil {
+		c.parts = map[string][]string{}
+	}
+	if c.parts[reason] == nil {
+		c.reasons = append(c.reasons, reason)
+	}
+	c.parts[reason] = append(c.parts[reason], part.String())
+}
+
+func (c *causes) lines() []string {
+	var lines []string
+	for _, reason := range c.reasons {
+		lines = append(lines, strings.Join(c.parts[reason], ", ")+": "+reason)
+	}
+	return lines
 }
 
 // Missing lists the shards that a merged run lacks; nil when it is complete or

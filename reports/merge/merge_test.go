@@ -63,6 +63,8 @@ func TestTheVerdictFollowsFromTheClaimsOfAllParts(t *testing.T) {
 		{"but nothing at all is not enough", []*result.Run{shard(1, 2, 2, scenario("a", skipped)), shard(2, 2, 2, scenario("b", skipped))}, inconclusive, 2, "nothing was judged"},
 		{"a part that could not be set up", []*result.Run{shard(1, 2, 2, scenario("a", passed)), in(shard(2, 2, 2, scenario("b", skipped)), result.Error, 3, "no cluster")},
 			result.Error, 3, "shard 2 of 2: no cluster"},
+		{"two parts that could not for the same reason", []*result.Run{in(shard(1, 3, 3, scenario("a", skipped)), result.Error, 3, "no cluster"), in(shard(2, 3, 3, scenario("b", skipped)), result.Error, 3, "slow"),
+			in(shard(3, 3, 3, scenario("c", skipped)), result.Error, 3, "no cluster")}, result.Error, 3, "shard 1 of 3, shard 3 of 3: no cluster; shard 2 of 3: slow"},
 		{"a part with bad input", []*result.Run{shard(1, 2, 2, scenario("a", passed)), in(shard(2, 2, 2, scenario("b", skipped)), result.Error, 4, "no such port")},
 			result.Error, 4, "shard 2 of 2: no such port"},
 		{"a bug of ours", []*result.Run{in(shard(1, 2, 2, scenario("a", skipped)), result.Error, 4, "no such port"), in(shard(2, 2, 2, scenario("b", skipped)), result.Error, 70, "what")},
