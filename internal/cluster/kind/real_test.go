@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -121,7 +122,7 @@ func created(t *testing.T, p *Provider, options cluster.Options) cluster.Cluster
 		if nodes := nodesOf(t, p, made.Name()); len(nodes) > 0 {
 			t.Errorf("left are %v", nodes)
 		}
-		if names := left(t, p); len(names) > 0 {
+		if names := left(t, p); slices.Contains(names, made.Name()) {
 			t.Errorf("left in the state folder are %v", names)
 		}
 	})
@@ -395,8 +396,6 @@ func TestTwoRealClustersAreMadeAtOnce(t *testing.T) {
 	for _, name := range []string{"one", "two"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			options := options
-			options.State = t.TempDir()
 			made := created(t, newProvider(t, options), cluster.Options{})
 			t.Log(made.Timings())
 			if made.Capabilities().Nodes != 1 {
