@@ -34,7 +34,8 @@ func documents(t *testing.T) map[string]string {
 var (
 	bashBlock  = regexp.MustCompile("(?s)```bash\n(.*?)```")
 	makeTarget = regexp.MustCompile(`\bmake ([a-z0-9]+)`)
-	command    = regexp.MustCompile(`bin/meshproof((?: [-a-zA-Z0-9./:=_]+)*)`)
+	command    = regexp.MustCompile(`bin/meshproof((?: (?:[-a-zA-Z0-9./:=_,]+|'[^']*'|"[^"]*"))*)`)
+	word       = regexp.MustCompile(`'[^']*'|"[^"]*"|[^ ]+`)
 )
 
 // TestEveryCommandOfTheDocumentsExists takes each command of a bash block
@@ -55,7 +56,10 @@ func TestEveryCommandOfTheDocumentsExists(t *testing.T) {
 			}
 			for _, found := range command.FindAllStringSubmatch(block[1], -1) {
 				commands++
-				args := strings.Fields(found[1])
+				args := word.FindAllString(found[1], -1)
+				for i := range args {
+					args[i] = strings.Trim(args[i], `'"`)
+				}
 				cmd, rest, err := newRoot(IOStreams{}).Find(args)
 				if err == nil {
 					err = cmd.ParseFlags(rest)
