@@ -116,8 +116,8 @@ func (v *validator) apart(at Pos, from, self, namespace string) {
 	}
 	v.workload(at, from)
 	for _, w := range v.s.Spec.Workloads {
-		if w.Name == from && (w.Name == self || w.Namespace != namespace || w.Kind == Emojivoto) {
-			v.add(at, "apart from %q: want another workload of the same namespace, and none of kind %s", from, Emojivoto)
+		if w.Name == from && (w.Name == self || w.Namespace != namespace || w.Kind == Emojivoto || w.Later || w.Apart != "") {
+			v.add(at, "apart from %q: want another workload of the same namespace that is deployed at the beginning, anywhere, and not of kind %s", from, Emojivoto)
 		}
 	}
 }

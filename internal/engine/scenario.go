@@ -283,6 +283,9 @@ func (s *scenarioRun) setUp(ctx context.Context) error {
 	for i := range spec.Workloads {
 		if w := &spec.Workloads[i]; !w.Later && s.lackedByWorkload(w) == "" {
 			group.do(func() error {
+				if err := s.placed(ctx, w.Apart); err != nil {
+					return about(w.Pos, "workload "+w.Name, err)
+				}
 				if err := s.deployWorkload(ctx, w); err != nil {
 					return about(w.Pos, "workload "+w.Name, err)
 				}
@@ -299,6 +302,9 @@ func (s *scenarioRun) setUp(ctx context.Context) error {
 			continue
 		}
 		group.do(func() error {
+			if err := s.placed(ctx, c.Apart); err != nil {
+				return about(c.Pos, "client "+c.Name, err)
+			}
 			pod, err := s.clientPod(ctx, c)
 			if err != nil {
 				return about(c.Pos, "client "+c.Name, err)
@@ -316,6 +322,24 @@ func (s *scenarioRun) setUp(ctx context.Context) error {
 		return err
 	}
 	return s.inForce(ctx, s.endpoints(nil), versions{}, time.Time{})
+}
+
+// placed waits until the pods of a workload have their nodes, so that those who
+// keep their distance do not take all nodes before. No name means nobody.
+func (s *scenarioRun) placed(ctx context.Context, workload string) error {
+	if workload == "" {
+		return nil
+	}
+	w := s.workload(workload)
+	return s.e.pods.until(ctx, podsBudget, func() (bool, string) {
+		pods := s.podsOf(w)
+		for _, pod := range pods {
+			if pod.Spec.NodeName == "" {
+				return false, why(pod)
+			}
+		}
+		return len(pods) >= len(w.Components())*replicasOf(w), workload + ", from which it is to be apart, has no pods"
+	})
 }
 
 func (s *scenarioRun) clientPod(ctx context.Context, c scenarios.Client) (*clientPod, error) {
