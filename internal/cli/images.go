@@ -162,7 +162,7 @@ func terminal(out io.Writer) bool {
 
 func newImagesPush(streams IOStreams, bin *string) *cobra.Command {
 	cmd := &cobra.Command{Use: "push --registry R [IMAGE...]", Short: "Put images into a registry; without names, all that a run needs",
-		Long:    "Credentials are those of docker login and podman login. Each reference is printed as soon as\nthe registry has it. The same --registry given to `run` and `install` takes the images from there.",
+		Long:    "Credentials are those of docker login and podman login. Each image is printed, by its digest,\nas soon as the registry has it. The same --registry given to `run` and `install` takes the images from there.",
 		Example: "  meshproof images push --registry registry.example/mesh\n  meshproof images push --registry localhost:5000 meshproof/agent"}
 	registry := cmd.Flags().String("registry", "", "host name of the registry, perhaps with a path")
 	plain := cmd.Flags().Bool("plain-http", false, "talk to the registry without TLS (registries on loopback and private addresses always)")
@@ -174,8 +174,14 @@ func newImagesPush(streams IOStreams, bin *string) *cobra.Command {
 		if err != nil {
 			return err
 		}
+		told := ""
 		_, err = images.Push(cmd.Context(), *registry, folder, images.PushOptions{PlainHTTP: *plain,
-			Pushed: func(p images.Pushed) { fmt.Fprintln(streams.Out, p) }}, names...)
+			Pushed: func(p images.Pushed) {
+				if line := p.String(); line != told { // another tag of the same image is no news
+					fmt.Fprintln(streams.Out, line)
+					told = line
+				}
+			}}, names...)
 		return imagesError(err)
 	}
 	return cmd

@@ -72,8 +72,8 @@ func TestImagesAreListedSavedAndPushed(t *testing.T) {
 	host := strings.TrimPrefix(server.URL, "http://")
 	code, out, errOut = runLine(t, "images", "push", "--bin", bin, "--registry", host, "meshproof/agent")
 	line := host + "/meshproof/agent@" + listed[0].Digest + "\n"
-	if code != ExitOK || out != line+line || errOut != "" {
-		t.Errorf("code %d, stdout %q, want twice %q, stderr %q", code, out, line, errOut)
+	if code != ExitOK || out != line || errOut != "" {
+		t.Errorf("code %d, stdout %q, want %q, stderr %q", code, out, line, errOut)
 	}
 }
 
