@@ -197,7 +197,7 @@ func (e *run) carryOut(ctx context.Context, config *rest.Config, out *result.Run
 	}
 	slots := make(chan struct{}, limit)
 	var group sync.WaitGroup
-	for _, s := range all {
+	for _, s := range inOrderOfStart(all) {
 		if s.planned.Spec.Serial {
 			// Its pods start among the others; its steps are taken alone.
 			if len(s.exactNamespaces()) == 0 && limit > len(all) {
@@ -235,6 +235,23 @@ func (e *run) carryOut(ctx context.Context, config *rest.Config, out *result.Run
 		e.awaitGone(ctx)
 	}
 	return all
+}
+
+// inOrderOfStart has those first that others wait for, because they share a
+// namespace, and those last whose steps are taken at the end.
+func inOrderOfStart(all []*scenarioRun) []*scenarioRun {
+	rank := func(s *scenarioRun) int {
+		switch {
+		case s.planned.Spec.Serial:
+			return 2
+		case len(s.exactNamespaces()) > 0:
+			return 0
+		}
+		return 1
+	}
+	order := slices.Clone(all)
+	slices.SortStableFunc(order, func(a, b *scenarioRun) int { return rank(a) - rank(b) })
+	return order
 }
 
 // aloneInOrder are the serial scenarios, those that leave the mesh's settings

@@ -3,8 +3,11 @@ package engine
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
+
+	"github.com/meshproof/meshproof/scenarios"
 )
 
 func TestPodsStartAFewAtATimeInTheOrderOfAsking(t *testing.T) {
@@ -38,4 +41,18 @@ func TestWhereContainersAreProcessesNothingWaits(t *testing.T) {
 	}
 	s.watch(100, func(context.Context) { t.Error("somebody watches") })
 	s.close()
+}
+
+func TestWhoIsWaitedForStartsFirst(t *testing.T) {
+	named := func(name string, serial bool, namespace string) *scenarioRun {
+		return &scenarioRun{planned: &scenarios.PlannedScenario{Scenario: &scenarios.Scenario{
+			Metadata: scenarios.Metadata{Name: name}, Spec: scenarios.Spec{Serial: serial, Namespace: namespace}}}}
+	}
+	var names []string
+	for _, s := range inOrderOfStart([]*scenarioRun{named("last", true, ""), named("second", false, ""), named("third", false, ""), named("first", false, "emojivoto")}) {
+		names = append(names, s.planned.Metadata.Name)
+	}
+	if want := []string{"first", "second", "third", "last"}; !slices.Equal(names, want) {
+		t.Errorf("the order is %v, want %v", names, want)
+	}
 }
