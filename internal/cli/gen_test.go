@@ -181,7 +181,7 @@ func TestGenRefusesWhatCouldNotRun(t *testing.T) {
 
 // A run that leaves the mesh's settings alone gets no rights to change them.
 func TestTheRightsAreNoMoreThanTheScenariosNeed(t *testing.T) {
-	webhooks := func(args ...string) bool {
+	installs := func(args ...string) bool {
 		code, text, talk := runLine(t, append([]string{"gen", "job"}, args...)...)
 		if code != ExitOK {
 			t.Fatal(talk)
@@ -189,13 +189,13 @@ func TestTheRightsAreNoMoreThanTheScenariosNeed(t *testing.T) {
 		if strings.Contains(text, "'*'") {
 			t.Errorf("gen job %v grants everything", args)
 		}
-		return strings.Contains(text, "mutatingwebhookconfigurations")
+		return strings.Contains(text, "  - clusterrolebindings\n")
 	}
 	for _, c := range []struct {
 		args []string
 		want bool
 	}{{[]string{"walk-through"}, false}, {[]string{"walk-through", "cluster-default"}, true}, {[]string{"walk-through", "--install-mesh"}, true}, {nil, true}} {
-		if got := webhooks(c.args...); got != c.want {
+		if got := installs(c.args...); got != c.want {
 			t.Errorf("gen job %v: the rights to install the mesh are granted: %v", c.args, got)
 		}
 	}
