@@ -11,7 +11,6 @@ import (
 
 	"sigs.k8s.io/kind/pkg/apis/config/v1alpha4"
 	kindcluster "sigs.k8s.io/kind/pkg/cluster"
-	kindexec "sigs.k8s.io/kind/pkg/exec"
 
 	"github.com/meshproof/meshproof/internal/cluster"
 	"github.com/meshproof/meshproof/internal/cluster/state"
@@ -218,7 +217,7 @@ func (c *Cluster) firstNode() string { return c.record.Name + "-control-plane" }
 const outputName = "creation.log"
 
 func (c *Cluster) saveOutput(err error) {
-	if run := kindexec.RunErrorForError(err); run != nil {
+	if run := runError(err); run != nil {
 		c.output = append([]byte(run.PrettyCommand()+"\n"), run.Output...)
 	}
 }

@@ -41,7 +41,7 @@ var known = []struct {
 		"unset it, or set it to something like unix:///var/run/docker.sock",
 	},
 	{
-		regexp.MustCompile(`(?i)Bind for ([^ ]+) failed: port is already allocated|listen tcp4? ([^ ]+): bind: address already in use|failed to bind host port (?:for )?([^ ]+?)[:/ ].*address already in use`),
+		regexp.MustCompile(`(?i)Bind for ([^ ]+) failed: port is already allocated|listen tcp4? ([^ ]+): bind: address already in use|failed to bind host port (?:for )?([0-9.]+:[0-9]+|\[[0-9a-f:]+\]:[0-9]+).*address already in use`),
 		"a port that the cluster needs on this machine is taken: $1",
 		"end who listens there, or change apiServerPort or extraPortMappings in the file of --kind-config",
 	},
@@ -71,10 +71,20 @@ var known = []struct {
 // does not answer: why is in the kubelet's own log.
 var kubeletSilent = regexp.MustCompile(`(?i)The connection to the server .* was refused|wait-control-plane|kubelet is not (?:running|healthy)|could not initialize a Kubernetes cluster`)
 
+// runError is what an error of kind's library says about a program that failed;
+// nil when it is about none.
+func runError(err error) *kindexec.RunError {
+	var run *kindexec.RunError
+	if errors.As(err, &run) {
+		return run
+	}
+	return kindexec.RunErrorForError(err)
+}
+
 // explainKubelet adds the kubelet's own reason to kubeadm's. log is of the
 // kubelet; empty when it could not be had.
 func explainKubelet(err error, log string) error {
-	if run := kindexec.RunErrorForError(err); run == nil || !kubeletSilent.Match(run.Output) {
+	if run := runError(err); run == nil || !kubeletSilent.Match(run.Output) {
 		return nil
 	}
 	if setup := explainText(log); setup != nil {
@@ -121,7 +131,7 @@ func explainText(text string) *cluster.SetupError {
 // explainKind does the same for an error of kind's library. What it says about a
 // program that failed is in the error's chain.
 func explainKind(step string, err error) error {
-	run := kindexec.RunErrorForError(err)
+	run := runError(err)
 	if run == nil {
 		if setup := explainText(err.Error()); setup != nil {
 			return setup

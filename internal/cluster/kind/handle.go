@@ -128,7 +128,7 @@ func load(ctx context.Context, node nodes.Node, archive string) error {
 		return fmt.Errorf("load %s onto node %s: %w", archive, node, context.Cause(ctx))
 	}
 	setup := &cluster.SetupError{Cause: fmt.Sprintf("load images of %s onto node %s", archive, node), Remedy: "give an OCI or Docker archive for this machine's architecture, not compressed", Err: err}
-	if run := kindexec.RunErrorForError(err); run != nil && telling(string(run.Output)) != "" {
+	if run := runError(err); run != nil && telling(string(run.Output)) != "" {
 		setup.Err = errors.New(telling(string(run.Output)))
 	}
 	return setup

@@ -109,7 +109,17 @@ func (p *Provider) Available(ctx context.Context) (with string, err error) {
 	if err := p.checkImages(ctx, t); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%s has the node image %s", t.name, strings.Join(nodeImages(p.config), ", ")), nil
+	var images []string
+	for _, image := range nodeImages(p.config) {
+		images = append(images, withoutDigest(image))
+	}
+	return fmt.Sprintf("%s has the node image %s", t.name, strings.Join(images, ", ")), nil
+}
+
+// withoutDigest is an image's name as people know it.
+func withoutDigest(image string) string {
+	name, _, _ := strings.Cut(image, "@")
+	return name
 }
 
 func (p *Provider) tool(ctx context.Context) (*tool, error) {
@@ -134,7 +144,7 @@ func (p *Provider) checkImages(ctx context.Context, t *tool) error {
 			return fmt.Errorf("look for the node image: %w", err)
 		}
 		if !there {
-			return &cluster.SetupError{Cause: fmt.Sprintf("%s has no node image %s, and none is pulled", t.name, image),
+			return &cluster.SetupError{Cause: fmt.Sprintf("%s has no node image %s, and none is pulled", t.name, withoutDigest(image)),
 				Remedy: fmt.Sprintf("%s pull %s, or name one that is there with --kind-image", t.name, image)}
 		}
 	}
