@@ -34,9 +34,3 @@ func (p Problems) Error() string {
 
 // maxProblems is how many are told: beyond it nobody reads them.
 const maxProblems = 20
-
-func (r *reader) problem(at Place, format string, args ...any) {
-	if len(r.problems) < maxProblems {
-		r.problems = append(r.problems, &Problem{at, fmt.Sprintf(format, args...)})
-	}
-}

@@ -3,7 +3,6 @@ package objects
 import (
 	"bytes"
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,15 +10,15 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"go.yaml.in/yaml/v3"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	kjson "sigs.k8s.io/json"
 
 	"github.com/meshproof/meshproof/internal/policy/oracle"
 )
@@ -90,10 +89,11 @@ type Options struct {
 func Read(sources []Source, options Options) (*Set, error) {
 	options.Namespace = cmp.Or(options.Namespace, "default")
 	r := &reader{set: &Set{World: oracle.World{Settings: oracle.DefaultSettings()}}, options: options, seen: map[string]Place{}}
-	for _, source := range sources {
-		if err := r.source(source); err != nil {
-			return nil, err
-		}
+	if err := r.find(sources); err != nil {
+		return nil, err
+	}
+	for _, o := range r.objects {
+		r.take(o)
 	}
 	if len(r.problems) > 0 {
 		return nil, r.problems
@@ -102,12 +102,43 @@ func Read(sources []Source, options Options) (*Set, error) {
 	return r.set, nil
 }
 
+// reader finds objects, has each understood for itself, and takes them in, in
+// the order in which they stand.
 type reader struct {
 	set      *Set
 	options  Options
+	objects  []*object
+	found    chan *object
 	problems Problems
 	// seen are the objects by what they are called.
 	seen map[string]Place
+}
+
+// find reads the sources, while the objects that it has found are shared among
+// the processors: each is understood for itself, and that is most of the work.
+func (r *reader) find(sources []Source) error {
+	r.found = make(chan *object, 64)
+	var workers sync.WaitGroup
+	defer workers.Wait()
+	defer close(r.found)
+	for range runtime.GOMAXPROCS(0) {
+		workers.Go(func() {
+			for o := range r.found {
+				o.understand(r.options)
+			}
+		})
+	}
+	for _, source := range sources {
+		if err := r.source(source); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *reader) add(o *object) {
+	r.objects = append(r.objects, o)
+	r.found <- o
 }
 
 func (r *reader) source(source Source) error {
@@ -176,14 +207,12 @@ func (r *reader) stream(name string, stream io.Reader) error {
 				line, _ = strconv.Atoi(found[1]) // digits, as the expression says
 				message = strings.Replace(message, found[0], "", 1)
 			}
-			r.problem(Place{name, line}, "%s", message)
+			r.add(&object{problems: Problems{{Place{name, line}, message}}})
 			return nil
 		}
-		root := document.Content[0]
-		if root.Tag == "!!null" {
-			continue
+		if root := document.Content[0]; root.Tag != "!!null" {
+			r.document(name, root)
 		}
-		r.object(name, root)
 	}
 }
 
@@ -198,123 +227,33 @@ type meta struct {
 	} `json:"metadata"`
 }
 
-// object takes in one document, or one item of a list.
-func (r *reader) object(file string, node *yaml.Node) {
-	at := Place{file, node.Line}
-	if node.Kind != yaml.MappingNode {
-		r.problem(at, "expected an object of Kubernetes")
-		return
-	}
-	_, apiVersion := field(node, "apiVersion")
+// document adds the object of one document, or those of a list.
+func (r *reader) document(file string, node *yaml.Node) {
 	_, kind := field(node, "kind")
-	if apiVersion == nil || kind == nil || apiVersion.Value == "" || kind.Value == "" {
-		r.problem(at, "an object needs apiVersion and kind")
+	_, items := field(node, "items")
+	if kind == nil || items == nil || items.Kind != yaml.SequenceNode || !strings.HasSuffix(kind.Value, "List") {
+		r.add(&object{file: file, node: node, place: Place{file, node.Line}})
 		return
 	}
-	if key, items := field(node, "items"); items != nil && strings.HasSuffix(kind.Value, "List") {
-		if items.Kind != yaml.SequenceNode {
-			r.problem(Place{file, key.Line}, "items is no list")
-			return
-		}
-		for _, item := range items.Content {
-			r.object(file, item)
-		}
-		return
+	for _, item := range items.Content {
+		r.document(file, item)
 	}
-	generic, err := value(node)
-	if err != nil {
-		var wrong *nodeError
-		if errors.As(err, &wrong) {
-			at.Line = wrong.node.Line
-		}
-		r.problem(at, "%v", err)
-		return
-	}
-	o := &object{file: file, node: node, place: at, fields: generic.(map[string]any)}
-	text, err := json.Marshal(o.fields)
-	if err == nil {
-		err = json.Unmarshal(text, &o.meta)
-	}
-	if err != nil {
-		r.problem(at, "%s: %v", kind.Value, err)
-		return
-	}
-	o.text = text
-	r.take(o)
 }
 
-// object is one object on its way in.
-type object struct {
-	meta
-	file   string
-	place  Place
-	node   *yaml.Node
-	fields map[string]any
-	text   []byte
-}
-
-// line is the place of a field.
-func (o *object) line(path string) Place { return Place{o.file, find(o.node, path).Line} }
-
-func (o *object) String() string {
-	return strings.TrimPrefix(o.Kind+" "+o.Metadata.Namespace+"/"+cmp.Or(o.Metadata.Name, o.Metadata.GenerateName), " ")
-}
-
-// take sorts an object in.
+// take keeps an object, unless one of its name was there before.
 func (r *reader) take(o *object) {
-	gv, err := schema.ParseGroupVersion(o.APIVersion)
-	if err != nil {
-		r.problem(o.line("apiVersion"), "apiVersion %q is none", o.APIVersion)
-		return
-	}
-	if o.Metadata.Name == "" && o.Metadata.GenerateName == "" {
-		r.problem(o.line("metadata"), "%s has no metadata.name", o.Kind)
-		return
-	}
-	clusterWide := gv.Group == "" && o.Kind == "Namespace"
-	if o.Metadata.Namespace == "" && !clusterWide {
-		o.Metadata.Namespace = r.options.Namespace
-	}
-	id := gv.Group + " " + o.String()
-	if first, twice := r.seen[id]; twice && o.Metadata.Name != "" {
-		r.problem(o.place, "%s stands at %s too", o, first)
-		return
-	}
-	r.seen[id] = o.place
-	switch definition, isPolicy := definitions()[schema.GroupKind{Group: gv.Group, Kind: o.Kind}]; {
-	case isPolicy:
-		r.policy(o, gv, definition)
-	case r.workload(o, gv):
-	default:
-		why := "does not concern inbound policy"
-		if reason, known := outOfScope[o.Kind]; known {
-			why = reason
+	if id := o.group + " " + o.String(); o.keep != nil && o.name != "" {
+		if first, twice := r.seen[id]; twice {
+			o.problem(o.place, "%s stands at %s too", o, first)
 		}
-		r.set.Others = append(r.set.Others, Other{o.APIVersion, o.Kind, o.Metadata.Namespace, o.Metadata.Name, o.place, why})
+		r.seen[id] = o.place
 	}
-}
-
-// outOfScope are kinds of policy that this does not know.
-var outOfScope = map[string]string{
-	"EgressNetwork": "concerns outbound traffic only", "TLSRoute": "concerns outbound traffic only", "TCPRoute": "concerns outbound traffic only",
-	"ExternalWorkload": "workloads outside the cluster are not known here",
-	"Service":          "policy is about pods; annotations of Services are not known here",
-}
-
-// strict decodes into a type of Kubernetes' own and tells unknown fields.
-func (r *reader) strict(o *object, into any) bool {
-	wrong, err := kjson.UnmarshalStrict(o.text, into)
-	if err != nil {
-		r.problem(o.place, "%s: %s", o, strings.TrimPrefix(err.Error(), "json: "))
-		return false
-	}
-	for _, one := range wrong {
-		var at kjson.FieldError
-		path := ""
-		if errors.As(one, &at) {
-			path = at.FieldPath()
+	for _, p := range o.problems {
+		if len(r.problems) < maxProblems {
+			r.problems = append(r.problems, p)
 		}
-		r.problem(o.line(path), "%s: there is no field %s", o, path)
 	}
-	return len(wrong) == 0
+	if len(o.problems) == 0 {
+		o.keep(r)
+	}
 }

@@ -64,6 +64,8 @@ type paper struct {
 	// written are the policy objects by kind, namespace and name.
 	written map[string]map[string]any
 	clock   time.Time
+	// now judges the world as it is; nil after a change.
+	now *oracle.Oracle
 	// held are the connections that actions have opened.
 	held map[string]scenarios.Request
 	// asked counts expectations by kind of claim, and leftOut claims by reason.
@@ -225,6 +227,7 @@ func (p *paper) workload(name string) *scenarios.Workload {
 // act is what an action writes; what it does besides, traffic for instance, is no
 // matter of policy.
 func (p *paper) act(a scenarios.Action) {
+	p.now = nil
 	switch {
 	case a.Apply != nil:
 		for _, o := range a.Apply {
@@ -353,6 +356,14 @@ func (p *paper) mark(a *scenarios.Annotate, field string, of func(*metav1.Object
 
 // oracle is one for the world as it is now.
 func (p *paper) oracle() oracle.Oracle {
+	if p.now == nil {
+		now := p.judge()
+		p.now = &now
+	}
+	return *p.now
+}
+
+func (p *paper) judge() oracle.Oracle {
 	var text bytes.Buffer
 	for _, key := range slices.Sorted(maps.Keys(p.written)) {
 		object, err := json.Marshal(p.written[key])
