@@ -48,6 +48,7 @@ var connectionRows = []row{
 	{rules: "T-33", claim: "TCP of a meshed client to an HTTP/1 port", objects: []string{server("http", "http", onServer, allows)}, ask: "tcp", from: "ns/alice", want: oracle.Closed},
 	{rules: "D-17 T-36", claim: "an annotation hints at meshed clients whatever the Server says", pod: podWith("{config.linkerd.io/opaque-ports: \"8080\"}"), objects: []string{server("http", "http", authed), httpRoute("r", paths("/a"))}, ask: "GET /b", from: "ns/alice", want: oracle.Delivered},
 	{rules: "T-34 U-11", claim: "HTTP of a meshed client to a TLS port has no route", objects: []string{server("http", "http", "proxyProtocol: TLS", allows)}, ask: "GET /", from: "ns/alice", want: oracle.NotFound},
+	{rules: "H-01", claim: "HTTP/1 of a meshed client is judged as it was asked", objects: []string{server("http", "http", "proxyProtocol: HTTP/2", allows), httpRoute("r", paths("/a"))}, ask: "GET /a", from: "ns/alice", want: oracle.Delivered, route: "HTTPRoute/r"},
 	{rules: "T-30", claim: "with the header or without, the same client is authorized alike", objects: []string{server("http", "http", authed)}, from: "alice-direct", want: oracle.Delivered},
 	{rules: "I-02", claim: "a certificate of another root fails", from: "foreign-root", want: oracle.HandshakeFailed},
 	{rules: "I-02 T-10", claim: "where there is a handshake", objects: []string{server("http", "http", opaque, allows)}, ask: "tcp", from: "foreign-root", want: oracle.Delivered},
@@ -88,6 +89,7 @@ var answerRows = []row{
 var limitRows = []row{
 	{rules: "R-05", claim: "the total and the identity's", objects: opened(limit("l", "total: {requestsPerSecond: 70}, identity: {requestsPerSecond: 5}")), from: "ns/alice", want: oracle.Delivered, limits: "l total 70, l identity 5, ."},
 	{rules: "R-05 R-11", claim: "an override instead of the identity's", objects: opened(limit("l", "total: {requestsPerSecond: 70}, identity: {requestsPerSecond: 5}, overrides: [{requestsPerSecond: 10, clientRefs: [{kind: ServiceAccount, name: alice}]}]")), from: "ns/alice", want: oracle.Delivered, limits: "l total 70, l override 10, ."},
+	{rules: "R-07 N-04", claim: "an override holds for each that it names", objects: opened(limit("l", "identity: {requestsPerSecond: 5}, overrides: [{requestsPerSecond: 10, clientRefs: [{kind: ServiceAccount, name: alice}, {kind: ServiceAccount, name: bob}]}]")), from: "ns/bob", want: oracle.Delivered, limits: "l override 10, ."},
 	{rules: "R-06", claim: "clients without identity have the identity's limit", objects: opened(limit("l", "identity: {requestsPerSecond: 5}, overrides: [{requestsPerSecond: 10, clientRefs: [{kind: ServiceAccount, name: alice}]}]")), from: "unmeshed", want: oracle.Delivered, limits: "l identity 5, ."},
 	{rules: "R-01", claim: "an HTTP port has limits", objects: opened(limit("l", "total: {requestsPerSecond: 7}")), from: "unmeshed", want: oracle.Delivered, limits: "l total 7, ."},
 	{rules: "R-01", claim: "a gRPC port has none", objects: []string{server("http", "http", "proxyProtocol: gRPC", allows), limit("l", "total: {requestsPerSecond: 7}")}, ask: "grpc /x.Y/Z", from: "unmeshed", want: oracle.Delivered, limits: "."},

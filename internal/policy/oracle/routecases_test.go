@@ -93,7 +93,7 @@ func denied(pod string) string { return withPolicy("deny", pod) }
 
 // probeRows are section 6.
 var probeRows = []row{
-	{rules: "P-01 P-04 P-06 DOC-37", claim: "without a Server a probe is let in under deny", pod: denied(podProbed(probes)), ask: "GET /live", from: outside, want: oracle.Delivered, by: "default/probe", route: "default/probe"},
+	{rules: "P-01 P-04 P-06 P-14 DOC-37", claim: "without a Server a probe is let in under deny", pod: denied(podProbed(probes)), ask: "GET /live", from: outside, want: oracle.Delivered, by: "default/probe", route: "default/probe"},
 	{rules: "P-01", claim: "a startup probe too, of an initContainer too", pod: denied(`{apiVersion: v1, kind: Pod, metadata: {name: app, namespace: ns}, spec: {containers: [{name: app}], initContainers: [{name: side, restartPolicy: Always, ports: [{name: http, containerPort: 8080}], startupProbe: {httpGet: {path: /up, port: http}}}]}}`), ask: "GET /up", from: "unmeshed", want: oracle.Delivered},
 	{rules: "P-01", claim: "a probe that is no HTTP request adds nothing", pod: denied(podProbed("readinessProbe: {tcpSocket: {port: 8080}}, livenessProbe: {exec: {command: [x]}}")), ask: "GET /", from: "unmeshed", want: oracle.Forbidden},
 	{rules: "P-01 P-10 DOC-37", claim: "a gRPC probe is a call like others", pod: denied(podProbed("readinessProbe: {grpc: {port: 8081}}")), port: "grpc", ask: "grpc /grpc.health.v1.Health/Check", from: "unmeshed", want: oracle.PermissionDenied},
@@ -115,6 +115,7 @@ var probeRows = []row{
 	{rules: "P-08", claim: "on a gRPC Server a probe has no route", in: onlyLinkerd, pod: podProbed(probes), objects: []string{server("http", "http", "proxyProtocol: gRPC")}, ask: "h2 GET /live", from: "unmeshed", want: oracle.NotFound},
 	{rules: "P-08 N-08", claim: "on an opaque Server it is closed", pod: podProbed(probes), objects: []string{server("http", "http", "proxyProtocol: opaque")}, ask: "GET /live", from: "unmeshed", want: oracle.Closed},
 	{rules: "P-11", claim: "a probe by HTTPS is TLS that the proxy does not read", pod: denied(podProbed("readinessProbe: {httpGet: {path: /r, port: http, scheme: HTTPS}}")), ask: "GET /r", from: "foreign-tls", want: oracle.Closed},
+	{rules: "P-12 U-03", claim: "where a probe is redirected to is no probe", pod: denied(podProbed(probes)), ask: "GET /live/", from: "unmeshed", want: oracle.Forbidden},
 	{rules: "P-15", claim: "the proxy's own probes are let in under deny", pod: podWith(annotated("deny")), port: "4191", ask: "GET /ready", from: outside, want: oracle.Delivered, by: "default/probe"},
 	{rules: "P-15 B-08", claim: "and nothing else of its port", pod: podWith(annotated("deny")), port: "4191", ask: "GET /metrics", from: "unmeshed", want: oracle.Forbidden},
 }
