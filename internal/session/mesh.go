@@ -68,8 +68,14 @@ func (s *session) install(ctx context.Context, config *rest.Config) error {
 		s.say("waiting for the mesh: %s %s: %s", fact.Object.Resource, fact.Object.Name, fact.Condition)
 		err := wait.For(func(ctx context.Context) (bool, error) {
 			missing = check(ctx, client, fact)
+			if apierrors.IsForbidden(missing) {
+				return false, missing // it stays so
+			}
 			return missing == nil, nil
 		}, wait.WithContext(ctx), wait.WithTimeout(meshBudget), wait.WithInterval(factInterval), wait.WithImmediate())
+		if apierrors.IsForbidden(missing) {
+			return fmt.Errorf("look at %s %s: %w", fact.Object.Resource, fact.Object.Name, missing)
+		}
 		if err != nil {
 			return fmt.Errorf("waited %s in vain for %s %s (%s): %w", meshBudget, fact.Object.Resource, fact.Object.Name, fact.Condition, missing)
 		}
