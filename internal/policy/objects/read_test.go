@@ -56,6 +56,7 @@ func TestReading(t *testing.T) {
 		{"numbers and booleans as Kubernetes reads them", "apiVersion: policy.linkerd.io/v1beta1\nkind: ServerAuthorization\nmetadata: {name: a}\nspec: {server: {name: b}, client: {unauthenticated: yes}}\n", nil},
 		{"what a cluster prints: status, managed fields, times", "apiVersion: policy.linkerd.io/v1beta3\nkind: Server\nmetadata: {name: a, uid: x, resourceVersion: \"1\", creationTimestamp: 2026-01-01T00:00:00Z, managedFields: [{manager: kubectl}]}\nspec: {podSelector: {}, port: 1}\n",
 			[]string{"server ns/a unknown deny"}},
+		{"a status that is newer than the types here", "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: []}\nstatus: {phase: Running, fromTheFuture: {x: 1}}\n", []string{"ns/a as default", "account ns/default"}},
 		{"workloads and the accounts that they and policies name", `
 apiVersion: apps/v1
 kind: StatefulSet

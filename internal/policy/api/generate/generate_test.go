@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -24,6 +25,20 @@ func TestTheCRDsInTheTreeAreThoseOfTheTypes(t *testing.T) {
 		}
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("go generate ./internal/policy/api has not been run: -would be written +in the tree\n%s", diff)
+	}
+}
+
+func TestTheDeepCopiesInTheTreeAreThoseOfTheTypes(t *testing.T) {
+	want, err := exec.Command("go", "tool", "controller-gen", "object", "paths=..", "output:stdout").Output()
+	if err != nil {
+		t.Fatalf("controller-gen: %v", err)
+	}
+	got, err := os.ReadFile("../zz_generated.deepcopy.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
 		t.Errorf("go generate ./internal/policy/api has not been run: -would be written +in the tree\n%s", diff)
 	}
 }
