@@ -20,6 +20,11 @@ ARGS        ?=
 # abspath: a suite runs from a folder of its own.
 WHERE = -cluster=$(CLUSTER) $(if $(KIND_IMAGE),-kind-image=$(KIND_IMAGE)) $(if $(KIND_CONFIG),-kind-config=$(abspath $(KIND_CONFIG))) $(if $(NODES),-nodes=$(NODES))
 
+# CI systems name the folder of artifacts from where make is called.
+ifdef ARTIFACTS
+export ARTIFACTS := $(abspath $(ARTIFACTS))
+endif
+
 # Kubernetes takes its version from the linker; without it the node would call
 # itself v0.0.0.
 KUBE_VERSION := $(shell sed -n 's/.*k8s.io\/kubernetes \(v[0-9.]*\)$$/\1/p' cmd/meshproof-kube/go.mod)
