@@ -228,6 +228,32 @@ func restore(ctx context.Context, config *rest.Config, client kubernetes.Interfa
 	return "a killed run: other settings of the mesh", Restore(ctx, config, *mark.Before)
 }
 
+// awaitSwept waits until no namespace of a run that is not there is on its way
+// out, whoever deleted it.
+func awaitSwept(ctx context.Context, client kubernetes.Interface, alive func(context.Context) ([]string, error), say func(string)) error {
+	namespaces, err := client.CoreV1().Namespaces().List(ctx, metav1.ListOptions{LabelSelector: ours})
+	if err != nil || len(namespaces.Items) == 0 {
+		return err
+	}
+	living, err := alive(ctx)
+	if err != nil {
+		return err
+	}
+	for _, namespace := range namespaces.Items {
+		if namespace.DeletionTimestamp == nil || slices.Contains(living, namespace.Labels[RunLabel]) {
+			continue
+		}
+		say("namespace " + namespace.Name + " to be gone")
+		if err := gone(ctx, func(ctx context.Context) error {
+			_, err := client.CoreV1().Namespaces().Get(ctx, namespace.Name, metav1.GetOptions{})
+			return err
+		}); err != nil {
+			return fmt.Errorf("remove namespace %s: %w", namespace.Name, err)
+		}
+	}
+	return nil
+}
+
 // Cleanup removes everything that runs have left which are not there any more:
 // their namespaces and pods, other settings of a mesh that stood before them,
 // and the mesh when a run installed it and no run is left. It waits until all is gone and returns what it removed, a line each.
@@ -245,17 +271,8 @@ func Cleanup(ctx context.Context, config *rest.Config, id, holder string, say fu
 	if err != nil {
 		return removed, err
 	}
-	for _, one := range swept {
-		if one.Kind != "Namespace" {
-			continue
-		}
-		say(one.String() + " to be gone")
-		if err := gone(ctx, func(ctx context.Context) error {
-			_, err := client.CoreV1().Namespaces().Get(ctx, one.Name, metav1.GetOptions{})
-			return err
-		}); err != nil {
-			return removed, fmt.Errorf("remove %s: %w", one, err)
-		}
+	if err := awaitSwept(ctx, client, alive, say); err != nil {
+		return removed, err
 	}
 	if _, err := alive(ctx); err != nil { // removes the leases of the dead
 		return removed, err
