@@ -35,17 +35,21 @@ type Server struct {
 
 // ServerSpec holds the union of the fields of all served versions.
 type ServerSpec struct {
-	// PodSelector chooses pods of the Server's own namespace; exactly one of the
-	// two selectors is set since v1beta2 (C-04). An empty selector chooses all.
+	// Chooses pods of the Server's own namespace by their labels; an empty one chooses all. Since v1beta2 exactly one of the two selectors is given (C-04).
+	// +optional
 	PodSelector *LabelSelector `json:"podSelector,omitempty"`
-	// ExternalWorkloadSelector chooses workloads outside the cluster.
+	// Chooses external workloads of the Server's own namespace by their labels.
+	// +optional
 	ExternalWorkloadSelector *LabelSelector `json:"externalWorkloadSelector,omitempty"`
-	// Port is a number or the name of a container port.
+	// A port number, or the name of a container port.
 	Port intstr.IntOrString `json:"port"`
-	// ProxyProtocol is "unknown" unless set, by the schema's default.
+	// What is spoken on the port; unknown has the proxy detect it. The spellings are checked at admission alone (C-06, A-20).
+	// +optional
+	// +kubebuilder:default=unknown
 	ProxyProtocol ProxyProtocol `json:"proxyProtocol,omitempty"`
-	// AccessPolicy is "" in objects written through versions before v1beta3 and
-	// then means deny (X-13).
+	// What holds for clients that no authorization admits; deny when absent, as in objects written through versions before v1beta3 (X-13). The names are checked at admission alone (A-19).
+	// +optional
+	// +kubebuilder:default=deny
 	AccessPolicy PolicyName `json:"accessPolicy,omitempty"`
 }
 
@@ -61,54 +65,77 @@ type ServerAuthorization struct {
 
 // ServerAuthorizationSpec says who may use which Servers.
 type ServerAuthorizationSpec struct {
+	// The Servers that access is granted to.
 	Server ServerReference `json:"server"`
-	Client Client          `json:"client"`
+	// Who is admitted; networks and authentication must both hold.
+	Client Client `json:"client"`
 }
 
 // ServerReference holds exactly one of its fields (C-13).
 type ServerReference struct {
+	// +optional
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
 	Name string `json:"name,omitempty"`
-	// Selector matches the labels of Server objects.
+	// Chooses Servers by their own labels; an empty one chooses all.
+	// +optional
 	Selector *LabelSelector `json:"selector,omitempty"`
 }
 
 // Client is a network condition and an authentication condition; both must hold.
 type Client struct {
-	// Networks absent or empty stands for the cluster's networks (X-31).
+	// Where clients may come from; the cluster's networks when absent or empty (X-31).
+	// +optional
 	Networks []Network `json:"networks,omitempty"`
-	// Unauthenticated admits anybody from those networks.
+	// Admits clients that prove no identity, with TLS or without.
+	// +optional
 	Unauthenticated bool `json:"unauthenticated,omitempty"`
-	// MeshTLS admits clients that came over mesh TLS.
+	// Admits clients that came over mesh TLS.
+	// +optional
 	MeshTLS *MeshTLS `json:"meshTLS,omitempty"`
 }
 
 // Network is an address range less some ranges inside it. A bare address stands
 // for itself alone (C-14).
 type Network struct {
-	CIDR   string   `json:"cidr"`
+	// A range of addresses, or a single one.
+	CIDR string `json:"cidr"`
+	// Parts of the range that are not meant.
+	// +optional
 	Except []string `json:"except,omitempty"`
 }
 
 // MeshTLS holds either UnauthenticatedTLS or at least one client (A-24, X-61).
 type MeshTLS struct {
-	// UnauthenticatedTLS asks for a terminated session, not for an identity.
+	// TLS suffices, no identity is asked for.
+	// +optional
 	UnauthenticatedTLS bool `json:"unauthenticatedTLS,omitempty"`
-	// Identities are full names, or "*" or "*." followed by a suffix (X-72).
-	Identities      []string                  `json:"identities,omitempty"`
+	// Names that clients prove, such as web.emojivoto.serviceaccount.identity.linkerd.cluster.local; a leading label * stands for any prefix (C-16, X-72).
+	// +optional
+	// +kubebuilder:validation:items:Pattern=`^(\*|[a-z0-9]([-a-z0-9]*[a-z0-9])?)(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
+	Identities []string `json:"identities,omitempty"`
+	// ServiceAccounts that clients run under.
+	// +optional
 	ServiceAccounts []ServiceAccountReference `json:"serviceAccounts,omitempty"`
 }
 
 // ServiceAccountReference names a ServiceAccount, by default of the object's own
 // namespace. The account need not exist: only its identity's name is used.
 type ServiceAccountReference struct {
-	Name      string `json:"name"`
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
+	Name string `json:"name"`
+	// +optional
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
 	Namespace string `json:"namespace,omitempty"`
 }
 
 // LabelSelector is Kubernetes' selector with one distinction kept that the
 // standard type loses: whether the key values was there at all (C-08).
 type LabelSelector struct {
-	MatchLabels      map[string]string     `json:"matchLabels,omitempty"`
+	// Every label listed must be there with this value.
+	// +optional
+	MatchLabels map[string]string `json:"matchLabels,omitempty"`
+	// Every expression must hold.
+	// +optional
 	MatchExpressions []SelectorRequirement `json:"matchExpressions,omitempty"`
 }
 
@@ -116,11 +143,13 @@ type LabelSelector struct {
 type SelectorRequirement struct {
 	Key      string           `json:"key"`
 	Operator SelectorOperator `json:"operator"`
-	// Values is nil when the key is absent, and empty when the list is.
+	// Values to compare with. The absence of the key has a meaning of its own (C-08).
+	// +optional
 	Values []string `json:"values,omitempty"`
 }
 
 // SelectorOperator relates a label's value to the listed values.
+// +kubebuilder:validation:Enum=In;NotIn;Exists;DoesNotExist
 type SelectorOperator string
 
 // The operators that the schema admits.

@@ -44,7 +44,7 @@ func newPlain(s *apiextensions.JSONSchemaProps) *plain {
 		minLength: orElse(s.MinLength, 0), maxText: orElse(s.MaxLength, math.MaxInt64), minItems: orElse(s.MinItems, 0), maxItems: orElse(s.MaxItems, math.MaxInt64),
 		minimum: orElse(s.Minimum, math.Inf(-1)), maximum: orElse(s.Maximum, math.Inf(1)),
 	}
-	p.unsure = len(s.AllOf)+len(s.AnyOf)+len(s.PatternProperties)+len(s.Dependencies)+len(s.XValidations) > 0 || s.Not != nil || s.Nullable || s.UniqueItems || s.MultipleOf != nil ||
+	p.unsure = len(s.AllOf)+len(s.PatternProperties)+len(s.Dependencies)+len(s.XValidations) > 0 || (len(s.AnyOf) > 0 && !s.XIntOrString) || s.Not != nil || s.Nullable || s.UniqueItems || s.MultipleOf != nil ||
 		s.ExclusiveMinimum || s.ExclusiveMaximum || s.MinProperties != nil || s.MaxProperties != nil || s.AdditionalItems != nil || s.XEmbeddedResource || s.XListType != nil ||
 		(s.Format != "" && s.Format != "int32" && s.Format != "int64") || s.Ref != nil
 	for _, one := range s.OneOf {

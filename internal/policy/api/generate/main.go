@@ -2,6 +2,9 @@
 // ./internal/policy/api` after a change of a type or of the table below. A test
 // compares what stands in the tree with what would be written.
 //
+// A kind that the controller handles from now on is marked Installed in the
+// table, and its file moves from crds/more to crds.
+//
 // controller-gen itself wants a Go package for each version of a kind. Here all
 // versions of a kind share one type, because no conversion exists between them,
 // and the table says which fields a version lacks; the schemas are made by
@@ -25,10 +28,44 @@ func main() {
 		fmt.Fprintf(os.Stderr, "generate the CRDs: %v\n", err)
 		os.Exit(1)
 	}
+	stale, err := existing(folder)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "look for CRDs: %v\n", err)
+		os.Exit(1)
+	}
+	for name := range stale {
+		if files[name] != nil {
+			continue
+		}
+		if err := os.Remove(filepath.Join(folder, name)); err != nil {
+			fmt.Fprintf(os.Stderr, "remove a CRD: %v\n", err)
+			os.Exit(1)
+		}
+	}
 	for name, content := range files {
-		if err := os.WriteFile(filepath.Join(folder, outputFolder, name), content, 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(folder, name), content, 0o644); err != nil {
 			fmt.Fprintf(os.Stderr, "write a CRD: %v\n", err)
 			os.Exit(1)
 		}
 	}
+}
+
+// existing are the CRDs that stand in the tree, by their names below the
+// package's folder.
+func existing(folder string) (map[string][]byte, error) {
+	files := map[string][]byte{}
+	for _, below := range []string{installedFolder, moreFolder} {
+		names, err := filepath.Glob(filepath.Join(folder, below, "*.yaml"))
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range names {
+			content, err := os.ReadFile(name)
+			if err != nil {
+				return nil, err
+			}
+			files[below+"/"+filepath.Base(name)] = content
+		}
+	}
+	return files, nil
 }

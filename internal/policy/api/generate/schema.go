@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"golang.org/x/tools/go/packages"
@@ -15,11 +16,21 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// outputFolder, below the package's, holds the generated CRDs.
-const outputFolder = "crds/more"
+// The folders, below the package's, of the CRDs that are installed and of the
+// others.
+const (
+	installedFolder = "crds"
+	moreFolder      = "crds/more"
+)
 
-// fileName is where a kind's CRD is written.
-func (k kind) fileName() string { return fmt.Sprintf("%s.%s.yaml", k.Plural, k.Group) }
+// fileName is where a kind's CRD is written, below the package's folder.
+func (k kind) fileName() string {
+	folder := moreFolder
+	if k.Installed {
+		folder = installedFolder
+	}
+	return fmt.Sprintf("%s/%s.%s.yaml", folder, k.Plural, k.Group)
+}
 
 // generate returns the CRDs of the package in folder, by file name.
 func generate(folder string) (map[string][]byte, error) {
@@ -56,7 +67,7 @@ func generate(folder string) (map[string][]byte, error) {
 func (k kind) definition(whole apiextensionsv1.JSONSchemaProps) ([]byte, error) {
 	definition := apiextensionsv1.CustomResourceDefinition{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "apiextensions.k8s.io/v1", Kind: "CustomResourceDefinition"},
-		ObjectMeta: metav1.ObjectMeta{Name: k.Plural + "." + k.Group, Labels: map[string]string{"linkerd.io/control-plane-ns": "linkerd"}},
+		ObjectMeta: metav1.ObjectMeta{Name: k.Plural + "." + k.Group, Labels: map[string]string{"app.kubernetes.io/part-of": "meshproof", "linkerd.io/control-plane-ns": "linkerd"}},
 		Spec: apiextensionsv1.CustomResourceDefinitionSpec{
 			Group: k.Group, Scope: apiextensionsv1.NamespaceScoped,
 			Names: apiextensionsv1.CustomResourceDefinitionNames{Kind: k.Kind, Plural: k.Plural, Singular: k.Singular, ShortNames: k.ShortNames, ListKind: k.Kind + "List"},
@@ -74,14 +85,21 @@ func (k kind) definition(whole apiextensionsv1.JSONSchemaProps) ([]byte, error) 
 			}
 		}
 		if k.Adjust != nil {
-			if err := k.Adjust(own); err != nil {
+			if err := k.Adjust(own, v.Name); err != nil {
 				return nil, fmt.Errorf("version %s: %w", v.Name, err)
 			}
 		}
 		own.trim(v.Storage)
 		served := apiextensionsv1.CustomResourceDefinitionVersion{Name: v.Name, Served: true, Storage: v.Storage, Deprecated: v.Deprecated,
 			Schema: &apiextensionsv1.CustomResourceValidation{OpenAPIV3Schema: own.JSONSchemaProps}}
+		if v.Deprecated {
+			warning := fmt.Sprintf("%[1]s/%[2]s %[3]s is deprecated; use %[1]s/%[4]s %[3]s", k.Group, v.Name, k.Kind, k.stored())
+			served.DeprecationWarning = &warning
+		}
 		for _, c := range k.Columns {
+			if strings.HasPrefix(c.Path, ".spec") && !own.has(strings.TrimPrefix(c.Path, ".")) {
+				continue // the version has no such field
+			}
 			served.AdditionalPrinterColumns = append(served.AdditionalPrinterColumns, apiextensionsv1.CustomResourceColumnDefinition{Name: c.Name, Type: c.Type, JSONPath: c.Path})
 		}
 		if k.Status {
@@ -147,6 +165,29 @@ func (s schema) remove(path string) error {
 		return fmt.Errorf("there is no field %s", path)
 	}
 	return err
+}
+
+// has reports whether there is a field at path.
+func (s schema) has(path string) bool {
+	return change(s.JSONSchemaProps, path, func(*apiextensionsv1.JSONSchemaProps) {}) == nil
+}
+
+// require demands fields below path.
+func (s schema) require(path string, fields ...string) error {
+	return change(s.JSONSchemaProps, path, func(at *apiextensionsv1.JSONSchemaProps) {
+		at.Required = append(at.Required, fields...)
+		slices.Sort(at.Required)
+	})
+}
+
+// stored is the version that is stored.
+func (k kind) stored() string {
+	for _, v := range k.Versions {
+		if v.Storage {
+			return v.Name
+		}
+	}
+	panic(k.Kind + " has no version that is stored")
 }
 
 // exactlyOne demands one of the fields below path.
