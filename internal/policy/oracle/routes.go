@@ -116,7 +116,8 @@ func Conflicts(server *api.Server, world World, attached func([]api.ParentRefere
 // gone.
 func RoutesReplace(accepted int) bool { return accepted > 0 }
 
-// OlderRoute is X-56: by creation time, then by reference; those that nobody
+// OlderRoute is X-56: by creation time, then by reference, which is group, kind
+// and name; those that nobody
 // wrote come last.
 func OlderRoute(a, b Route) bool {
 	switch {
@@ -125,7 +126,7 @@ func OlderRoute(a, b Route) bool {
 	case !a.Created.Equal(b.Created):
 		return a.Created.Before(b.Created)
 	default:
-		return a.Label.String() < b.Label.String()
+		return cmp.Or(cmp.Compare(a.Label.Group, b.Label.Group), cmp.Compare(a.Label.Kind, b.Label.Kind), cmp.Compare(a.Label.Name, b.Label.Name)) < 0
 	}
 }
 
