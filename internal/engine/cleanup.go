@@ -34,7 +34,7 @@ func (s *scenarioRun) cleanUp(ctx context.Context) {
 		}
 		return
 	}
-	if s.e.Leave && len(s.exactNamespaces()) == 0 {
+	if s.e.Leave && len(s.exactNamespaces()) == 0 && !s.costly() {
 		return
 	}
 	for _, name := range append([]string{s.namespace}, s.furtherNamespaces()...) {

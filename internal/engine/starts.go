@@ -7,6 +7,8 @@ import (
 
 	"golang.org/x/sync/semaphore"
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/meshproof/meshproof/scenarios"
 )
 
 // startsPerNode is how many pods of a run may be starting at a time for each node
@@ -98,4 +100,10 @@ func up(pod *corev1.Pod) bool {
 	return !slices.ContainsFunc(pod.Status.ContainerStatuses, func(status corev1.ContainerStatus) bool {
 		return status.State.Running == nil && status.State.Terminated == nil
 	})
+}
+
+// costly says whether what the scenario has made would go on to need much of the
+// nodes, although nobody asks any more: probes every second.
+func (s *scenarioRun) costly() bool {
+	return s.e.starting != nil && slices.ContainsFunc(s.planned.Spec.Workloads, func(w scenarios.Workload) bool { return w.Kind == scenarios.Probed })
 }

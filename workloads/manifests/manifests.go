@@ -16,6 +16,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -33,6 +34,11 @@ const (
 	// graceSeconds is how long a pod of ours gets to stop. The programs stop at
 	// once; Kubernetes' default of 30 s would be the length of a test.
 	graceSeconds int64 = 2
+
+	// milliCPU is what each container asks for. Pods that ask for nothing get
+	// next to nothing while a node is busy starting others, and a proxy or client
+	// that stands still looks like a policy.
+	milliCPU int64 = 5
 
 	injectAnnotation  = "linkerd.io/inject"
 	networkAnnotation = "meshproof.dev/network"
@@ -157,6 +163,7 @@ func (o Options) podSpec(container corev1.Container) corev1.PodSpec {
 	container.SecurityContext = &corev1.SecurityContext{AllowPrivilegeEscalation: &no, ReadOnlyRootFilesystem: &yes,
 		Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}}}
 	container.Image, container.ImagePullPolicy = agentImage, corev1.PullIfNotPresent
+	container.Resources.Requests = corev1.ResourceList{corev1.ResourceCPU: *resource.NewMilliQuantity(milliCPU, resource.DecimalSI)}
 	return corev1.PodSpec{
 		TopologySpreadConstraints:     o.spread(),
 		Affinity:                      o.affinity(),
