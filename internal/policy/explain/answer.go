@@ -39,6 +39,8 @@ type Answer struct {
 	oracle.Verdict
 	// NotConsidered are kinds of objects that were read and play no part.
 	NotConsidered []NotConsidered `json:"notConsidered,omitempty"`
+	// Misreferences are references that name nothing among what was read.
+	Misreferences []string `json:"misreferences,omitempty"`
 }
 
 // NotConsidered is one kind of objects that play no part.
@@ -60,7 +62,7 @@ func Ask(o oracle.Oracle, set *objects.Set, q Question) Answer {
 	verdict := o.Decide(policy, q.Client.Client, request)
 	return Answer{
 		Workload: q.Workload.String(), Port: q.Port, PortName: q.PortName, Client: q.Client.Name, Address: q.Client.Address.String(), AddressAssumed: q.Client.Assumed,
-		Identity: q.Client.Identity, Request: describe(request), Dialect: o.Dialect.String(), Allowed: verdict.Allowed(), Verdict: verdict, NotConsidered: Others(set),
+		Identity: q.Client.Identity, Request: describe(request), Dialect: o.Dialect.String(), Allowed: verdict.Allowed(), Verdict: verdict, NotConsidered: Others(set), Misreferences: Misreferences(set),
 	}
 }
 
@@ -79,8 +81,12 @@ func Others(set *objects.Set) []NotConsidered {
 	return kinds
 }
 
-// WriteOthers tells of them, a line each.
-func WriteOthers(out io.Writer, kinds []NotConsidered) {
+// writeRemarks tells of references that name nothing, and of what was not
+// considered, a line each.
+func writeRemarks(out io.Writer, misreferences []string, kinds []NotConsidered) {
+	for _, text := range misreferences {
+		fmt.Fprintf(out, "note: %s\n", text)
+	}
 	for _, k := range kinds {
 		fmt.Fprintf(out, "not considered: %d of %s %s (%s): %s\n", k.Count, k.APIVersion, k.Kind, k.First, k.Why)
 	}
@@ -132,9 +138,9 @@ func (a Answer) WriteText(out io.Writer) error {
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	if len(a.NotConsidered) > 0 {
+	if len(a.NotConsidered)+len(a.Misreferences) > 0 {
 		fmt.Fprintln(out)
-		WriteOthers(out, a.NotConsidered)
+		writeRemarks(out, a.Misreferences, a.NotConsidered)
 	}
 	return nil
 }

@@ -19,6 +19,8 @@ type Matrix struct {
 	Rows    []Row    `json:"rows"`
 	// NotConsidered are kinds of objects that were read and play no part.
 	NotConsidered []NotConsidered `json:"notConsidered,omitempty"`
+	// Misreferences are references that name nothing among what was read.
+	Misreferences []string `json:"misreferences,omitempty"`
 }
 
 // Row is one request at one port of a workload, with a cell for each client.
@@ -56,7 +58,7 @@ func Clients(set *objects.Set, settings oracle.Settings) ([]Client, error) {
 
 // NewMatrix asks about every port of every workload for every client.
 func NewMatrix(o oracle.Oracle, set *objects.Set, clients []Client) Matrix {
-	m := Matrix{Dialect: o.Dialect.String(), Rows: []Row{}, NotConsidered: Others(set)}
+	m := Matrix{Dialect: o.Dialect.String(), Rows: []Row{}, NotConsidered: Others(set), Misreferences: Misreferences(set)}
 	for _, c := range clients {
 		m.Clients = append(m.Clients, c.Name)
 	}
@@ -184,7 +186,7 @@ func (m Matrix) WriteTable(out io.Writer) error {
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	WriteOthers(out, m.NotConsidered)
+	writeRemarks(out, m.Misreferences, m.NotConsidered)
 	return nil
 }
 
