@@ -30,8 +30,11 @@ func Misreferences(set *objects.Set) []string {
 	}
 	for _, a := range w.ServerAuthorizations {
 		named := slices.ContainsFunc(w.Servers, func(s *api.Server) bool {
+			if s.Namespace != a.Namespace {
+				return false
+			}
 			names, _ := oracle.NamesServer(a.Spec.Server, s)
-			return s.Namespace == a.Namespace && names
+			return names
 		})
 		switch {
 		case named:
@@ -72,8 +75,10 @@ func Misreferences(set *objects.Set) []string {
 // selectsSomething asks in the dialect that selects more.
 func selectsSomething(set *objects.Set, s *api.Server) bool {
 	for _, workload := range set.Workloads {
-		labels, _ := oracle.LabelsMatch(s.Spec.PodSelector, workload.Pod.Labels)
-		if !labels || workload.Pod.Namespace != s.Namespace {
+		if workload.Pod.Namespace != s.Namespace {
+			continue
+		}
+		if labels, _ := oracle.LabelsMatch(s.Spec.PodSelector, workload.Pod.Labels); !labels {
 			continue
 		}
 		if s.Spec.Port.StrVal == "" {
