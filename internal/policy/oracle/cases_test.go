@@ -3,6 +3,7 @@ package oracle_test
 import (
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/meshproof/meshproof/internal/policy/api"
 	"github.com/meshproof/meshproof/internal/policy/oracle"
@@ -60,6 +61,8 @@ func defaultRows() []row {
 		{rules: "D-19", claim: "a range skips what is in it", pod: podWith("{config.linkerd.io/skip-inbound-ports: \"8080,9000-9100\", config.linkerd.io/default-inbound-policy: deny}"), port: "tcp", ask: "tcp", from: outside, want: oracle.Unpoliced},
 		{rules: "D-19", claim: "some ports are skipped by the installation", pod: podWith(annotated("deny")), port: "4567", ask: "tcp", from: outside, want: oracle.Unpoliced},
 		{rules: "D-21", claim: "a pod without a proxy has no policy", pod: podWith("{linkerd.io/inject: disabled}"), objects: []string{server("http", "http")}, from: outside, want: oracle.Unpoliced},
+		{rules: "D-21", claim: "nor has one that runs and was not injected", pod: strings.Replace(podWith("{linkerd.io/inject: enabled}"), "metadata: {", "metadata: {uid: a-b-c, ", 1), objects: []string{server("http", "http")}, from: outside, want: oracle.Unpoliced},
+		{rules: "D-21", claim: "one that runs and was injected has", pod: strings.Replace(created("deny", usualPod), "metadata: {", "metadata: {uid: a-b-c, ", 1), objects: []string{server("http", "http")}, from: outside, want: n},
 		{rules: "D-21", claim: "nor has one whose namespace is not injected", namespace: namespaceWith("{linkerd.io/inject: disabled}"), objects: []string{server("http", "http")}, from: outside, want: oracle.Unpoliced},
 		{rules: "D-21", claim: "one that is injected has", pod: podWith("{linkerd.io/inject: enabled}"), namespace: namespaceWith("{linkerd.io/inject: disabled}"), objects: []string{server("http", "http")}, from: outside, want: n},
 		{rules: "D-16", claim: "a declared port of the installation's list is opaque", pod: `{apiVersion: v1, kind: Pod, metadata: {name: db, namespace: ns, annotations: {config.linkerd.io/default-inbound-policy: deny}}, spec: {containers: [{name: db, ports: [{name: sql, containerPort: 3306}]}]}}`, port: "sql", from: "unmeshed", want: oracle.Closed},

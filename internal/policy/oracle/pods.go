@@ -66,13 +66,16 @@ func isTCP(port corev1.ContainerPort) bool {
 	return port.Protocol == "" || port.Protocol == corev1.ProtocolTCP
 }
 
-// Enforced is D-21: only pods with a proxy are policed. One of a manifest counts
-// as injected unless an annotation says that it is not.
+// Enforced is D-21: only pods with a proxy are policed. One that is yet to be
+// created counts as injected unless an annotation says that it is not; one that a
+// cluster has printed has a UID, and shows whether it was.
 func Enforced(pod *corev1.Pod, namespace *corev1.Namespace) (bool, string) {
 	value, where, found := annotation(pod, namespace, api.InjectAnnotation)
 	switch {
 	case Created(pod):
 		return true, "the pod has a proxy"
+	case pod.UID != "":
+		return false, "the pod runs without a proxy, and nothing enforces policy"
 	case found && value == api.InjectDisabled:
 		return false, fmt.Sprintf("%s is %s on %s: the pod has no proxy, and nothing enforces policy", api.InjectAnnotation, value, where)
 	case found:
