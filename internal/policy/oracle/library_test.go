@@ -198,16 +198,10 @@ func (p *paper) create(pod *corev1.Pod, inject bool, annotations map[string]stri
 		pod.Annotations[api.InjectAnnotation] = api.InjectDisabled
 		return
 	}
-	policy, there := pod.Annotations[api.DefaultPolicyAnnotation]
-	if !there {
-		policy = cmp.Or(p.namespaces[pod.Namespace].Annotations[api.DefaultPolicyAnnotation], string(p.settings.DefaultPolicy))
-	}
-	if !api.PolicyName(policy).Valid() {
-		policy = string(p.settings.DefaultPolicy)
-	}
+	policy, _ := oracle.DefaultPolicy(p.settings, pod, p.namespaces[pod.Namespace], api.Documented())
 	pod.Labels[api.ControlPlaneLabel] = "linkerd"
 	pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: api.ProxyContainer,
-		Env:   []corev1.EnvVar{{Name: api.ProxyDefaultPolicyVariable, Value: policy}},
+		Env:   []corev1.EnvVar{{Name: api.ProxyDefaultPolicyVariable, Value: string(policy)}},
 		Ports: []corev1.ContainerPort{{Name: "linkerd-proxy", ContainerPort: api.InboundPort}, {Name: api.AdminPortName, ContainerPort: api.AdminPort}}})
 }
 
