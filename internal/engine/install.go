@@ -26,10 +26,10 @@ func (s *scenarioRun) scale(ctx context.Context, a *scenarios.Scale) (string, er
 			return // the cluster ends with the run
 		}
 		if _, err := s.e.setReplicas(ctx, a.Namespace, a.Name, before); err == nil {
-			_ = s.e.awaitRollout(ctx, a.Namespace, false)
+			_ = s.e.awaitRollout(ctx, a.Namespace, nil)
 		}
 	})
-	return line, s.e.awaitRollout(ctx, a.Namespace, true)
+	return line, s.e.awaitRollout(ctx, a.Namespace, func(string) bool { return true })
 }
 
 func (e *run) setReplicas(ctx context.Context, namespace, name string, replicas int32) (int32, error) {
@@ -48,8 +48,9 @@ func (e *run) setReplicas(ctx context.Context, namespace, name string, replicas 
 }
 
 // awaitRollout waits until every Deployment of the namespace runs what it
-// should. With gone it waits for the last of the old pods, too.
-func (e *run) awaitRollout(ctx context.Context, namespace string, gone bool) error {
+// should. It waits for the last of the old pods, too, of those Deployments for
+// which gone says so; nil means none.
+func (e *run) awaitRollout(ctx context.Context, namespace string, gone func(deployment string) bool) error {
 	return eventually(ctx, installBudget, func() error {
 		list, err := e.kube.typed.AppsV1().Deployments(namespace).List(ctx, metav1.ListOptions{})
 		if err != nil {
@@ -70,7 +71,7 @@ func (e *run) awaitRollout(ctx context.Context, namespace string, gone bool) err
 				return fmt.Errorf("Deployment %s/%s is not rolled out: %d of %d pods are available and new", namespace, d.Name, min(st.UpdatedReplicas, st.AvailableReplicas), want)
 			}
 			// A pod that is on its way out still answers whoever is connected.
-			if n := e.pods.leaving(namespace, d.Spec.Selector.MatchLabels); gone && n > 0 {
+			if n := e.pods.leaving(namespace, d.Spec.Selector.MatchLabels); n > 0 && gone != nil && gone(d.Name) {
 				return fmt.Errorf("Deployment %s/%s is not rolled out: %d old pods are still there", namespace, d.Name, n)
 			}
 		}
@@ -118,7 +119,9 @@ func (e *run) install(ctx context.Context, options InstallOptions) error {
 			return err
 		}
 	}
-	if err := e.awaitRollout(ctx, meshNamespace, false); err != nil {
+	// API servers keep connections to the old injector, which answers on them with
+	// the old settings until it is gone.
+	if err := e.awaitRollout(ctx, meshNamespace, func(deployment string) bool { return deployment == injectorName }); err != nil {
 		return err
 	}
 	want := options.DefaultInboundPolicy
@@ -127,6 +130,9 @@ func (e *run) install(ctx context.Context, options InstallOptions) error {
 	}
 	return eventually(ctx, settleBudget, func() error { return e.injects(ctx, want) })
 }
+
+// injectorName is the injector's Deployment.
+const injectorName = "linkerd-proxy-injector"
 
 // defaultPolicyEnv is how the injector hands a pod its default policy.
 const defaultPolicyEnv = "LINKERD2_PROXY_INBOUND_DEFAULT_POLICY"
