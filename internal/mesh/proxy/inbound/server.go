@@ -104,7 +104,10 @@ const (
 	DefaultAdminDetect = time.Second
 	// DefaultDiscovery is the ceiling of the hold: a connection that waits longer is refused.
 	DefaultDiscovery = 10 * time.Second
-	DefaultConnect   = time.Second
+	// DefaultConnect is for an application in the same pod, which refuses at once
+	// when it is not there. What takes long is a proxy that gets no processor: on
+	// a busy node it can stand still for more than a second.
+	DefaultConnect = 5 * time.Second
 	// DefaultDrain leaves half of the usual 30 s termination grace to the application.
 	DefaultDrain    = 15 * time.Second
 	DefaultPortIdle = 90 * time.Second
