@@ -1,5 +1,6 @@
 // Package session is a run from nothing to a verdict: it brings up a cluster,
-// brings in the images that the cluster lacks, installs the mesh, has the engine carry out a plan and gives the cluster back.
+// brings in the images that the cluster lacks, installs the mesh, has the engine
+// carry out a plan and gives the cluster back.
 //
 // The command line and the Ginkgo suites both run through it, so that the same
 // plan yields the same result tree in both. A set-up that fails yields a result
