@@ -77,6 +77,11 @@ var rules = []rule{
 		except: []string{"internal/mesh/identity/issuer"},
 	},
 	{
+		name:  "who has clusters and who takes turns on them knows nothing of what runs there",
+		from:  []string{"internal/cluster", "internal/turn", "internal/guest"},
+		never: []string{"internal/engine", "internal/session", "suites", "reports"},
+	},
+	{
 		name:  "the command line is the last to know",
 		from:  []string{"internal/engine", "internal/cluster", "scenarios", "reports", "clients", "workloads", "suites"},
 		never: []string{"internal/cli", "cmd/"},

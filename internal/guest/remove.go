@@ -256,7 +256,8 @@ func awaitSwept(ctx context.Context, client kubernetes.Interface, alive func(con
 
 // Cleanup removes everything that runs have left which are not there any more:
 // their namespaces and pods, other settings of a mesh that stood before them,
-// and the mesh when a run installed it and no run is left. It waits until all is gone and returns what it removed, a line each.
+// and the mesh when a run installed it and no run is left. It waits until all is
+// gone and returns what it removed, a line each.
 func Cleanup(ctx context.Context, config *rest.Config, id, holder string, say func(string)) ([]string, error) {
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {

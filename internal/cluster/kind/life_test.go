@@ -115,12 +115,16 @@ func TestAnInterruptedCreationLeavesNothing(t *testing.T) {
 	provider := faked(t)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	because := errors.New("somebody pressed a key")
+	watched := make(chan struct{})
 	go func() {
-		for !docker.has("young-control-plane") {
+		defer close(watched)
+		// The fake is another process, which tells through a file.
+		for !docker.has("young-control-plane") && t.Context().Err() == nil {
 			time.Sleep(10 * time.Millisecond)
 		}
 		cancel(because)
 	}()
+	t.Cleanup(func() { <-watched })
 	if _, err := provider.Create(ctx, cluster.Options{Name: "young"}); !errors.Is(err, because) || strings.Contains(err.Error(), "has not ended") {
 		t.Errorf("got %v", err)
 	}
