@@ -10,6 +10,8 @@ type Claim struct {
 	Name string `yaml:"name" jsonschema:"required"`
 	// Shows lists the statements of the documents (DOC-nn) and the rules (X-33) that the claim shows.
 	Shows []string `yaml:"shows"`
+	// Feature that the claim belongs to; the scenario's when absent.
+	Feature Feature `yaml:"feature"`
 	// Skip gives the reason why the claim is not judged yet.
 	Skip string `yaml:"skip"`
 	// Within is how long the claim may take to come true; a call without it must hold at once.

@@ -36,7 +36,7 @@ func TestTheCoreProfileIsLargeEnough(t *testing.T) {
 	}
 	core := 0
 	for _, claim := range NewPlan(set, nil).Claims() {
-		if contains(claim.Labels, "core") {
+		if claim.Feature.Profile() == Core {
 			core++
 		}
 	}

@@ -1,6 +1,7 @@
 package scenarios
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -37,7 +38,13 @@ type PlannedClaim struct {
 	Call  *Call
 	Name  string
 	Shows []string
-	// Labels are the scenario's, its name, the ID, and what the claim shows.
+	// Feature is the claim's own, else the scenario's; empty when neither says.
+	Feature Feature
+	// Skip is the reason why the claim is not judged in this run: the scenario's,
+	// or what the run leaves out. Empty: it is judged.
+	Skip string
+	// Labels are the scenario's, its name, the ID, the feature and its profile,
+	// and what the claim shows.
 	Labels []string
 	// Source is the line that asks for the claim: of a matrix, the cell.
 	Source Pos
@@ -83,14 +90,19 @@ func expandStep(scenario *Scenario, stepIndex int) []*PlannedClaim {
 	var out []*PlannedClaim
 	add := func(claim *Claim, call *Call, name string, shows []string, source Pos) {
 		id := fmt.Sprintf("%s.%d.%d", scenario.Metadata.Name, stepIndex+1, len(out)+1)
+		feature := cmp.Or(claim.Feature, scenario.Metadata.Feature)
+		own := []string{scenario.Metadata.Name, id}
+		if feature != "" {
+			own = append(own, string(feature), string(feature.Profile()))
+		}
 		labels := slices.Clone(scenario.Metadata.Labels)
-		for _, label := range append([]string{scenario.Metadata.Name, id}, shows...) {
+		for _, label := range append(own, shows...) {
 			if !slices.Contains(labels, label) {
 				labels = append(labels, label)
 			}
 		}
-		out = append(out, &PlannedClaim{ID: id,
-			Scenario: scenario, Step: step, Claim: claim, Call: call, Name: name, Shows: shows, Labels: labels, Source: source})
+		out = append(out, &PlannedClaim{ID: id, Scenario: scenario, Step: step, Claim: claim, Call: call, Name: name, Shows: shows,
+			Feature: feature, Skip: claim.Skip, Labels: labels, Source: source})
 	}
 	for i := range step.Claims {
 		claim := &step.Claims[i]

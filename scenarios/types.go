@@ -25,6 +25,8 @@ type Metadata struct {
 	Name string `yaml:"name" jsonschema:"required"`
 	// Labels for selection with Ginkgo's label filters.
 	Labels []string `yaml:"labels"`
+	// Feature that the claims belong to, unless they say another.
+	Feature Feature `yaml:"feature"`
 }
 
 // Spec is what a scenario does.

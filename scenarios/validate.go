@@ -246,7 +246,7 @@ func (v *validator) claim(c *Claim) {
 	for _, id := range c.Shows {
 		v.shown(c.Pos, id)
 	}
-	v.exactlyOne(c.Pos, "claim", reflect.ValueOf(*c), "name", "shows", "skip", "within")
+	v.exactlyOne(c.Pos, "claim", reflect.ValueOf(*c), "name", "shows", "feature", "skip", "within")
 	switch {
 	case c.Call != nil:
 		v.request(c.Call.Pos, &c.Call.Request)

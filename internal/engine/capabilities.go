@@ -146,13 +146,13 @@ func (s *scenarioRun) lackedByStream(name string) string {
 	return ""
 }
 
-// skipped says why a claim is not judged: because the scenario says so, or for
+// skipped says why a claim is not judged: because the plan says so, or for
 // want of a capability. Empty means that it is.
 func (s *scenarioRun) skipped(c *scenarios.PlannedClaim) string {
 	claim := c.Claim
 	switch {
-	case claim.Skip != "":
-		return claim.Skip
+	case c.Skip != "":
+		return c.Skip
 	case c.Call != nil:
 		return s.lackedByRequest(&c.Call.Request)
 	case claim.Probe != nil:

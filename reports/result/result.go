@@ -126,14 +126,16 @@ type Step struct {
 type Claim struct {
 	Name string `json:"name"`
 	// Shows lists document statements (DOC-nn) and rule IDs.
-	Shows    []string `json:"shows,omitempty"`
-	Outcome  Outcome  `json:"outcome"`
-	Reason   string   `json:"reason,omitempty"`
-	Client   string   `json:"client,omitempty"`
-	Target   string   `json:"target,omitempty"`
-	Protocol string   `json:"protocol,omitempty"`
-	Expected string   `json:"expected"`
-	Observed string   `json:"observed"`
+	Shows []string `json:"shows,omitempty"`
+	// Feature that the claim belongs to.
+	Feature  string  `json:"feature,omitempty"`
+	Outcome  Outcome `json:"outcome"`
+	Reason   string  `json:"reason,omitempty"`
+	Client   string  `json:"client,omitempty"`
+	Target   string  `json:"target,omitempty"`
+	Protocol string  `json:"protocol,omitempty"`
+	Expected string  `json:"expected"`
+	Observed string  `json:"observed"`
 	// Witness is the second witness of a denial: the proxy's decision record
 	// or deny counter, or the application's log.
 	Witness  string  `json:"witness,omitempty"`
