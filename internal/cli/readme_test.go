@@ -16,17 +16,23 @@ const sourceTree = "../.."
 // documents are the texts whose commands must exist.
 func documents(t *testing.T) map[string]string {
 	t.Helper()
-	paths, err := filepath.Glob(filepath.Join(sourceTree, "docs", "*.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	texts := map[string]string{}
-	for _, path := range append(paths, filepath.Join(sourceTree, "README.md")) {
-		text, err := os.ReadFile(path)
+	for _, pattern := range []string{"README.md", "docs/*.md", "docs/features/*.md"} {
+		paths, err := filepath.Glob(filepath.Join(sourceTree, pattern))
 		if err != nil {
 			t.Fatal(err)
 		}
-		texts[filepath.Base(path)] = string(text)
+		for _, path := range paths {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			name, err := filepath.Rel(sourceTree, path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			texts[name] = string(text)
+		}
 	}
 	return texts
 }
@@ -80,7 +86,7 @@ func TestEveryCommandOfTheDocumentsExists(t *testing.T) {
 
 // TestTheScenarioOfTheDocumentsIsOne parses what policy authors copy.
 func TestTheScenarioOfTheDocumentsIsOne(t *testing.T) {
-	block := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindStringSubmatch(documents(t)["scenarios.md"])
+	block := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindStringSubmatch(documents(t)["docs/scenarios.md"])
 	if block == nil {
 		t.Fatal("docs/scenarios.md has no scenario")
 	}
