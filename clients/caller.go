@@ -15,7 +15,10 @@ import (
 const HeaderID = "x-request-id"
 
 // Headers by which a Linkerd proxy explains itself to callers it knows.
-const headerProxyError = "l5d-proxy-error"
+const (
+	headerProxyError      = "l5d-proxy-error"
+	headerProxyConnection = "l5d-proxy-connection"
+)
 
 // Options of a Caller; the zero value is a caller without a mesh certificate.
 type Options struct {

@@ -78,8 +78,7 @@ func isTLS(err error) bool {
 	return false
 }
 
-// httpKind says what an HTTP status means. 502, 503 and 504 are what a proxy
-// says in the application's place (N-10), so they prove nothing.
+// httpKind says what an HTTP status means.
 func httpKind(status int) Kind {
 	switch status {
 	case http.StatusForbidden:
@@ -87,15 +86,19 @@ func httpKind(status int) Kind {
 	case http.StatusNotFound:
 		return NotFound
 	case http.StatusTooManyRequests:
-		return RateLimited
+		return Limited
+	case http.StatusBadRequest:
+		return BadRequest
+	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+		return Redirected
 	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return Other
+		return Unavailable
 	}
 	return Allowed
 }
 
-// GRPCKind says what a gRPC status code means. Unavailable is what a proxy or a
-// client library says when nobody answered.
+// GRPCKind says what a gRPC status code means. Unavailable is also what a client
+// library says when nobody answered.
 func GRPCKind(code codes.Code) Kind {
 	switch code {
 	case codes.PermissionDenied:
@@ -103,9 +106,11 @@ func GRPCKind(code codes.Code) Kind {
 	case codes.NotFound:
 		return NotFound
 	case codes.ResourceExhausted:
-		return RateLimited
-	case codes.Unavailable:
-		return Other
+		return Limited
+	case codes.InvalidArgument:
+		return BadRequest
+	case codes.Unavailable, codes.DeadlineExceeded:
+		return Unavailable
 	}
 	return Allowed
 }

@@ -27,15 +27,30 @@ type observed struct {
 
 	mu              sync.Mutex
 	readErr, sentEr error
+	head            []byte
 }
+
+// headKept is how many of the first bytes received are remembered.
+const headKept = 5
 
 func observe(conn net.Conn) *observed { return &observed{Conn: conn, lost: make(chan struct{})} }
 
 func (c *observed) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	c.received.Add(int64(n))
+	if before := c.received.Add(int64(n)) - int64(n); before < headKept && n > 0 {
+		c.mu.Lock()
+		c.head = append(c.head, p[:min(n, headKept-int(before))]...)
+		c.mu.Unlock()
+	}
 	c.note(&c.readErr, err)
 	return n, err
+}
+
+// began returns the first bytes received, at most headKept.
+func (c *observed) began() []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.head
 }
 
 func (c *observed) Write(p []byte) (int, error) {
@@ -130,6 +145,9 @@ func (c *Caller) open(ctx context.Context, r Request, out *Outcome) (*connection
 		}
 	}
 	if r.plain() {
+		if r.Dribbled {
+			wire.Conn = &dribbler{Conn: raw, ctx: ctx}
+		}
 		return conn, nil
 	}
 	config, err := c.tlsConfig(ctx, r)
@@ -152,7 +170,38 @@ func (c *Caller) open(ctx context.Context, r Request, out *Outcome) (*connection
 			return nil, &phaseError{phaseTLS, wire.received.Load(), fmt.Errorf("write the transport header to %s: %w", r.Address, err)}
 		}
 	}
+	if r.Dribbled {
+		conn.Conn = &dribbler{Conn: secure, ctx: ctx}
+	}
 	return conn, nil
+}
+
+// dribbler cuts the first thing written in two.
+type dribbler struct {
+	net.Conn
+	ctx  context.Context
+	over bool
+}
+
+func (d *dribbler) Write(p []byte) (int, error) {
+	first := min(dribbleFirst, len(p)-1)
+	if d.over || first <= 0 {
+		return d.Conn.Write(p)
+	}
+	d.over = true
+	n, err := d.Conn.Write(p[:first])
+	if err != nil {
+		return n, err
+	}
+	timer := time.NewTimer(dribblePause)
+	defer timer.Stop()
+	select {
+	case <-d.ctx.Done():
+		return n, context.Cause(d.ctx)
+	case <-timer.C:
+	}
+	rest, err := d.Conn.Write(p[first:])
+	return n + rest, err
 }
 
 // alive looks at an idle connection without taking a byte from it.

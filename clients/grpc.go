@@ -32,7 +32,7 @@ func exchangeGRPC(ctx context.Context, conn *http2Conn, r Request, out *Outcome)
 		return fmt.Errorf("call %s at %s: %w", r.Method, r.Address, conn.failure(out, before, false, err))
 	}
 	defer response.Body.Close()
-	out.HTTPStatus, out.ProxyError = response.StatusCode, response.Header.Get(headerProxyError)
+	out.answered(response, 0)
 	if r.Keep {
 		out.Header = flatten(response.Header)
 	}

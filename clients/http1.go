@@ -33,10 +33,13 @@ func (c *Caller) http1(ctx context.Context, r Request, out *Outcome) error {
 			err = loss
 		}
 		out.Kind = lossKind(err, conn.received.Load() > before)
+		if out.Kind == Other && !speaksHTTP1(conn.began()) {
+			out.Kind = ProtocolError
+		}
 		return fmt.Errorf("%s %s %s: %w", what, request.Method, r.Address, err)
 	}
 	request.Close = r.Connection != Reused
-	if err := request.Write(conn); err != nil {
+	if err := r.write(request, conn); err != nil {
 		// A peer may answer and close before it has read everything, so what it
 		// said is read all the same.
 		conn.loss()
@@ -48,7 +51,7 @@ func (c *Caller) http1(ctx context.Context, r Request, out *Outcome) error {
 	}
 	defer response.Body.Close()
 	kept, n, err := readBody(response.Body, r.Keep)
-	out.HTTPStatus, out.Bytes, out.ProxyError = response.StatusCode, n, response.Header.Get(headerProxyError)
+	out.answered(response, n)
 	if r.Keep {
 		out.Header, out.Body = flatten(response.Header), kept
 	}
@@ -58,6 +61,30 @@ func (c *Caller) http1(ctx context.Context, r Request, out *Outcome) error {
 	out.Kind = httpKind(response.StatusCode)
 	usable = stop() && !response.Close && reader.Buffered() == 0
 	return nil
+}
+
+// write sends the request, or what is to be sent in its place.
+func (r Request) write(request *http.Request, to io.Writer) error {
+	if len(r.Raw) > 0 {
+		_, err := to.Write(r.Raw)
+		return err
+	}
+	return request.Write(to)
+}
+
+// speaksHTTP1 tells whether bytes may be the beginning of an HTTP/1 answer.
+func speaksHTTP1(began []byte) bool {
+	const version = "HTTP/"
+	return string(began) == version[:min(len(began), len(version))]
+}
+
+// answered notes what the head of an HTTP answer says, and its body's length.
+func (o *Outcome) answered(response *http.Response, body int64) {
+	header := response.Header
+	o.HTTPStatus, o.Bytes = response.StatusCode, body
+	o.ProxyError, o.ProxyConnection = header.Get(headerProxyError), header.Get(headerProxyConnection)
+	o.Location, o.ContentType, o.ContentLength = header.Get("Location"), header.Get("Content-Type"), header.Get("Content-Length")
+	o.Echoed = o.RequestID != "" && header.Get(HeaderID) == o.RequestID
 }
 
 // finalResponse skips informational answers.
@@ -94,6 +121,9 @@ func (r Request) http(ctx context.Context) (*http.Request, error) {
 	request.Header.Set("User-Agent", "meshproof-client")
 	for name, value := range r.Headers {
 		request.Header[textproto.CanonicalMIMEHeaderKey(name)] = []string{value}
+	}
+	for _, line := range r.Lines {
+		request.Header.Add(line.Name, line.Value)
 	}
 	return request, nil
 }

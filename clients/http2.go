@@ -114,18 +114,43 @@ func (h *http2Conn) failure(out *Outcome, before int64, spoke bool, err error) e
 	switch {
 	case errors.As(err, &reset):
 		// A stream that is reset on a living connection is an answer of sorts,
-		// from an HTTP/2 peer, and none of the known ones.
-		out.Kind = Other
-		if isTimeout(err) {
+		// from an HTTP/2 peer.
+		switch {
+		case isTimeout(err):
 			out.Kind = Timeout
+		case reset.Code == http2.ErrCodeProtocol:
+			out.Kind = ProtocolError
+		default:
+			out.Kind = Other
 		}
 	default:
+		misunderstood := notUnderstood(err)
 		if loss := h.loss(); loss != nil {
 			err = loss
 		}
 		out.Kind = lossKind(err, spoke || h.received.Load() > before)
+		if out.Kind == Other && (misunderstood || !speaksHTTP2(h.began())) {
+			out.Kind = ProtocolError
+		}
 	}
 	return err
+}
+
+// notUnderstood tells whether one end found an error in what the other one spoke.
+func notUnderstood(err error) bool {
+	var away http2.GoAwayError
+	if errors.As(err, &away) {
+		return away.ErrCode == http2.ErrCodeProtocol || away.ErrCode == http2.ErrCodeFrameSize
+	}
+	var found http2.ConnectionError
+	return errors.As(err, &found)
+}
+
+// speaksHTTP2 tells whether bytes may be the beginning of an HTTP/2 peer's
+// answer: a frame of settings, whose type is the fourth byte.
+func speaksHTTP2(began []byte) bool {
+	const kind = 3
+	return len(began) <= kind || http2.FrameType(began[kind]) == http2.FrameSettings
 }
 
 // exchange is one request and its answer on a connection that is there.
@@ -160,7 +185,7 @@ func exchangeHTTP2(ctx context.Context, conn *http2Conn, r Request, out *Outcome
 	}
 	defer response.Body.Close()
 	kept, n, err := readBody(response.Body, r.Keep)
-	out.HTTPStatus, out.Bytes, out.ProxyError = response.StatusCode, n, response.Header.Get(headerProxyError)
+	out.answered(response, n)
 	if r.Keep {
 		out.Header, out.Body = flatten(response.Header, response.Trailer), kept
 	}

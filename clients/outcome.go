@@ -22,21 +22,32 @@ const (
 	Closed Kind = "closed"
 	// TLSFailure: the handshake failed.
 	TLSFailure Kind = "tls-failure"
-	// NotFound: HTTP 404 or gRPC status 5 (rule N-03).
+	// NotFound: HTTP 404 or gRPC status 5 (rules N-03, and N-05 for gRPC).
 	NotFound Kind = "not-found"
-	// RateLimited: HTTP 429 or gRPC status 8 (rule N-04).
-	RateLimited Kind = "rate-limited"
+	// Limited: HTTP 429 or gRPC status 8 (rule N-04).
+	Limited Kind = "limited"
+	// Redirected: HTTP 301, 302, 303, 307 or 308; it is not followed (rule N-05).
+	Redirected Kind = "redirected"
+	// BadRequest: HTTP 400 or gRPC status 3 (rule H-02, ambiguous paths).
+	BadRequest Kind = "bad-request"
+	// Unavailable: HTTP 502, 503 or 504, gRPC status 14 or 4: what a proxy says in
+	// place of an application that does not answer (rules N-10, H-04). A 502 or
+	// 504 proves that policy let the call pass, a 503 proves nothing.
+	Unavailable Kind = "unavailable"
+	// ProtocolError: the peer answered, and not in the protocol that was spoken,
+	// or said that it did not understand it (rule T-19).
+	ProtocolError Kind = "protocol-error"
 	// Timeout: the call's own time-out ran out; proves nothing by itself.
 	Timeout Kind = "timeout"
-	// Other: an answer that fits none of the above, for instance a 502, an
-	// HTTP/2 protocol error or a connection lost after the first byte.
+	// Other: what fits none of the above, for instance a connection lost after
+	// the first byte of an answer.
 	Other Kind = "other"
 )
 
 // Kinds lists every Kind, so that tables can be checked against it.
 func Kinds() []Kind {
 	return []Kind{Allowed, Forbidden, PermissionDenied, Refused, Reset, Closed,
-		TLSFailure, NotFound, RateLimited, Timeout, Other}
+		TLSFailure, NotFound, Limited, Redirected, BadRequest, Unavailable, ProtocolError, Timeout, Other}
 }
 
 // Denial reports whether the kind is a form in which a mesh refuses a call:
@@ -63,7 +74,18 @@ type Outcome struct {
 	Message string `json:"message,omitempty"`
 	// ProxyError is the l5d-proxy-error header when the client could see it.
 	ProxyError string `json:"proxyError,omitempty"`
-	// Bytes counts what arrived from the peer's application.
+	// ProxyConnection is the l5d-proxy-connection header (rules N-07, N-10).
+	ProxyConnection string `json:"proxyConnection,omitempty"`
+	// Location, ContentType and ContentLength are headers of the answer as they
+	// were sent, "" when absent (rules N-01, N-02, N-05).
+	Location      string `json:"location,omitempty"`
+	ContentType   string `json:"contentType,omitempty"`
+	ContentLength string `json:"contentLength,omitempty"`
+	// Echoed says that the answer carries the call's own ID, as an echo workload's
+	// answers do: the application spoke, and no proxy in its place.
+	Echoed bool `json:"echoed,omitempty"`
+	// Bytes counts what arrived from the peer's application; of an HTTP answer
+	// it is the length of the body.
 	Bytes int64 `json:"bytes"`
 	// LocalAddr is the caller's side of the connection (ip:port), the key by
 	// which decision records are found.

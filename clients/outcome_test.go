@@ -75,8 +75,8 @@ func TestEveryKindOfOutcomeIsToldByWhatHappened(t *testing.T) {
 
 		{"404", clients.NotFound, answering(404), http1, 404, 0},
 		{"grpc-status 5", clients.NotFound, grpcAnswering(5), grpc, 200, 5},
-		{"429", clients.RateLimited, answering(429), http2, 429, 0},
-		{"grpc-status 8", clients.RateLimited, grpcAnswering(8), grpc, 200, 8},
+		{"429", clients.Limited, answering(429), http2, 429, 0},
+		{"grpc-status 8", clients.Limited, grpcAnswering(8), grpc, 200, 8},
 
 		{"nobody listens", clients.Refused, nobody, http1, 0, 0},
 		{"nobody listens for HTTP/2", clients.Refused, nobody, http2, 0, 0},
@@ -116,14 +116,30 @@ func TestEveryKindOfOutcomeIsToldByWhatHappened(t *testing.T) {
 		{"no answer to a handshake", clients.Timeout, hanging, within(anonymous), 0, 0},
 		{"a silent server and a silent client", clients.Timeout, hanging, within(silent), 0, 0},
 
-		{"502", clients.Other, answering(502), http1, 502, 0},
-		{"grpc-status 14", clients.Other, grpcAnswering(14), grpc, 200, 14},
-		{"503 in answer to gRPC", clients.Other, answering(503), grpc, 503, -1},
+		{"502", clients.Unavailable, answering(502), http1, 502, 0},
+		{"503", clients.Unavailable, answering(503), http2, 503, 0},
+		{"504", clients.Unavailable, answering(504), http1, 504, 0},
+		{"grpc-status 14", clients.Unavailable, grpcAnswering(14), grpc, 200, 14},
+		{"grpc-status 4", clients.Unavailable, grpcAnswering(4), grpc, 200, 4},
+		{"503 in answer to gRPC", clients.Unavailable, answering(503), grpc, 503, -1},
+
+		{"301", clients.Redirected, answering(301), http1, 301, 0},
+		{"302", clients.Redirected, answering(302), http2, 302, 0},
+		{"307 in answer to gRPC", clients.Redirected, answering(307), grpc, 307, -1},
+		{"304 is nobody's redirection", clients.Allowed, answering(304), http1, 304, 0},
+
+		{"400", clients.BadRequest, answering(400), http1, 400, 0},
+		{"400 to what is no request", clients.BadRequest, answering(200), clients.Request{Protocol: clients.HTTP1, Raw: []byte("GET / HTTP/1.1\r\nHost : a\r\n\r\n")}, 400, 0},
+		{"grpc-status 3", clients.BadRequest, grpcAnswering(3), grpc, 200, 3},
+
+		{"HTTP/2 in answer to HTTP/1", clients.ProtocolError, closing("\x00\x00\x00\x04\x00\x00\x00\x00\x00"), http1, 0, 0},
+		{"a line in answer to HTTP/1", clients.ProtocolError, lines(""), http1, 0, 0},
+		{"HTTP/1 in answer to HTTP/2", clients.ProtocolError, closing("HTTP/1.1 400 Bad Request\r\n\r\n"), http2, 0, 0},
+		{"a frame of no length in answer to HTTP/2", clients.ProtocolError, closing("\x00\x00\x00\x04\x00\x00\x00\x00\x01"), http2, 0, 0},
 		{"200 in answer to gRPC", clients.Other, answering(200), grpc, 200, -1},
 		{"closed after the first byte", clients.Other, closing("HTTP/1.1 2"), http1, 0, 0},
 		{"reset after the first byte", clients.Other, resetting("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"), http1, 200, 0},
 		{"half a line", clients.Other, closing("hell"), tcp, 0, 0},
-		{"HTTP/1 in answer to HTTP/2", clients.Other, closing("HTTP/1.1 400 Bad Request\r\n\r\n"), http2, 0, 0},
 		{"an address that is no address", clients.Other, func(*testing.T) string { return "a.invalid.:1" }, http1, 0, 0},
 		{"no certificate to show", clients.Other, hanging, clients.Request{Protocol: clients.HTTP1, TLS: clients.OwnIdentity, ServerName: "a.b"}, 0, 0},
 	}

@@ -87,6 +87,12 @@ type TransportHeader struct {
 	Session Protocol `json:"session,omitempty"`
 }
 
+// HeaderLine is one line of a request's head.
+type HeaderLine struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
 // Request is one call to make. Durations are nanoseconds in JSON.
 type Request struct {
 	// ID travels with the call (header x-request-id, first word of a line) and
@@ -106,6 +112,11 @@ type Request struct {
 	// defaults), or the text of the TCP line behind the ID.
 	Body    []byte            `json:"body,omitempty"`
 	Headers map[string]string `json:"headers,omitempty"`
+	// Lines are more header lines, added to Headers: a name may come again.
+	Lines []HeaderLine `json:"lines,omitempty"`
+	// Raw replaces every byte that HTTP1 would send (rule H-02) and the line that
+	// TCP and TCPServerFirst would; the answer is read as ever.
+	Raw []byte `json:"raw,omitempty"`
 
 	TLS TLSMode `json:"tls,omitempty"`
 	// ServerName is the SNI: the server's mesh identity, or a foreign name.
@@ -124,6 +135,9 @@ type Request struct {
 	// SpeakAfter is how long the caller stays silent after the connection (and
 	// before TLS) is there. It counts against Timeout.
 	SpeakAfter time.Duration `json:"speakAfter,omitempty"`
+	// Dribbled sends the first few bytes, fewer than a protocol is told by, in a
+	// segment of their own and the others dribblePause later (rule T-21).
+	Dribbled bool `json:"dribbled,omitempty"`
 	// Messages is how many answers of a stream are awaited, 0 for all.
 	Messages int `json:"messages,omitempty"`
 	// Keep asks for the answer's headers and up to KeepLimit bytes of its body
@@ -139,6 +153,12 @@ const (
 	// settleTime is how long Connect watches an open connection: a proxy that
 	// refuses does so within a round trip on the same machine.
 	settleTime = 300 * time.Millisecond
+	// dribbleFirst is how many bytes a dribbled first segment holds: below the 14 by
+	// which HTTP is told, and enough for "GET /".
+	dribbleFirst = 5
+	// dribblePause is between the first segment and the others: a reader that waits
+	// for a processor on a busy machine has still seen the first one alone.
+	dribblePause = 500 * time.Millisecond
 	// KeepLimit bounds the body kept in an Outcome.
 	KeepLimit = 4 << 10
 )
@@ -187,6 +207,12 @@ func (r Request) Validate() error {
 	}
 	if r.Timeout < 0 || r.SpeakAfter < 0 || r.SpeakAfter > r.timeout() {
 		return wrong("timeout %v with speakAfter %v leaves no time to speak", r.timeout(), r.SpeakAfter)
+	}
+	if len(r.Raw) > 0 && r.Protocol != HTTP1 && r.Protocol != TCP && r.Protocol != TCPServerFirst {
+		return wrong("%s cannot send raw bytes", r.Protocol)
+	}
+	if r.Dribbled && r.Connection == Reused {
+		return wrong("only a fresh connection has a first segment to dribble")
 	}
 	if strings.ContainsAny(r.ID, " \r\n") {
 		return wrong("id %q has blanks", r.ID)

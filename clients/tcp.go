@@ -84,8 +84,12 @@ func (c *Caller) tcp(ctx context.Context, r Request, out *Outcome) error {
 	return nil
 }
 
-// line is what a TCP call sends: the id, the body when there is one, a newline.
+// line is what a TCP call sends: the id, the body when there is one, a newline,
+// or what is to be sent in its place.
 func (r Request) line() []byte {
+	if len(r.Raw) > 0 {
+		return r.Raw
+	}
 	line := []byte(r.ID)
 	if len(r.Body) > 0 {
 		line = append(append(line, ' '), r.Body...)

@@ -151,11 +151,11 @@ func (p *paper) target(text string, protocol scenarios.Protocol) (uint16, *corev
 
 // seenAs are the outcomes that a client may see when the oracle says so.
 var seenAs = map[oracle.Outcome][]clients.Kind{
-	oracle.Delivered: {clients.Allowed}, oracle.Unpoliced: {clients.Allowed}, oracle.Redirected: {clients.Allowed, clients.Other},
+	oracle.Delivered: {clients.Allowed}, oracle.Unpoliced: {clients.Allowed}, oracle.Redirected: {clients.Redirected},
 	oracle.Forbidden: {clients.Forbidden}, oracle.PermissionDenied: {clients.PermissionDenied},
 	oracle.NotFound: {clients.NotFound}, oracle.GRPCNotFound: {clients.NotFound},
 	oracle.Closed: {clients.Closed, clients.Reset, clients.Refused}, oracle.HandshakeFailed: {clients.TLSFailure},
-	oracle.ProtocolError: {clients.Other, clients.Closed, clients.Reset}, oracle.BadRequest: {clients.Other},
+	oracle.ProtocolError: {clients.ProtocolError, clients.Closed, clients.Reset}, oracle.BadRequest: {clients.BadRequest},
 }
 
 func TestEveryOutcomeIsSeenAsSomething(t *testing.T) {
