@@ -27,11 +27,15 @@ func newInstall(streams IOStreams) *cobra.Command {
 	flags.BoolVar(&options.HA, "ha", false, "three replicas of everything, and no pod without the injector")
 	flags.StringVar(&exemption, "proxy-exemption", "", "how interception knows the proxy's traffic: auto, uid or mark (default auto)")
 	flags.StringVar(&options.Dialect, "dialect", "", "documented or linkerd (default documented)")
+	gateway := flags.Bool("skip-gateway-api", false, "leave out the CRDs of the Gateway API, for clusters that have them already")
 	common := flag.NewFlagSet("", flag.ContinueOnError)
 	mesh.ImageFlags(common, &options)
 	flags.AddGoFlagSet(common)
 	cmd.RunE = func(*cobra.Command, []string) error {
 		options.ProxyExemption = values.Exemption(exemption)
+		if *gateway {
+			options.SkipCRDs = mesh.GatewayCRDs()
+		}
 		manifests, err := mesh.Install(options)
 		if err != nil {
 			return &ExitError{Code: ExitUsage, Err: err}
@@ -43,20 +47,29 @@ func newInstall(streams IOStreams) *cobra.Command {
 }
 
 func newUninstall(streams IOStreams) *cobra.Command {
-	return &cobra.Command{Use: "uninstall", Short: "Print what to delete to be rid of the built-in mesh", Args: exactArgs(0),
-		Example: "  meshproof uninstall | kubectl delete --ignore-not-found -f -",
-		RunE: func(*cobra.Command, []string) error {
-			for _, object := range mesh.Uninstall() {
-				text, err := yaml.Marshal(object.Reference())
-				if err != nil {
-					return fmt.Errorf("print %s: %w", object.Name, err)
-				}
-				if _, err := fmt.Fprintf(streams.Out, "---\n%s", text); err != nil {
-					return err
-				}
+	cmd := &cobra.Command{Use: "uninstall", Short: "Print what to delete to be rid of the built-in mesh", Args: exactArgs(0),
+		Long: `Print what to delete to be rid of the built-in mesh.
+
+The CRDs of the Gateway API are among it only with --gateway-api: others may use them, and with
+them go all routes of the cluster.`,
+		Example: "  meshproof uninstall | kubectl delete --ignore-not-found -f -"}
+	gateway := cmd.Flags().Bool("gateway-api", false, "delete the CRDs of the Gateway API as well, with every route of the cluster")
+	cmd.RunE = func(*cobra.Command, []string) error {
+		for _, object := range mesh.Uninstall() {
+			if mesh.IsGatewayCRD(object.Name) && !*gateway {
+				continue
 			}
-			return nil
-		}}
+			text, err := yaml.Marshal(object.Reference())
+			if err != nil {
+				return fmt.Errorf("print %s: %w", object.Name, err)
+			}
+			if _, err := fmt.Fprintf(streams.Out, "---\n%s", text); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return cmd
 }
 
 func newInject(streams IOStreams) *cobra.Command {

@@ -29,6 +29,25 @@ func TestManifestsNameTheImagesAskedFor(t *testing.T) {
 	}
 }
 
+// The Gateway API's CRDs are installed unless they are there, and with them all
+// routes of a cluster would be deleted.
+func TestTheGatewayAPIIsDeletedOnDemandAlone(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want bool
+	}{
+		{[]string{"install"}, true}, {[]string{"install", "--skip-gateway-api"}, false},
+		{[]string{"uninstall"}, false}, {[]string{"uninstall", "--gateway-api"}, true},
+	} {
+		_, out, _ := runLine(t, c.args...)
+		for name, want := range map[string]bool{"httproutes.gateway.networking.k8s.io": c.want, "grpcroutes.gateway.networking.k8s.io": c.want, "httproutes.policy.linkerd.io": true} {
+			if got := strings.Contains(out, "  name: "+name+"\n"); got != want {
+				t.Errorf("%q: prints %s: %v", c.args, name, got)
+			}
+		}
+	}
+}
+
 func TestWrongInstallOptionsAreSaidInOneLine(t *testing.T) {
 	for _, c := range []struct {
 		args []string

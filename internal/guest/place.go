@@ -54,7 +54,8 @@ func CheckPlace(ctx context.Context, config *rest.Config) error {
 		if err != nil {
 			return fmt.Errorf("look whether there is room for the mesh: %w", err)
 		}
-		if there.GetLabels()[PartOf] != Tool {
+		// The Gateway API is nobody's mesh: what is there of it is used as it is.
+		if there.GetLabels()[PartOf] != Tool && !mesh.IsGatewayCRD(object.GetName()) {
 			taken = append(taken, object.GetKind()+" "+object.GetName())
 		}
 	}
@@ -63,6 +64,27 @@ func CheckPlace(ctx context.Context, config *rest.Config) error {
 	}
 	slices.Sort(taken)
 	return &cluster.SetupError{Cause: "the mesh cannot be installed without taking what meshproof did not make: " + strings.Join(taken, ", "), Remedy: "use another cluster, or remove them"}
+}
+
+// ForeignCRDs names the CRDs of the Gateway API that the cluster has from
+// somebody else. They are neither replaced nor removed.
+func ForeignCRDs(ctx context.Context, config *rest.Config) ([]string, error) {
+	client, err := dynamicClient(config)
+	if err != nil {
+		return nil, err
+	}
+	var foreign []string
+	definitions := client.Resource(schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"})
+	for _, name := range mesh.GatewayCRDs() {
+		there, err := definitions.Get(ctx, name, metav1.GetOptions{})
+		if err != nil && !apierrors.IsNotFound(err) {
+			return nil, fmt.Errorf("look whether the cluster has the Gateway API: %w", err)
+		}
+		if err == nil && there.GetLabels()[PartOf] != Tool {
+			foreign = append(foreign, name)
+		}
+	}
+	return foreign, nil
 }
 
 func dynamicClient(config *rest.Config) (dynamic.Interface, error) {
@@ -154,6 +176,9 @@ func Restore(ctx context.Context, config *rest.Config, before values.Values) err
 	}
 	options, err := OptionsOf(ctx, client, before)
 	if err != nil {
+		return err
+	}
+	if options.SkipCRDs, err = ForeignCRDs(ctx, config); err != nil {
 		return err
 	}
 	objects, err := objectsOf(options)

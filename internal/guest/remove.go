@@ -12,9 +12,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
+	"github.com/meshproof/meshproof/internal/policy/api"
 	"github.com/meshproof/meshproof/internal/turn"
 	"github.com/meshproof/meshproof/workloads/mesh"
 	"github.com/meshproof/meshproof/workloads/mesh/values"
@@ -104,7 +106,8 @@ func unchanged(uid types.UID) metav1.DeleteOptions {
 
 // Uninstall removes the mesh that a run installed and waits until it is gone;
 // the caller is alone on the cluster. Objects of its names that are not this
-// project's stay. The error names what is left.
+// project's stay, and so do CRDs of the Gateway API that others have made use of.
+// The error names what is left.
 func Uninstall(ctx context.Context, config *rest.Config) error {
 	client, err := dynamicClient(config)
 	if err != nil {
@@ -132,6 +135,15 @@ func Uninstall(ctx context.Context, config *rest.Config) error {
 		if apierrors.IsNotFound(err) || err == nil && there.GetLabels()[PartOf] != Tool {
 			continue
 		}
+		if err == nil && mesh.IsGatewayCRD(o.Name) {
+			used, err := inUse(ctx, client, o.Name)
+			if err != nil {
+				left, failed = append(left, what), append(failed, err)
+			}
+			if used || err != nil {
+				continue // somebody has begun to use it, for other gateways perhaps
+			}
+		}
 		if err == nil {
 			background := metav1.DeletePropagationBackground
 			options := unchanged(there.GetUID())
@@ -149,6 +161,24 @@ func Uninstall(ctx context.Context, config *rest.Config) error {
 		return fmt.Errorf("the mesh is not removed: %s: %w", strings.Join(left, ", "), errors.Join(failed...))
 	}
 	return nil
+}
+
+// inUse says whether there are objects of a kind of the Gateway API.
+func inUse(ctx context.Context, client dynamic.Interface, crd string) (bool, error) {
+	for _, resource := range api.Resources() {
+		if api.CRDName(resource) != crd {
+			continue
+		}
+		list, err := client.Resource(resource).List(ctx, metav1.ListOptions{Limit: 1})
+		if apierrors.IsNotFound(err) {
+			return false, nil
+		}
+		if err != nil {
+			return false, fmt.Errorf("look whether anybody uses %s: %w", crd, err)
+		}
+		return len(list.Items) > 0, nil
+	}
+	return false, nil
 }
 
 // gone waits until get finds nothing.

@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/meshproof/meshproof/internal/cluster"
+	"github.com/meshproof/meshproof/internal/policy/api"
 	"github.com/meshproof/meshproof/workloads/manifests"
 	"github.com/meshproof/meshproof/workloads/mesh"
 	"github.com/meshproof/meshproof/workloads/mesh/values"
@@ -35,8 +36,18 @@ var ofRuns = []rbacv1.PolicyRule{
 	{APIGroups: []string{"apps"}, Resources: []string{"deployments"}, Verbs: []string{"get", "list", "create", "patch", "delete"}},
 	{APIGroups: []string{"apps"}, Resources: []string{"deployments/scale"}, Verbs: []string{"get", "patch"}},
 	{APIGroups: []string{"apps"}, Resources: []string{"replicasets"}, Verbs: []string{"list"}},
-	{APIGroups: []string{"policy.linkerd.io"}, Resources: []string{"servers", "serverauthorizations"},
-		Verbs: []string{"get", "list", "watch", "create", "patch", "delete", "deletecollection"}},
+	ofPolicies(api.Group), ofPolicies(api.GatewayGroup),
+}
+
+// ofPolicies are the rights of every run to the policies and routes of a group.
+func ofPolicies(group string) rbacv1.PolicyRule {
+	rule := rbacv1.PolicyRule{APIGroups: []string{group}, Verbs: []string{"get", "list", "watch", "create", "patch", "delete", "deletecollection"}}
+	for _, resource := range api.Resources() {
+		if resource.Group == group {
+			rule.Resources = append(rule.Resources, resource.Resource)
+		}
+	}
+	return rule
 }
 
 // ofGuests are the rights of a run that is not alone, in the mesh's namespace.

@@ -156,6 +156,9 @@ func (v *visit) look(ctx context.Context) (installs bool, err error) {
 		return false, err
 	}
 	v.standing = nil
+	if v.s.Mesh.SkipCRDs, err = guest.ForeignCRDs(ctx, v.config); err != nil {
+		return false, err
+	}
 	switch {
 	case standing == nil, mark.Run != "" && others == 0:
 		return true, nil
@@ -175,7 +178,7 @@ func (v *visit) look(ctx context.Context) (installs bool, err error) {
 // adopt makes the settings of a mesh that stands those of the run, and takes
 // back what the cluster can do where these settings keep it from it.
 func (s *session) adopt(standing mesh.Options) {
-	standing.Registry = s.Mesh.Registry
+	standing.Registry, standing.SkipCRDs = s.Mesh.Registry, s.Mesh.SkipCRDs
 	s.Mesh = standing
 	outside := s.capabilities.Outside
 	for _, text := range standing.ClusterNetworks {

@@ -92,11 +92,14 @@ func check(ctx context.Context, client dynamic.Interface, fact mesh.Fact) error 
 		one = resource.Namespace(o.Namespace)
 	}
 	object, err := one.Get(ctx, o.Name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) && fact.Condition == mesh.AcceptingIfThere {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
 	switch fact.Condition {
-	case mesh.Accepting:
+	case mesh.Accepting, mesh.AcceptingIfThere:
 		return accepting(ctx, client, object)
 	case mesh.RolledOut:
 		return rolledOut(object)

@@ -1,6 +1,11 @@
 package mesh
 
-import "github.com/meshproof/meshproof/workloads/mesh/values"
+import (
+	"strings"
+
+	"github.com/meshproof/meshproof/internal/policy/api"
+	"github.com/meshproof/meshproof/workloads/mesh/values"
+)
 
 // Object names something in a cluster.
 type Object struct {
@@ -41,6 +46,8 @@ const (
 	// Accepting: objects of this CustomResourceDefinition can be listed. Its own
 	// condition Established comes earlier and is not enough.
 	Accepting Condition = "accepting"
+	// AcceptingIfThere: the same, unless the mesh was installed without it.
+	AcceptingIfThere Condition = "accepting, if it is there"
 	// RolledOut: of a Deployment, the generation is observed, all replicas are
 	// updated and available, and no others are left.
 	RolledOut Condition = "rolled out"
@@ -62,7 +69,11 @@ const namespace = values.Namespace
 func WaitReady() []Fact {
 	facts := []Fact{}
 	for _, crd := range crds() {
-		facts = append(facts, Fact{crd, Accepting})
+		condition := Accepting
+		if IsGatewayCRD(crd.Name) {
+			condition = AcceptingIfThere
+		}
+		facts = append(facts, Fact{crd, condition})
 	}
 	facts = append(facts, Fact{Object{Version: "v1", Resource: "configmaps", Namespace: namespace, Name: "linkerd-identity-trust-roots"}, Exists})
 	for _, deployment := range Deployments() {
@@ -85,8 +96,8 @@ func Deployments() []Object {
 
 // Uninstall is what to delete, in this order. Webhooks go first, because they
 // would refuse what nobody is left to answer for; custom resources last, and
-// with their definitions every Server and ServerAuthorization. Meshed pods keep
-// their proxies until they are created again.
+// with their definitions every policy and route. Meshed pods keep their proxies
+// until they are created again.
 func Uninstall() []Object {
 	all := webhookConfigurations()
 	all = append(all, Deployments()...)
@@ -111,8 +122,23 @@ func webhookConfigurations() []Object {
 
 func crds() []Object {
 	var all []Object
-	for _, name := range []string{"servers", "serverauthorizations"} {
-		all = append(all, Object{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions", Name: name + ".policy.linkerd.io"})
+	for _, resource := range api.Resources() {
+		all = append(all, Object{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions", Name: api.CRDName(resource)})
 	}
 	return all
 }
+
+// GatewayCRDs names the CRDs of the Gateway API that an installation has.
+func GatewayCRDs() []string {
+	var names []string
+	for _, crd := range crds() {
+		if IsGatewayCRD(crd.Name) {
+			names = append(names, crd.Name)
+		}
+	}
+	return names
+}
+
+// IsGatewayCRD says whether that is the name of a CRD of the Gateway API, which
+// others install as well, and use.
+func IsGatewayCRD(name string) bool { return strings.HasSuffix(name, "."+api.GatewayGroup) }

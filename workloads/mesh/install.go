@@ -7,6 +7,7 @@ import (
 	"embed"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"text/template"
 
@@ -61,6 +62,9 @@ type Options struct {
 	ImagePullPolicy string
 	// NativeSidecar makes proxies native sidecars where the cluster has them.
 	NativeSidecar bool
+	// SkipCRDs names CRDs that are left out, because the cluster has them from
+	// somebody else: those of the Gateway API, which belongs to no mesh.
+	SkipCRDs []string
 }
 
 // Values is the configuration that follows from the options. The error names
@@ -144,11 +148,18 @@ func Install(o Options) ([]byte, error) {
 		// The CRDs follow the namespace: everything after them may need them.
 		if i == 0 {
 			for _, crd := range api.CRDs() {
-				document(&out, crd)
+				if !o.skips(crd) {
+					document(&out, crd)
+				}
 			}
 		}
 	}
 	return out.Bytes(), nil
+}
+
+// skips says whether a CRD, as YAML of ours, is among those to leave out.
+func (o Options) skips(crd []byte) bool {
+	return slices.ContainsFunc(o.SkipCRDs, func(name string) bool { return bytes.Contains(crd, []byte("\n  name: "+name+"\n")) })
 }
 
 // document appends one or more documents and makes sure that a separator stands

@@ -98,14 +98,56 @@ func TestInstallIsTheSameBytesEveryTime(t *testing.T) {
 
 func TestInstallBeginsWithWhatTheRestNeeds(t *testing.T) {
 	_, order := installed(t, Options{})
-	want := []string{"Namespace/linkerd", "CustomResourceDefinition/serverauthorizations.policy.linkerd.io", "CustomResourceDefinition/servers.policy.linkerd.io"}
-	got := slices.Clone(order[:3])
+	want := []string{"Namespace/linkerd"}
+	for _, resource := range api.Resources() {
+		want = append(want, "CustomResourceDefinition/"+api.CRDName(resource))
+	}
+	slices.Sort(want[1:])
+	got := slices.Clone(order[:len(want)])
 	slices.Sort(got[1:])
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
 	if last := order[len(order)-2:]; !strings.Contains(last[0], "Webhook") || !strings.Contains(last[1], "Webhook") {
 		t.Errorf("webhooks are not last: %v", last)
+	}
+}
+
+// The Gateway API belongs to no mesh: where it stands already it is left alone.
+func TestCRDsThatAreSkippedAreLeftOutAndNothingElse(t *testing.T) {
+	all, _ := installed(t, Options{})
+	some, _ := installed(t, Options{SkipCRDs: GatewayCRDs()})
+	var left []string
+	for key := range all {
+		if some[key] == nil {
+			left = append(left, key)
+		}
+	}
+	slices.Sort(left)
+	want := []string{"CustomResourceDefinition/grpcroutes.gateway.networking.k8s.io", "CustomResourceDefinition/httproutes.gateway.networking.k8s.io"}
+	if diff := cmp.Diff(want, left); diff != "" {
+		t.Errorf("-want +left out\n%s", diff)
+	}
+}
+
+// the webhook is asked about every kind that it judges, and C-01 to C-30:
+// the controller may watch every kind that is installed.
+func TestEveryInstalledKindIsValidatedAndMayBeWatched(t *testing.T) {
+	objects, _ := installed(t, Options{})
+	hook := objects["ValidatingWebhookConfiguration/linkerd-policy-validator-webhook-config"].(*admissionregistrationv1.ValidatingWebhookConfiguration).Webhooks[0]
+	role := objects["ClusterRole/linkerd-linkerd-destination"].(*rbacv1.ClusterRole)
+	for _, resource := range api.Resources() {
+		if !slices.ContainsFunc(hook.Rules, func(r admissionregistrationv1.RuleWithOperations) bool {
+			return slices.Equal(r.APIGroups, []string{resource.Group}) && slices.Equal(r.APIVersions, []string{"*"}) && slices.Contains(r.Resources, resource.Resource) &&
+				slices.Equal(r.Operations, []admissionregistrationv1.OperationType{admissionregistrationv1.Create, admissionregistrationv1.Update})
+		}) {
+			t.Errorf("nobody validates %s", resource.GroupResource())
+		}
+		if !slices.ContainsFunc(role.Rules, func(r rbacv1.PolicyRule) bool {
+			return slices.Equal(r.APIGroups, []string{resource.Group}) && slices.Contains(r.Resources, resource.Resource) && slices.Equal(r.Verbs, []string{"list", "watch"})
+		}) {
+			t.Errorf("the controller may not watch %s", resource.GroupResource())
+		}
 	}
 }
 

@@ -20,7 +20,7 @@ import (
 // TestSchemasAreStructural applies the part of the API server's validation that
 // decides whether a schema is served at all.
 func TestSchemasAreStructural(t *testing.T) {
-	for kind, crd := range read(t, api.AllCRDs()) {
+	for kind, crd := range definitions(t) {
 		for _, v := range crd.Spec.Versions {
 			for _, err := range structuralschema.ValidateStructural(nil, structural(t, v)) {
 				t.Errorf("%s %s: %v", kind, v.Name, err)
@@ -66,24 +66,45 @@ func TestEveryServedVersionIsAsTheRuleBookSays(t *testing.T) {
 			"v1alpha1": {Deprecated: true, Columns: "Server"},
 			"v1beta1":  {Storage: true, Columns: "Server"},
 		},
+		"AuthorizationPolicy":      {"v1alpha1": {Storage: true, Columns: "Target"}},
+		"MeshTLSAuthentication":    {"v1alpha1": {Storage: true}},
+		"NetworkAuthentication":    {"v1alpha1": {Storage: true}},
+		"HTTPLocalRateLimitPolicy": {"v1alpha1": {Storage: true, Columns: "Target"}},
+		"HTTPRoute": {
+			"v1alpha1": {Columns: "Hostnames | Age"}, "v1beta1": {Columns: "Hostnames | Age"}, "v1beta2": {Columns: "Hostnames | Age"},
+			"v1beta3": {Storage: true, Columns: "Hostnames | Age"},
+		},
+		"HTTPRoute.gateway.networking.k8s.io": {"v1": {Storage: true, Columns: "Hostnames | Age"}, "v1beta1": {Columns: "Hostnames | Age"}},
+		"GRPCRoute.gateway.networking.k8s.io": {"v1": {Storage: true, Columns: "Hostnames | Age"}, "v1alpha2": {Columns: "Hostnames | Age"}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
-	wantNames := map[string][]string{"Server": {"srv"}, "ServerAuthorization": {"saz", "serverauthz", "srvauthz"}}
+	wantNames := map[string][]string{
+		"Server": {"srv"}, "ServerAuthorization": {"saz", "serverauthz", "srvauthz"}, "AuthorizationPolicy": {"authzpolicy"},
+		"MeshTLSAuthentication": {"meshtlsauthn"}, "NetworkAuthentication": {"netauthn", "networkauthn"}, "HTTPLocalRateLimitPolicy": nil,
+		"HTTPRoute": nil, "HTTPRoute.gateway.networking.k8s.io": nil, "GRPCRoute.gateway.networking.k8s.io": nil,
+	}
 	if diff := cmp.Diff(wantNames, names); diff != "" {
 		t.Errorf("short names: -want +got\n%s", diff)
 	}
 }
 
 func TestTheWatchedVersionsAreTheStoredOnes(t *testing.T) {
-	definitions := definitions(t)
-	for kind, watched := range map[string]string{"Server": api.Servers.Version, "ServerAuthorization": api.ServerAuthorizations.Version} {
-		for _, v := range definitions[kind].Spec.Versions {
-			if v.Storage && v.Name != watched {
-				t.Errorf("%s is stored as %s and watched as %s", kind, v.Name, watched)
+	stored := map[string]string{}
+	for _, crd := range definitions(t) {
+		for _, v := range crd.Spec.Versions {
+			if v.Storage {
+				stored[crd.Name] = v.Name
 			}
 		}
+	}
+	watched := map[string]string{}
+	for _, resource := range api.Resources() {
+		watched[api.CRDName(resource)] = resource.Version
+	}
+	if diff := cmp.Diff(stored, watched); diff != "" {
+		t.Errorf("-stored +watched\n%s", diff)
 	}
 }
 
@@ -169,29 +190,36 @@ func TestDefaultsAndUnknownFieldsAreAsEachVersionSays(t *testing.T) {
 	}
 }
 
-// TestAnInstallationAppliesNoKindThatNobodyEnforces holds until the controller
-// handles a further kind, which then moves.
-func TestAnInstallationAppliesNoKindThatNobodyEnforces(t *testing.T) {
-	served := func(documents [][]byte) (names []string) {
-		for name, crd := range read(t, documents) {
-			for _, v := range crd.Spec.Versions {
-				names = append(names, name+" "+v.Name)
-			}
+// TestAnInstallationServesExactlyTheseVersions pins what is installed (C-01 to
+// C-30): one of a list that is derived from elsewhere could vanish unnoticed.
+func TestAnInstallationServesExactlyTheseVersions(t *testing.T) {
+	var served []string
+	for name, crd := range definitions(t) {
+		for _, v := range crd.Spec.Versions {
+			served = append(served, name+" "+v.Name)
 		}
-		slices.Sort(names)
-		return names
 	}
-	want := []string{"Server v1alpha1", "Server v1beta1", "Server v1beta2", "Server v1beta3", "ServerAuthorization v1alpha1", "ServerAuthorization v1beta1"}
-	if diff := cmp.Diff(want, served(api.CRDs())); diff != "" {
-		t.Errorf("installed: -want +got\n%s", diff)
-	}
-	want = append([]string{
+	slices.Sort(served)
+	want := []string{
 		"AuthorizationPolicy v1alpha1", "GRPCRoute.gateway.networking.k8s.io v1", "GRPCRoute.gateway.networking.k8s.io v1alpha2", "HTTPLocalRateLimitPolicy v1alpha1",
 		"HTTPRoute v1alpha1", "HTTPRoute v1beta1", "HTTPRoute v1beta2", "HTTPRoute v1beta3", "HTTPRoute.gateway.networking.k8s.io v1", "HTTPRoute.gateway.networking.k8s.io v1beta1",
 		"MeshTLSAuthentication v1alpha1", "NetworkAuthentication v1alpha1",
-	}, want...)
-	if diff := cmp.Diff(want, served(api.AllCRDs())); diff != "" {
-		t.Errorf("all: -want +got\n%s", diff)
+		"Server v1alpha1", "Server v1beta1", "Server v1beta2", "Server v1beta3", "ServerAuthorization v1alpha1", "ServerAuthorization v1beta1",
+	}
+	if diff := cmp.Diff(want, served); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+}
+
+// TestOnlyWhatTheControllerWritesHasAStatus: C-10, C-23, S-11.
+func TestOnlyWhatTheControllerWritesHasAStatus(t *testing.T) {
+	for kind, crd := range definitions(t) {
+		want := strings.Contains(kind, "Route") || kind == api.HTTPLocalRateLimitPolicyKind
+		for _, v := range crd.Spec.Versions {
+			if got := v.Subresources != nil && v.Subresources.Status != nil; got != want {
+				t.Errorf("%s %s: status subresource %v", kind, v.Name, got)
+			}
+		}
 	}
 }
 

@@ -28,6 +28,18 @@ var (
 	GatewayGRPCRoutes          = schema.GroupVersionResource{Group: GatewayGroup, Version: "v1", Resource: "grpcroutes"}
 )
 
+// Resources lists the kinds whose CRDs are installed, in their storage versions
+// and in the order of the rule book; tables derive from it.
+func Resources() []schema.GroupVersionResource {
+	return []schema.GroupVersionResource{Servers, ServerAuthorizations, AuthorizationPolicies, MeshTLSAuthentications, NetworkAuthentications,
+		HTTPLocalRateLimitPolicies, HTTPRoutes, GatewayHTTPRoutes, GatewayGRPCRoutes}
+}
+
+// CRDName is the name of the definition of a resource.
+func CRDName(resource schema.GroupVersionResource) string {
+	return resource.Resource + "." + resource.Group
+}
+
 // More annotations and labels that alter inbound policy (rule book 4.2, 4.3).
 const (
 	InjectAnnotation           = "linkerd.io/inject"

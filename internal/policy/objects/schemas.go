@@ -37,7 +37,7 @@ type definition struct {
 // definitions are the CRDs by group and kind.
 var definitions = sync.OnceValue(func() map[schema.GroupKind]*definition {
 	all := map[schema.GroupKind]*definition{}
-	for _, text := range api.AllCRDs() {
+	for _, text := range api.CRDs() {
 		d := &definition{text: text}
 		d.read = sync.OnceValues(func() (*apiextensionsv1.CustomResourceDefinition, error) {
 			crd := new(apiextensionsv1.CustomResourceDefinition)

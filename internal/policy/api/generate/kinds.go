@@ -12,9 +12,6 @@ type kind struct {
 	ShortNames                    []string
 	// Summary heads the file.
 	Summary string
-	// Installed says that an installation applies the CRD, because the controller
-	// handles the kind. The others are for manifests where no cluster is.
-	Installed bool
 	// Status says that the kind has a status subresource.
 	Status   bool
 	Columns  []column
@@ -44,7 +41,7 @@ var hostnames = []column{{"Hostnames", "string", ".spec.hostnames"}, {"Age", "da
 // kinds are those whose CRDs are generated (C-17 to C-23, C-26 to C-29).
 var kinds = []kind{
 	{
-		Group: api.Group, Kind: api.ServerKind, Plural: api.Servers.Resource, Singular: "server", ShortNames: []string{"srv"}, Installed: true,
+		Group: api.Group, Kind: api.ServerKind, Plural: api.Servers.Resource, Singular: "server", ShortNames: []string{"srv"},
 		Summary: "Server: one port of the pods (or external workloads) it selects.",
 		Columns: []column{{"Port", "string", ".spec.port"}, {"Protocol", "string", ".spec.proxyProtocol"}, {"Access Policy", "string", ".spec.accessPolicy"}},
 		// A field that a version does not know is dropped when an object is written
@@ -70,7 +67,7 @@ var kinds = []kind{
 		},
 	},
 	{
-		Group: api.Group, Kind: api.ServerAuthorizationKind, Plural: api.ServerAuthorizations.Resource, Singular: "serverauthorization", ShortNames: []string{"saz", "serverauthz", "srvauthz"}, Installed: true,
+		Group: api.Group, Kind: api.ServerAuthorizationKind, Plural: api.ServerAuthorizations.Resource, Singular: "serverauthorization", ShortNames: []string{"saz", "serverauthz", "srvauthz"},
 		Summary: "ServerAuthorization: who may use which Servers of its namespace.",
 		Columns: []column{{"Server", "string", ".spec.server.name"}},
 		// C-12

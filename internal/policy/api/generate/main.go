@@ -2,9 +2,6 @@
 // ./internal/policy/api` after a change of a type or of the table below. A test
 // compares what stands in the tree with what would be written.
 //
-// A kind that the controller handles from now on is marked Installed in the
-// table, and its file moves from crds/more to crds.
-//
 // controller-gen itself wants a Go package for each version of a kind. Here all
 // versions of a kind share one type, because no conversion exists between them,
 // and the table says which fields a version lacks; the schemas are made by
@@ -54,18 +51,16 @@ func main() {
 // package's folder.
 func existing(folder string) (map[string][]byte, error) {
 	files := map[string][]byte{}
-	for _, below := range []string{installedFolder, moreFolder} {
-		names, err := filepath.Glob(filepath.Join(folder, below, "*.yaml"))
+	names, err := filepath.Glob(filepath.Join(folder, crdFolder, "*.yaml"))
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		content, err := os.ReadFile(name)
 		if err != nil {
 			return nil, err
 		}
-		for _, name := range names {
-			content, err := os.ReadFile(name)
-			if err != nil {
-				return nil, err
-			}
-			files[below+"/"+filepath.Base(name)] = content
-		}
+		files[crdFolder+"/"+filepath.Base(name)] = content
 	}
 	return files, nil
 }

@@ -16,20 +16,12 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// The folders, below the package's, of the CRDs that are installed and of the
-// others.
-const (
-	installedFolder = "crds"
-	moreFolder      = "crds/more"
-)
+// crdFolder is where the CRDs are, below the package's folder.
+const crdFolder = "crds"
 
 // fileName is where a kind's CRD is written, below the package's folder.
 func (k kind) fileName() string {
-	folder := moreFolder
-	if k.Installed {
-		folder = installedFolder
-	}
-	return fmt.Sprintf("%s/%s.%s.yaml", folder, k.Plural, k.Group)
+	return fmt.Sprintf("%s/%s.%s.yaml", crdFolder, k.Plural, k.Group)
 }
 
 // generate returns the CRDs of the package in folder, by file name.
