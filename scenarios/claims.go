@@ -1,6 +1,9 @@
 package scenarios
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Claim is one named expectation, or with a matrix as many as it has cells.
 // Exactly one of the forms below is given.
@@ -14,6 +17,8 @@ type Claim struct {
 	Feature Feature `yaml:"feature"`
 	// Skip gives the reason why the claim is not judged yet.
 	Skip string `yaml:"skip"`
+	// Dialects for which the claim is; it is skipped in the others. All when absent.
+	Dialects []Dialect `yaml:"dialects"`
 	// Within is how long the claim may take to come true; a call without it must hold at once.
 	Within time.Duration `yaml:"within"`
 
@@ -49,25 +54,40 @@ type Claim struct {
 type Call struct {
 	Pos     `yaml:"-" json:"-"`
 	Request `yaml:",inline"`
-	// Expect is one kind of outcome, or a list of those that are right.
-	Expect Expect `yaml:"expect" jsonschema:"required"`
+	// Expect is one kind of outcome, or a list of those that are right. Absent, what the rules say is expected.
+	Expect Expect `yaml:"expect"`
 	// Status expected: of HTTP, or of gRPC in a gRPC call.
 	Status *int `yaml:"status"`
+	// Answer compares headers and body of an HTTP or gRPC answer.
+	Answer *Answer `yaml:"answer"`
 	// By is the authorization that the proxy's decision record must name, as kind/name.
 	By string `yaml:"by"`
 	// Repeat makes the call this many times; every one must be as expected.
 	Repeat int `yaml:"repeat"`
 }
 
+// Answer is what an answer must hold. Values are regular expressions that must fit as a whole.
+type Answer struct {
+	Pos `yaml:"-" json:"-"`
+	// Headers by name, trailers included.
+	Headers map[string]string `yaml:"headers"`
+	// Absent headers.
+	Absent []string `yaml:"absent"`
+	// Body of the answer.
+	Body *string `yaml:"body"`
+}
+
 // Matrix makes a claim of each combination of target, client and protocol.
 type Matrix struct {
 	Pos       `yaml:"-" json:"-"`
 	Protocols []Protocol `yaml:"protocols" jsonschema:"required"`
-	// Path, method and via hold for all cells.
-	Path   string `yaml:"path"`
-	Method string `yaml:"method"`
-	Via    Via    `yaml:"via"`
-	Rows   []Row  `yaml:"rows" jsonschema:"required"`
+	// Path, method, headers, host and via hold for all cells.
+	Path    string            `yaml:"path"`
+	Method  string            `yaml:"method"`
+	Headers map[string]string `yaml:"headers"`
+	Host    string            `yaml:"host"`
+	Via     Via               `yaml:"via"`
+	Rows    []Row             `yaml:"rows" jsonschema:"required"`
 }
 
 // Row is a target with the outcome of each client.
@@ -79,7 +99,18 @@ type Row struct {
 	// Protocols instead of those of the matrix.
 	Protocols []Protocol `yaml:"protocols"`
 	// Expect maps kinds of outcome to the clients that must see them.
-	Expect Cells `yaml:"expect" jsonschema:"required"`
+	Expect Cells `yaml:"expect"`
+	// Clients that must see what the rules say.
+	Clients []string `yaml:"clients"`
+}
+
+// Cells of the row: those whose outcome it gives, then those that the rules decide.
+func (r *Row) cells() Cells {
+	all := slices.Clone(r.Expect)
+	for _, client := range r.Clients {
+		all = append(all, Cell{Pos: r.Pos, Client: client})
+	}
+	return all
 }
 
 // Cells maps kinds of outcome to clients.

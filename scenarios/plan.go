@@ -123,11 +123,14 @@ func expandStep(scenario *Scenario, stepIndex int) []*PlannedClaim {
 					shows = append(shows, id)
 				}
 			}
-			for _, cell := range row.Expect {
+			for _, cell := range row.cells() {
 				for _, protocol := range protocols {
 					call := &Call{Pos: cell.Pos, Expect: cell.Expect, Request: Request{Client: cell.Client, Target: row.Target,
-						Protocol: protocol, Path: m.Path, Method: m.Method, Via: m.Via}}
+						Protocol: protocol, Path: m.Path, Method: m.Method, Headers: m.Headers, Host: m.Host, Via: m.Via}}
 					name := fmt.Sprintf("%s: %s → %s over %s is %s", claim.Name, cell.Client, row.Target, protocol, cell.Expect)
+					if len(cell.Expect) == 0 {
+						name = fmt.Sprintf("%s: %s → %s over %s", claim.Name, cell.Client, row.Target, protocol)
+					}
 					add(claim, call, name, shows, cell.Pos)
 				}
 			}

@@ -37,8 +37,12 @@ type Spec struct {
 	Namespace string `yaml:"namespace"`
 	// Serial says that the scenario's steps are taken while no other scenario runs: because it touches settings of the whole cluster, or measures.
 	Serial bool `yaml:"serial"`
+	// Dialects for which the scenario is; its claims are skipped in the others. All when absent.
+	Dialects []Dialect `yaml:"dialects"`
 	// Annotations of the scenario's namespace.
 	Annotations map[string]string `yaml:"annotations"`
+	// Labels of the scenario's namespace.
+	Labels map[string]string `yaml:"labels"`
 	// Namespaces besides the scenario's own; ${ns.NAME} is the real name.
 	Namespaces []Namespace `yaml:"namespaces"`
 	// Workloads are deployed before the first step unless they say later.
@@ -82,6 +86,10 @@ type Workload struct {
 	OwnAnnotations map[string]string `yaml:"ownAnnotations"`
 	// Undeclared ports are served but not declared as container ports.
 	Undeclared []string `yaml:"undeclared"`
+	// Ports are declared as container ports besides those of the kind, whether anybody serves them or not.
+	Ports []Declaration `yaml:"ports"`
+	// Probes over HTTP that a workload of kind echo declares.
+	Probes []DeclaredProbe `yaml:"probes"`
 	// Readiness and liveness: the kinds of probe that a probed workload declares, each on a port of its own.
 	Readiness ProbeKind `yaml:"readiness"`
 	Liveness  ProbeKind `yaml:"liveness"`
@@ -116,6 +124,8 @@ type Client struct {
 type Step struct {
 	Pos  `yaml:"-" json:"-"`
 	Name string `yaml:"name" jsonschema:"required"`
+	// Dialects for which the step is: in the others its actions are not done, and its claims skipped. All when absent.
+	Dialects []Dialect `yaml:"dialects"`
 	// Repeat does the step's actions this many times.
 	Repeat int `yaml:"repeat"`
 	// Actions are done in order, and each waits until it is in force.
@@ -124,9 +134,11 @@ type Step struct {
 	Claims []Claim `yaml:"claims"`
 }
 
-// Action is one change; exactly one of its fields besides wait is given.
+// Action is one change; exactly one of its fields besides wait and dialects is given.
 type Action struct {
 	Pos `yaml:"-" json:"-"`
+	// Dialects for which the action is: it is not done in the others. All when absent.
+	Dialects []Dialect `yaml:"dialects"`
 	// Wait says what to wait for after a write; in-force when absent.
 	Wait Wait `yaml:"wait"`
 
@@ -178,6 +190,15 @@ func Values() map[string]string {
 type Object struct {
 	Pos
 	Content map[string]any
+}
+
+// TransportHeader is the header with which a connection to a proxy's own port begins.
+type TransportHeader struct {
+	Pos `yaml:"-" json:"-"`
+	// Session is the protocol that the header says is spoken: http1, http2, or none when absent.
+	Session Protocol `yaml:"session"`
+	// Name of a target beyond the pod, as for a gateway.
+	Name string `yaml:"name"`
 }
 
 // Ref names an object in the scenario's namespace or in another one.
@@ -232,6 +253,8 @@ type Scale struct {
 type Install struct {
 	Pos                  `yaml:"-" json:"-"`
 	DefaultInboundPolicy string `yaml:"defaultInboundPolicy"`
+	// ProbeNetworks are prefixes, or named values such as ${outside}; everywhere when absent.
+	ProbeNetworks []string `yaml:"probeNetworks"`
 	// ClusterNetworks are prefixes, or named values such as ${outside}; the run's own when absent.
 	ClusterNetworks []string `yaml:"clusterNetworks"`
 	HA              bool     `yaml:"ha"`
@@ -268,8 +291,14 @@ type Request struct {
 	// Path of an HTTP request, or /package.Service/Method of a gRPC call.
 	Path   string `yaml:"path"`
 	Method string `yaml:"method"`
+	// Host is the authority that an HTTP request names instead of the address.
+	Host string `yaml:"host"`
 	// Headers of the request.
 	Headers map[string]string `yaml:"headers"`
+	// Body of an HTTP request, or the text of a TCP line.
+	Body string `yaml:"body"`
+	// Transport dials the target proxy's own port and names the target's port in a header, as a proxy does (T-30). Clients that speak mesh TLS themselves can.
+	Transport *TransportHeader `yaml:"transport"`
 	// Via is the address that is dialled: the Service (default) or the pod.
 	Via Via `yaml:"via"`
 	// Connection is fresh (default) for every call, or reused.

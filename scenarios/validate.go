@@ -83,6 +83,7 @@ func (v *validator) parts() {
 				v.add(w.Pos, "undeclared: %v", err)
 			}
 		}
+		v.declarations(w)
 		if w.Kind == Probed && w.Readiness+w.Liveness == "" {
 			v.add(w.Pos, "a probed workload needs readiness or liveness")
 		}
@@ -155,7 +156,7 @@ func (v *validator) step(step *Step) {
 }
 
 func (v *validator) action(a *Action) {
-	v.exactlyOne(a.Pos, "action", reflect.ValueOf(*a), "wait")
+	v.exactlyOne(a.Pos, "action", reflect.ValueOf(*a), "wait", "dialects")
 	for _, object := range a.Apply {
 		v.object(object)
 	}
@@ -202,7 +203,7 @@ func (v *validator) action(a *Action) {
 		v.add(a.Pos, "this changes what other scenarios rely on: the scenario needs serial: true")
 	}
 	if a.Install != nil {
-		v.text(a.Install.Pos, a.Install.ClusterNetworks...)
+		v.text(a.Install.Pos, append(a.Install.ClusterNetworks, a.Install.ProbeNetworks...)...)
 	}
 	if a.Start != nil {
 		v.request(a.Start.Pos, &a.Start.Request)
@@ -246,13 +247,14 @@ func (v *validator) claim(c *Claim) {
 	for _, id := range c.Shows {
 		v.shown(c.Pos, id)
 	}
-	v.exactlyOne(c.Pos, "claim", reflect.ValueOf(*c), "name", "shows", "feature", "skip", "within")
+	v.exactlyOne(c.Pos, "claim", reflect.ValueOf(*c), "name", "shows", "feature", "skip", "dialects", "within")
 	switch {
 	case c.Call != nil:
 		v.request(c.Call.Pos, &c.Call.Request)
-		if c.Call.Status != nil && c.Call.Protocol != HTTP1 && c.Call.Protocol != HTTP2 && c.Call.Protocol != GRPC {
-			v.add(c.Call.Pos, "%s has no status", c.Call.Protocol)
+		if (c.Call.Status != nil || c.Call.Answer != nil) && c.Call.Protocol != HTTP1 && c.Call.Protocol != HTTP2 && c.Call.Protocol != GRPC {
+			v.add(c.Call.Pos, "%s has no status and no headers", c.Call.Protocol)
 		}
+		v.answer(c.Call.Answer)
 	case c.Matrix != nil:
 		v.matrix(c.Matrix)
 	case c.Probe != nil:
@@ -314,7 +316,10 @@ func (v *validator) matrix(m *Matrix) {
 				break
 			}
 		}
-		for _, cell := range row.Expect {
+		if len(row.cells()) == 0 {
+			v.add(row.Pos, "the row has no cells: give expect or clients")
+		}
+		for _, cell := range row.cells() {
 			v.client(cell.Pos, cell.Client)
 			for _, protocol := range protocols {
 				key := row.Target + " " + cell.Client + " " + string(protocol)
@@ -335,8 +340,40 @@ func (v *validator) request(at Pos, r *Request) {
 	if _, err := v.s.Target(r.Target, r.Protocol); err != nil {
 		v.add(at, "%v", err)
 	}
+	if r.Transport != nil && !v.speaksMeshTLS(r.Client) {
+		v.add(r.Transport.Pos, "client %q does not speak mesh TLS itself: a transport header needs one of kind %s, %s, %s or %s", r.Client, MeshedDirect, SPIFFE, TLSNoIdentity, ForeignRoot)
+	}
 	if r.Path != "" && !strings.HasPrefix(r.Path, "/") {
 		v.add(at, "path %q does not begin with a slash", r.Path)
+	}
+}
+
+// speaksMeshTLS says whether a client ends mesh TLS itself, without a proxy.
+func (v *validator) speaksMeshTLS(name string) bool {
+	for _, c := range v.s.Spec.Clients {
+		if c.Name == name {
+			return c.Kind != Meshed && c.Kind != Unmeshed && c.Kind != ForeignTLS
+		}
+	}
+	return true // that it is not declared is said elsewhere
+}
+
+// answer demands expressions that compile.
+func (v *validator) answer(a *Answer) {
+	if a == nil {
+		return
+	}
+	expressions := slices.Collect(maps.Values(a.Headers))
+	if a.Body != nil {
+		expressions = append(expressions, *a.Body)
+	}
+	if len(expressions)+len(a.Absent) == 0 {
+		v.add(a.Pos, "nothing is said about the answer: give headers, absent or body")
+	}
+	for _, text := range expressions {
+		if _, err := regexp.Compile(text); err != nil {
+			v.add(a.Pos, "%q is not a regular expression: %v", text, err)
+		}
 	}
 }
 

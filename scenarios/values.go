@@ -30,6 +30,10 @@ type (
 	ExitKind     string
 	Admission    string
 	PodsAre      string
+	Dialect      string
+	PortProtocol string
+	Container    string
+	ProbeType    string
 )
 
 const (
@@ -52,6 +56,12 @@ const (
 	TLSNoIdentity ClientKind = "tls-no-identity"
 	// ForeignRoot presents a certificate that no trust anchor of the mesh has signed.
 	ForeignRoot ClientKind = "tls-foreign-root"
+	// MeshedDirect speaks mesh TLS itself, with its own identity, to the port that it calls.
+	MeshedDirect ClientKind = "meshed-direct"
+	// SPIFFE is such a client whose certificate names it by a SPIFFE URI.
+	SPIFFE ClientKind = "spiffe"
+	// ForeignTLS speaks TLS to the application, past the proxy.
+	ForeignTLS ClientKind = "foreign-tls"
 
 	Inside  Network = "inside"
 	Outside Network = "outside"
@@ -111,12 +121,29 @@ const (
 	PodsAbsent   PodsAre = "absent"
 	PodsInjected PodsAre = "injected"
 	PodsBare     PodsAre = "without-proxy"
+
+	PortTCP  PortProtocol = "TCP"
+	PortUDP  PortProtocol = "UDP"
+	PortSCTP PortProtocol = "SCTP"
+
+	// App is the application's container, Sidecar an initContainer beside it that runs on.
+	App     Container = "app"
+	Sidecar Container = "sidecar"
+
+	ReadinessProbe ProbeType = "readiness"
+	LivenessProbe  ProbeType = "liveness"
+	StartupProbe   ProbeType = "startup"
+
+	Documented Dialect = "documented"
+	Linkerd    Dialect = "linkerd"
 )
 
 func (WorkloadKind) Values() []string { return of(Echo, Emojivoto, Probed) }
 func (WorkloadForm) Values() []string { return of(FormDeployment, FormPod) }
 func (ProbeKind) Values() []string    { return of(ProbeHTTP, ProbeTCP, ProbeGRPC, ProbeExec) }
-func (ClientKind) Values() []string   { return of(Meshed, Unmeshed, TLSNoIdentity, ForeignRoot) }
+func (ClientKind) Values() []string {
+	return of(Meshed, Unmeshed, TLSNoIdentity, ForeignRoot, MeshedDirect, SPIFFE, ForeignTLS)
+}
 func (Network) Values() []string      { return of(Inside, Outside) }
 func (Wait) Values() []string         { return of(WaitInForce, WaitObserved, WaitNone) }
 func (Await) Values() []string        { return of(AwaitReady, AwaitCreated, AwaitNone) }
@@ -131,6 +158,10 @@ func (Since) Values() []string        { return of(SinceStep, SinceStart) }
 func (ExitKind) Values() []string     { return of(ExitZero, ExitNonzero) }
 func (Admission) Values() []string    { return of(AdmissionRefused, AdmissionAccepted) }
 func (PodsAre) Values() []string      { return of(PodsAbsent, PodsInjected, PodsBare) }
+func (Dialect) Values() []string      { return of(Documented, Linkerd) }
+func (PortProtocol) Values() []string { return of(PortTCP, PortUDP, PortSCTP) }
+func (Container) Values() []string    { return of(App, Sidecar) }
+func (ProbeType) Values() []string    { return of(ReadinessProbe, LivenessProbe, StartupProbe) }
 
 func of[T ~string](values ...T) []string {
 	out := make([]string, len(values))
@@ -160,6 +191,10 @@ func (v Since) JSONSchema() *jsonschema.Schema        { return enumSchema(v) }
 func (v ExitKind) JSONSchema() *jsonschema.Schema     { return enumSchema(v) }
 func (v Admission) JSONSchema() *jsonschema.Schema    { return enumSchema(v) }
 func (v PodsAre) JSONSchema() *jsonschema.Schema      { return enumSchema(v) }
+func (v Dialect) JSONSchema() *jsonschema.Schema      { return enumSchema(v) }
+func (v PortProtocol) JSONSchema() *jsonschema.Schema { return enumSchema(v) }
+func (v Container) JSONSchema() *jsonschema.Schema    { return enumSchema(v) }
+func (v ProbeType) JSONSchema() *jsonschema.Schema    { return enumSchema(v) }
 
 func enumSchema(e enum) *jsonschema.Schema {
 	schema := &jsonschema.Schema{Type: "string"}
