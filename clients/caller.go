@@ -71,6 +71,8 @@ func (c *Caller) Do(ctx context.Context, r Request) Outcome {
 	switch {
 	case r.Protocol == HTTP1:
 		call = c.http1
+	case r.Protocol.tunnel():
+		call = c.tunnel
 	case r.Protocol.http2():
 		call = c.overHTTP2
 	}
@@ -127,6 +129,7 @@ type poolKey struct {
 	name      string
 	alpn      string
 	identity  string
+	presented KeyPair
 	transport TransportHeader
 }
 
@@ -137,6 +140,9 @@ func (r Request) poolKey() poolKey {
 	}
 	for _, name := range r.ALPN {
 		key.alpn += name + ","
+	}
+	if r.Certificate != nil {
+		key.presented = *r.Certificate
 	}
 	if r.Transport != nil {
 		key.transport = *r.Transport

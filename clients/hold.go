@@ -27,7 +27,8 @@ type HeldState struct {
 	OpenedAt time.Time `json:"openedAt,omitzero"`
 	ClosedAt time.Time `json:"closedAt,omitzero"`
 	// How says what ended it: Closed, Reset, Refused, TLSFailure, Timeout, for a
-	// gRPC stream also the kind of its status. It is empty while the connection
+	// gRPC stream also the kind of its status, for a tunnel that was not opened the
+	// kind of the answer. It is empty while the connection
 	// is open and when it was closed from here.
 	How Kind `json:"how,omitempty"`
 	// GRPCStatus is the status a gRPC stream ended with, -1 before and for others.
@@ -54,7 +55,7 @@ type Held struct {
 }
 
 // Hold opens a connection and sends a message on it every interval until it is
-// ended. TCP protocols exchange lines, GRPCStream messages of one stream, HTTP2
+// ended. TCP protocols and tunnels exchange lines, GRPCStream messages of one stream, HTTP2
 // and GRPC repeat the request; TCPSilent and Connect only listen. It returns once
 // the first echo has come (for Connect: the connection is there), the connection
 // has ended, or the request's time-out, which bounds only this opening, has
@@ -68,6 +69,7 @@ func (c *Caller) Hold(r Request, interval time.Duration) (*Held, error) {
 	}
 	run, ok := map[Protocol]func(*Caller, context.Context, *Held, Request, time.Duration) error{
 		TCP: (*Caller).holdTCP, TCPServerFirst: (*Caller).holdTCP, TCPSilent: (*Caller).holdTCP, Connect: (*Caller).holdTCP,
+		HTTPUpgrade: (*Caller).holdTCP, HTTPConnect: (*Caller).holdTCP,
 		GRPCStream: (*Caller).holdStream, HTTP2: (*Caller).holdHTTP2, GRPC: (*Caller).holdHTTP2,
 	}[r.Protocol]
 	if !ok {
@@ -209,6 +211,13 @@ func (c *Caller) holdTCP(ctx context.Context, h *Held, r Request, interval time.
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 	reader := bufio.NewReaderSize(conn, lineLimit)
+	if r.Protocol.tunnel() {
+		out := r.begin()
+		if reader, err = r.openTunnel(ctx, conn, &out); reader == nil {
+			h.update(func(s *HeldState) { s.How, s.Message = out.Kind, out.Message })
+			return err
+		}
+	}
 	read := func() error {
 		line, err := reader.ReadSlice('\n')
 		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
@@ -228,7 +237,7 @@ func (c *Caller) holdTCP(ctx context.Context, h *Held, r Request, interval time.
 	}
 	var writer sync.WaitGroup
 	defer writer.Wait()
-	if r.Protocol == TCP || r.Protocol == TCPServerFirst {
+	if r.Protocol == TCP || r.Protocol == TCPServerFirst || r.Protocol.tunnel() {
 		writer.Go(func() {
 			h.tick(ctx, conn.lost, interval, func() error { _, err := conn.Write(r.line()); return err })
 		})

@@ -47,6 +47,8 @@ func TestEveryKindOfOutcomeIsToldByWhatHappened(t *testing.T) {
 	silent := clients.Request{Protocol: clients.TCPSilent}
 	connect := clients.Request{Protocol: clients.Connect}
 	dial := clients.Request{Protocol: clients.Dial}
+	upgrade := clients.Request{Protocol: clients.HTTPUpgrade}
+	dug := clients.Request{Protocol: clients.HTTPConnect}
 	anonymous := clients.Request{Protocol: clients.HTTP1, TLS: clients.NoIdentity, ServerName: "a.b"}
 	foreign := clients.Request{Protocol: clients.HTTP1, TLS: clients.ForeignRoot, ServerName: "a.b", ClaimedIdentity: "web"}
 	foreign2 := clients.Request{Protocol: clients.GRPC, Method: "/a.B/C", TLS: clients.ForeignRoot, ServerName: "a.b", ClaimedIdentity: "web"}
@@ -65,7 +67,13 @@ func TestEveryKindOfOutcomeIsToldByWhatHappened(t *testing.T) {
 		{"TLS of a server that asks for no certificate", clients.Allowed, secure(tls.NoClientCert), anonymous, 200, 0},
 		{"a foreign certificate that nobody checks", clients.Allowed, secure(tls.RequestClientCert), foreign, 200, 0},
 
+		{"an upgrade and an echo", clients.Allowed, digging("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: meshproof-echo\r\n\r\n"), upgrade, 101, 0},
+		{"a CONNECT and an echo", clients.Allowed, digging("HTTP/1.1 200 OK\r\n\r\n"), dug, 200, 0},
+		{"an upgrade that was answered otherwise", clients.Allowed, answering(200), upgrade, 200, 0},
+
 		{"403", clients.Forbidden, answering(403), http1, 403, 0},
+		{"403 to an upgrade", clients.Forbidden, answering(403), upgrade, 403, 0},
+		{"403 to a CONNECT", clients.Forbidden, answering(403), dug, 403, 0},
 		{"403 over HTTP/2", clients.Forbidden, answering(403), http2, 403, 0},
 		{"403 in answer to gRPC is not PermissionDenied", clients.Forbidden, answering(403), grpc, 403, -1},
 
@@ -92,6 +100,7 @@ func TestEveryKindOfOutcomeIsToldByWhatHappened(t *testing.T) {
 		{"reset after the client spoke", clients.Reset, resettingLater, http1, 0, 0},
 		{"reset after the client spoke TCP", clients.Reset, resettingLater, tcp, 0, 0},
 		{"reset after the client spoke gRPC", clients.Reset, resettingLater, grpc, 0, 0},
+		{"reset before a byte of an upgrade", clients.Reset, resetting(""), upgrade, 0, 0},
 		{"reset while watched", clients.Reset, resetting(""), connect, 0, 0},
 
 		{"closed before a byte, which a dial does not see", clients.Allowed, closing(""), dial, 0, 0},
@@ -99,6 +108,8 @@ func TestEveryKindOfOutcomeIsToldByWhatHappened(t *testing.T) {
 		{"closed before a byte of HTTP/2", clients.Closed, closing(""), http2, 0, 0},
 		{"closed before a byte of gRPC", clients.Closed, closing(""), grpc, 0, 0},
 		{"closed before a byte of TCP", clients.Closed, closing(""), tcp, 0, 0},
+		{"closed before a byte of a CONNECT", clients.Closed, closing(""), dug, 0, 0},
+		{"a tunnel that is closed before a byte", clients.Closed, closing("HTTP/1.1 200 OK\r\n\r\n"), dug, 200, 0},
 		{"closed before a byte to a silent client", clients.Closed, closing(""), silent, 0, 0},
 		{"closed before a byte of a handshake", clients.Closed, closing(""), anonymous, 0, 0},
 		{"closed after the handshake", clients.Closed, secureClosing, anonymous, 0, 0},
@@ -296,6 +307,20 @@ func answering(status int) func(*testing.T) string {
 		return serveHTTP(t, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Length", "0")
 			w.WriteHeader(status)
+		})
+	}
+}
+
+// digging answers a request's head with another and echoes lines from there on.
+func digging(head string) func(*testing.T) string {
+	return func(t *testing.T) string {
+		return listen(t, func(conn net.Conn) {
+			reader := bufio.NewReader(conn)
+			if _, err := http.ReadRequest(reader); err != nil {
+				return
+			}
+			io.WriteString(conn, head)
+			io.Copy(conn, reader)
 		})
 	}
 }

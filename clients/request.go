@@ -29,6 +29,12 @@ const (
 	TCPServerFirst Protocol = "tcp-server-first"
 	// TCPSilent sends nothing at all and awaits what the peer does.
 	TCPSilent Protocol = "tcp-silent"
+	// HTTPUpgrade is an HTTP/1.1 request that asks for the protocol UpgradeToken; once
+	// the application has switched, a line goes there and comes back (rule H-03).
+	HTTPUpgrade Protocol = "http-upgrade"
+	// HTTPConnect is an HTTP/1.1 CONNECT to Host; once the tunnel is open, a line
+	// goes through it and comes back (rule H-03).
+	HTTPConnect Protocol = "http-connect"
 	// Connect only opens the connection, with TLS as asked for, and awaits that
 	// it stays open for settleTime. It cannot tell an application from a proxy.
 	Connect Protocol = "connect"
@@ -39,7 +45,7 @@ const (
 
 // Protocols lists every Protocol.
 func Protocols() []Protocol {
-	return []Protocol{HTTP1, HTTP2, GRPC, GRPCStream, TCP, TCPServerFirst, TCPSilent, Connect, Dial}
+	return []Protocol{HTTP1, HTTP2, GRPC, GRPCStream, TCP, TCPServerFirst, TCPSilent, HTTPUpgrade, HTTPConnect, Connect, Dial}
 }
 
 // TLSMode says whether and as whom the caller speaks TLS 1.3.
@@ -57,10 +63,15 @@ const (
 	// OwnIdentity presents the caller's own mesh certificate and verifies that
 	// the server is ServerName.
 	OwnIdentity TLSMode = "own-identity"
+	// Presented presents Request.Certificate, whoever signed it: with the mesh's
+	// issuer (certify.Issuer) an identity that no pod has, such as a SPIFFE ID.
+	Presented TLSMode = "presented"
 )
 
 // TLSModes lists every TLSMode.
-func TLSModes() []TLSMode { return []TLSMode{Plaintext, NoIdentity, ForeignRoot, OwnIdentity} }
+func TLSModes() []TLSMode {
+	return []TLSMode{Plaintext, NoIdentity, ForeignRoot, OwnIdentity, Presented}
+}
 
 // Connection says whether a call may travel on a connection used before.
 type Connection string
@@ -93,6 +104,12 @@ type HeaderLine struct {
 	Value string `json:"value"`
 }
 
+// KeyPair is a certificate with its key, both PEM; the chain begins with the leaf.
+type KeyPair struct {
+	Chain string `json:"chain"`
+	Key   string `json:"key"`
+}
+
 // Request is one call to make. Durations are nanoseconds in JSON.
 type Request struct {
 	// ID travels with the call (header x-request-id, first word of a line) and
@@ -109,7 +126,8 @@ type Request struct {
 	// Host overrides the Host header or :authority, Address when empty.
 	Host string `json:"host,omitempty"`
 	// Body is the HTTP body, the encoded gRPC message (empty is a message of
-	// defaults), or the text of the TCP line behind the ID.
+	// defaults), or the text behind the ID of the line that goes through TCP or a
+	// tunnel.
 	Body    []byte            `json:"body,omitempty"`
 	Headers map[string]string `json:"headers,omitempty"`
 	// Lines are more header lines, added to Headers: a name may come again.
@@ -126,8 +144,10 @@ type Request struct {
 	// single "" offers nothing.
 	ALPN []string `json:"alpn,omitempty"`
 	// ClaimedIdentity is the name in a ForeignRoot certificate.
-	ClaimedIdentity string           `json:"claimedIdentity,omitempty"`
-	Transport       *TransportHeader `json:"transport,omitempty"`
+	ClaimedIdentity string `json:"claimedIdentity,omitempty"`
+	// Certificate is what Presented presents.
+	Certificate *KeyPair         `json:"certificate,omitempty"`
+	Transport   *TransportHeader `json:"transport,omitempty"`
 
 	Connection Connection `json:"connection,omitempty"`
 	// Timeout bounds the whole call from the dial on; 0 is DefaultTimeout.
@@ -205,8 +225,14 @@ func (r Request) Validate() error {
 	if r.TLS == OwnIdentity && r.ServerName == "" {
 		return wrong("own-identity needs the server's identity as server name")
 	}
+	if (r.TLS == Presented) != (r.Certificate != nil) {
+		return wrong("presented is for requests with a certificate, and a certificate for them")
+	}
 	if r.Timeout < 0 || r.SpeakAfter < 0 || r.SpeakAfter > r.timeout() {
 		return wrong("timeout %v with speakAfter %v leaves no time to speak", r.timeout(), r.SpeakAfter)
+	}
+	if r.Protocol.tunnel() && r.Connection == Reused {
+		return wrong("a tunnel ends with its connection, which cannot be reused")
 	}
 	if len(r.Raw) > 0 && r.Protocol != HTTP1 && r.Protocol != TCP && r.Protocol != TCPServerFirst {
 		return wrong("%s cannot send raw bytes", r.Protocol)
@@ -221,6 +247,8 @@ func (r Request) Validate() error {
 }
 
 func (p Protocol) grpc() bool { return p == GRPC || p == GRPCStream }
+
+func (p Protocol) tunnel() bool { return p == HTTPUpgrade || p == HTTPConnect }
 
 func (p Protocol) http2() bool { return p == HTTP2 || p.grpc() }
 

@@ -45,6 +45,12 @@ func (c *Caller) tlsConfig(ctx context.Context, r Request) (*tls.Config, error) 
 			return nil, err
 		}
 		present(certificate)
+	case Presented:
+		certificate, err := tls.X509KeyPair([]byte(r.Certificate.Chain), []byte(r.Certificate.Key))
+		if err != nil {
+			return nil, fmt.Errorf("read the certificate to present: %w", err)
+		}
+		present(&certificate)
 	case OwnIdentity:
 		if c.certifier == nil {
 			return nil, ErrNoCertifier
@@ -67,7 +73,7 @@ func (r Request) alpn() []string {
 		return r.ALPN
 	case r.Transport != nil:
 		return []string{TransportALPN}
-	case r.Protocol == HTTP1:
+	case r.Protocol == HTTP1, r.Protocol.tunnel():
 		return []string{"http/1.1"}
 	case r.Protocol.http2():
 		return []string{"h2"}

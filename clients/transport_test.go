@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/pem"
 	"io"
 	"math/big"
 	"net"
@@ -164,6 +165,11 @@ func TestEachTLSModePresentsWhatItPromises(t *testing.T) {
 			r.ALPN = []string{""}
 			return r
 		}(), heard{Client: []string{"vote-bot"}}},
+		{"whoever it is given, HTTP/2", func() clients.Request {
+			r := row(clients.Presented, clients.HTTP2, "")
+			r.Certificate = pair(t, mesh.leaf(t, "somebody"))
+			return r
+		}(), heard{ALPN: "h2", Client: []string{"somebody"}}},
 	} {
 		t.Run(r.name, func(t *testing.T) {
 			address, result := proxyLike(t, mesh, 1, offered...)
@@ -181,6 +187,16 @@ func TestEachTLSModePresentsWhatItPromises(t *testing.T) {
 			}
 		})
 	}
+}
+
+// pair is a certificate in the form of a request.
+func pair(t *testing.T, certificate *tls.Certificate) *clients.KeyPair {
+	key, err := x509.MarshalPKCS8PrivateKey(certificate.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &clients.KeyPair{Chain: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Certificate[0]})),
+		Key: string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}))}
 }
 
 func TestItselfTalksOnlyToWhomItExpects(t *testing.T) {

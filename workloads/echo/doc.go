@@ -6,6 +6,9 @@
 // JSON line, and in the ring behind GET /deliveries on the loopback port. So a
 // client's "I was refused" can be held against "nothing arrived here".
 //
+// A path on the HTTP ports chooses the answer (PathStatus, PathRedirect), and an
+// upgrade or a CONNECT there opens a tunnel.
+//
 // It allows everybody and never closes a connection by itself, except the
 // finite streams of its gRPC service. Ports are PortHTTP to PortControl.
 package echo

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"reflect"
 	"strconv"
 	"strings"
 	"sync"
@@ -120,6 +121,9 @@ func TestEveryPortAnswersAndRecordsWhoCameWithWhat(t *testing.T) {
 		t.Run(strconv.Itoa(row.port)+"/"+row.request.ID, func(t *testing.T) {
 			row.request.Address, row.request.Timeout = addresses[row.port].String(), plenty
 			outcome := caller.Do(t.Context(), row.request)
+			if outcome.Echoed != (row.want.Event == echo.EventRequest) {
+				t.Errorf("outcome %+v of %s", outcome, row.want.Event)
+			}
 			if outcome.Kind != clients.Allowed || (row.bytes != 0 && outcome.Bytes != row.bytes) {
 				t.Fatalf("outcome %+v, want allowed with %d bytes", outcome, row.bytes)
 			}
@@ -131,8 +135,11 @@ func TestEveryPortAnswersAndRecordsWhoCameWithWhat(t *testing.T) {
 			if got.Peer != outcome.LocalAddr || got.Port != row.port || got.Seq == 0 || got.Time.IsZero() {
 				t.Errorf("delivery %+v of a call from %s", got, outcome.LocalAddr)
 			}
-			got.Peer, got.Port, got.Seq, got.Time = "", 0, 0, time.Time{}
-			if got != row.want {
+			if row.want.Event == echo.EventRequest && (got.Host == "" || got.Headers["x-request-id"] != row.request.ID) {
+				t.Errorf("delivery %+v without host or headers", got)
+			}
+			got.Peer, got.Port, got.Seq, got.Time, got.Host, got.Headers = "", 0, 0, time.Time{}, "", nil
+			if !reflect.DeepEqual(got, row.want) {
 				t.Errorf("delivery %+v\nwant     %+v", got, row.want)
 			}
 			if !strings.Contains(out.String(), `"id":"`+row.request.ID+`"`) {
@@ -229,5 +236,56 @@ func TestAnOddQuestionToTheControlPortIsRefused(t *testing.T) {
 	response.Body.Close()
 	if response.StatusCode != http.StatusBadRequest {
 		t.Errorf("status %d, want 400", response.StatusCode)
+	}
+}
+
+func TestARedirectionCanBeAskedFor(t *testing.T) {
+	addresses, _ := start(t)
+	caller := clients.New(clients.Options{})
+	defer caller.Close()
+	out := caller.Do(t.Context(), clients.Request{Protocol: clients.HTTP1, Address: addresses[echo.PortHTTP].String(), Path: "/redirect/307/a/b"})
+	if out.Kind != clients.Redirected || out.HTTPStatus != http.StatusTemporaryRedirect || out.Location != "/a/b" {
+		t.Errorf("outcome %+v, want 307 to /a/b", out)
+	}
+}
+
+// H-03: what goes through a tunnel is recorded as lines, and its end as its end.
+func TestATunnelEchoesLinesUntilItIsLeft(t *testing.T) {
+	addresses, _ := start(t)
+	caller := clients.New(clients.Options{})
+	defer caller.Close()
+	for _, protocol := range []clients.Protocol{clients.HTTPUpgrade, clients.HTTPConnect} {
+		request := clients.Request{ID: string(protocol), Protocol: protocol, Address: addresses[echo.PortHTTP].String(), Timeout: plenty}
+		out := caller.Do(t.Context(), request)
+		if out.Kind != clients.Allowed || !out.Echoed || out.Bytes != int64(len(protocol))+1 {
+			t.Errorf("%s: %+v, want an echo", protocol, out)
+		}
+		request.ID = "held-" + string(protocol)
+		held, err := caller.Hold(request, time.Millisecond)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for deadline := time.Now().Add(plenty); held.State().EchoesReceived < 3 && time.Now().Before(deadline); {
+			held.Wait(t.Context(), time.Millisecond)
+		}
+		state := held.Close()
+		if state.EchoesReceived < 3 {
+			t.Errorf("%s: %+v, want three echoes", protocol, state)
+		}
+		for _, peer := range []string{out.LocalAddr, state.LocalAddr} {
+			closed := func() bool {
+				for _, d := range deliveries(t, addresses[echo.PortControl], "since=0").Deliveries {
+					if d.Peer == peer && d.Event == echo.EventClose {
+						return true
+					}
+				}
+				return false
+			}
+			for deadline := time.Now().Add(plenty); !closed(); time.Sleep(time.Millisecond) {
+				if time.Now().After(deadline) {
+					t.Fatalf("%s: the tunnel of %s has no end", protocol, peer)
+				}
+			}
+		}
 	}
 }

@@ -43,11 +43,15 @@ var File = rpc.MustFile("meshproof/echo/v1/echo.proto", "meshproof.echo.v1",
 func newGRPC(recorder *Recorder, port int) *grpc.Server {
 	server := grpc.NewServer(
 		grpc.UnaryInterceptor(func(ctx context.Context, in any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-			recorder.Add(delivery(ctx, info.FullMethod, port))
+			d := delivery(ctx, info.FullMethod, port)
+			recorder.Add(d)
+			grpc.SetHeader(ctx, metadata.Pairs(HeaderID, d.ID))
 			return next(ctx, in)
 		}),
 		grpc.StreamInterceptor(func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-			recorder.Add(delivery(stream.Context(), info.FullMethod, port))
+			d := delivery(stream.Context(), info.FullMethod, port)
+			recorder.Add(d)
+			stream.SetHeader(metadata.Pairs(HeaderID, d.ID))
 			return next(srv, stream)
 		}))
 	rpc.Register(server, File, rpc.Handlers{
@@ -95,7 +99,7 @@ func serveStream(stream *rpc.Stream, recorder *Recorder, port int) error {
 		}
 	}
 	line := delivery(stream.Context(), "/meshproof.echo.v1.Echo/"+stream.Method(), port)
-	line.Event = EventLine
+	line.Event, line.Headers = EventLine, nil
 	for {
 		text := rpc.GetString(in, "text")
 		line.Bytes = len(text)
@@ -119,6 +123,7 @@ func delivery(ctx context.Context, method string, port int) Delivery {
 		d.Peer = p.Addr.String()
 	}
 	md, _ := metadata.FromIncomingContext(ctx)
+	d.Host, d.Headers = first(md.Get(":authority")), flatten(md)
 	d.ID, d.ClientID = first(md.Get(HeaderID)), first(md.Get(HeaderClientID))
 	return d
 }

@@ -38,10 +38,15 @@ type Delivery struct {
 	Method   string `json:"method,omitempty"`
 	// Path is the request's target exactly as the application got it.
 	Path string `json:"path,omitempty"`
+	// Host is the Host header or :authority.
+	Host string `json:"host,omitempty"`
 	// Peer is the address that the application sees: behind a proxy, the proxy.
 	Peer string `json:"peer"`
 	// ClientID is the l5d-client-id header, "" when absent.
 	ClientID string `json:"clientID,omitempty"`
+	// Headers are those of a request, by lower-case name, several values joined by
+	// ", ". They are on the control port only.
+	Headers map[string]string `json:"headers,omitempty"`
 	// Bytes is the length of what arrived, where it is a line or a message.
 	Bytes int `json:"bytes,omitempty"`
 }
@@ -69,7 +74,7 @@ func NewRecorder(out io.Writer) *Recorder {
 	return &Recorder{out: json.NewEncoder(out)}
 }
 
-// Add numbers, dates, keeps and writes d.
+// Add numbers, dates, keeps and writes d, the headers aside, which are only kept.
 func (r *Recorder) Add(d Delivery) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -80,6 +85,7 @@ func (r *Recorder) Add(d Delivery) {
 	} else {
 		r.ring[(d.Seq-1)%ringSize] = d
 	}
+	d.Headers = nil
 	r.out.Encode(d)
 }
 

@@ -24,21 +24,25 @@ func lineHandler(recorder *Recorder, port int, greeting string) func(net.Conn) {
 		if _, err := io.WriteString(conn, greeting); err != nil {
 			return
 		}
-		reader := bufio.NewReaderSize(conn, lineLimit)
-		for {
-			line, err := reader.ReadSlice('\n')
-			if len(line) > 0 {
-				id, _, _ := strings.Cut(strings.TrimSpace(string(line)), " ")
-				add(EventLine, id, len(line))
-				if _, err := conn.Write(line); err != nil {
-					return
-				}
-			}
-			// A client that stops without a newline has got its bytes back; one
-			// whose line is endless is cut.
-			if err != nil {
+		echoLines(conn, bufio.NewReaderSize(conn, lineLimit), func(id string, bytes int) { add(EventLine, id, bytes) })
+	}
+}
+
+// echoLines sends back each line and tells its first word and length, until the
+// other end leaves. What stops without a newline has got its bytes back; an
+// endless line ends it.
+func echoLines(to io.Writer, from *bufio.Reader, tell func(id string, bytes int)) {
+	for {
+		line, err := from.ReadSlice('\n')
+		if len(line) > 0 {
+			id, _, _ := strings.Cut(strings.TrimSpace(string(line)), " ")
+			tell(id, len(line))
+			if _, err := to.Write(line); err != nil {
 				return
 			}
+		}
+		if err != nil {
+			return
 		}
 	}
 }
