@@ -253,7 +253,7 @@ type Scale struct {
 type Install struct {
 	Pos                  `yaml:"-" json:"-"`
 	DefaultInboundPolicy string `yaml:"defaultInboundPolicy"`
-	// ProbeNetworks are prefixes, or named values such as ${outside}; everywhere when absent.
+	// ProbeNetworks are prefixes, or named values such as ${outside}; everywhere when absent, none at all when empty.
 	ProbeNetworks []string `yaml:"probeNetworks"`
 	// ClusterNetworks are prefixes, or named values such as ${outside}; the run's own when absent.
 	ClusterNetworks []string `yaml:"clusterNetworks"`

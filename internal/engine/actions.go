@@ -55,6 +55,12 @@ func (s *scenarioRun) act(ctx context.Context, a *scenarios.Action) (string, err
 		for _, network := range a.Install.ClusterNetworks {
 			options.ClusterNetworks = append(options.ClusterNetworks, s.text(network))
 		}
+		if a.Install.ProbeNetworks != nil {
+			options.ProbeNetworks = []string{}
+			for _, network := range a.Install.ProbeNetworks {
+				options.ProbeNetworks = append(options.ProbeNetworks, s.text(network))
+			}
+		}
 		return s.install(ctx, options)
 	case a.Start != nil:
 		return s.start(ctx, a.Start)

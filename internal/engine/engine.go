@@ -22,7 +22,9 @@ import (
 type InstallOptions struct {
 	DefaultInboundPolicy string
 	ClusterNetworks      []string
-	HA                   bool
+	// ProbeNetworks is nil for the installer's default, and empty for none.
+	ProbeNetworks []string
+	HA            bool
 }
 
 // Manifests prints what is applied to install the mesh or to upgrade it.

@@ -90,6 +90,9 @@ func (s *scenarioRun) install(ctx context.Context, options InstallOptions) (stri
 	if len(options.ClusterNetworks) > 0 {
 		line += " --cluster-networks " + strings.Join(options.ClusterNetworks, ",")
 	}
+	if options.ProbeNetworks != nil {
+		line += " --probe-networks " + strings.Join(options.ProbeNetworks, ",")
+	}
 	if options.HA {
 		line += " --ha"
 	}

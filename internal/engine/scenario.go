@@ -271,7 +271,7 @@ func (s *scenarioRun) installsFirst() bool {
 func (s *scenarioRun) setUp(ctx context.Context) error {
 	s.waiting("its namespaces, workloads and clients")
 	spec := s.planned.Spec
-	if err := s.e.makeNamespace(ctx, s.namespace, nil, spec.Annotations); err != nil {
+	if err := s.e.makeNamespace(ctx, s.namespace, spec.Labels, spec.Annotations); err != nil {
 		return input(s.planned.Pos, err)
 	}
 	for _, n := range spec.Namespaces {

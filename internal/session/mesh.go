@@ -35,6 +35,9 @@ func (s *session) meshFor(o engine.InstallOptions) mesh.Options {
 	if len(o.ClusterNetworks) > 0 {
 		asked.ClusterNetworks = o.ClusterNetworks
 	}
+	if o.ProbeNetworks != nil {
+		asked.ProbeNetworks = o.ProbeNetworks
+	}
 	asked.HA = asked.HA || o.HA
 	return asked
 }
