@@ -154,6 +154,7 @@ var verbs = []func(IOStreams) *cobra.Command{
 	newAuthz,
 	newExplain,
 	newMatrix,
+	newRules,
 	newReport,
 	newCompare,
 	newGen,

@@ -102,7 +102,7 @@ func source(p scenarios.Pos) result.Source { return result.Source{File: p.File, 
 
 // blank is a claim before it was judged.
 func (s *scenarioRun) blank(c *scenarios.PlannedClaim) result.Claim {
-	out := result.Claim{Name: c.Name, Shows: c.Shows, Feature: string(c.Feature), Outcome: result.Skipped, Reason: notReached, Source: source(c.Source)}
+	out := result.Claim{ID: c.ID, Name: c.Name, Shows: c.Shows, Feature: string(c.Feature), Outcome: result.Skipped, Reason: notReached, Source: source(c.Source)}
 	if c.Call != nil {
 		out.Client, out.Target, out.Protocol, out.Expected = c.Call.Client, c.Call.Target, string(c.Call.Protocol), c.Call.Expect.String()
 	}

@@ -124,6 +124,8 @@ type Step struct {
 
 // Claim is one named expectation and what was seen.
 type Claim struct {
+	// ID of the claim in its plan; see Identity for what is the same in every run.
+	ID   string `json:"id,omitempty"`
 	Name string `json:"name"`
 	// Shows lists document statements (DOC-nn) and rule IDs.
 	Shows []string `json:"shows,omitempty"`

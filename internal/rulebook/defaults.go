@@ -1,0 +1,42 @@
+package rulebook
+
+var defaults = []Rule{
+	rule("D-01", defaultPolicy, "six names of policies are known, in lower case, and the same six for accessPolicy"),
+	rule("D-02", defaultPolicy, "the authenticated policies take any identity of the trust root; cluster is about the address alone"),
+	rule("D-03", defaultPolicy, "an installation's default is all-unauthenticated, which controller and proxies are told"),
+	rule("D-04", defaultPolicy, "the cluster's networks are the private ranges unless the installation says others"),
+	rule("D-05", probing, "probes may come from anywhere unless the installation says where from, and without networks there are no probe routes"),
+	rule("D-06", defaultPolicy, "the control plane's own pods are open whatever the cluster's default is"),
+	rule("D-07", defaultPolicy, "what stands on the pod wins over the cluster's default"),
+	rule("D-08", defaultPolicy, "a namespace's annotation is taken over by the injector when a pod is created without one"),
+	rule("D-09", defaultPolicy, "an annotation of a workload counts in its template, not on the Deployment itself"),
+	rule("D-10", defaultPolicy, "a later edit of the pod's own annotation is live, or without effect, as the dialect has it"),
+	rule("D-11", defaultPolicy, "later edits of the namespace and of the cluster's default leave running pods as they are"),
+	rule("D-12", defaultPolicy, "an annotation that is no policy counts for nothing, and the cluster's default holds"),
+	rule("D-13", defaultPolicy, "the default in the proxy's environment is fixed, and matters only until the controller has answered"),
+	rule("D-14", defaultPolicy, "without cluster networks a proxy cannot start with a policy that needs them"),
+	rule("D-15", opaquePorts, "opaque ports are numbers and ranges; what a name among them does is a matter of dialect"),
+	rule("D-16", opaquePorts, "eight ports are opaque by default, as far as a pod declares them"),
+	rule("D-17", opaquePorts, "opaque ports change the default server alone; a Server's protocol holds, though clients see an opaque port"),
+	rule("D-18", defaultPolicy, "ports that require identity have the authenticated twin of their default policy"),
+	rule("D-19", opaquePorts, "skipped ports pass the proxy by, and no policy holds there"),
+	rule("D-20", injection, "further annotations set ports, time-outs and the list of inbound ports"),
+	rule("D-21", injection, "pods without a proxy are unknown to the controller"),
+}
+
+var metrics = []Rule{
+	rule("M-01", counting, "a default server is labelled with its policy's name, a Server with group, kind and name"),
+	rule("M-02", counting, "an authorization is labelled with kind and name, built-in ones with their policy, probe, localhost or audit"),
+	rule("M-03", counting, "routes are labelled default or probe, or with group, kind in its own spelling, and name"),
+	rule("M-04", counting, "labels are spelt srv_, route_, authz_, target_, tls, client_id and ratelimit_"),
+	rule("M-05", counting, "the label tls says whether TLS was ended here, whose it was, or why there was none"),
+	rule("M-06", counting, "what is allowed, denied, not found, limited and cut is counted, and so are errors"),
+	rule("M-07", counting, "counters of denials and cuts name no authorization, and that of missing routes no route"),
+	rule("M-08", counting, "errors of connections are counted by kind, and denials of HTTP are none of them"),
+	rule("M-09", counting, "requests, responses and latencies carry the permit's labels, and denied requests are not among them"),
+	rule("M-10", counting, "each connection that is looked into is counted by what it turned out to be, under its server"),
+	rule("M-11", counting, "each authorized request and each authorized connection is counted once, also when a limit or redirect follows"),
+	rule("M-12", counting, "series that nothing adds to any more are dropped after ten minutes"),
+	rule("M-13", counting, "inbound series have no label for the authority"),
+	rule("M-14", counting, "the controller counts calls, messages, status writes, and who holds the lease"),
+}

@@ -1,0 +1,78 @@
+package rulebook
+
+var selection = []Rule{
+	rule("X-01", server, "a Server selects pods of its own namespace by labels; whether a number must be declared is a matter of dialect"),
+	rule("X-02", server, "a name means every TCP port of that name in containers and init containers, by exact case"),
+	rule("X-03", server, "a name of a UDP or SCTP port means nothing"),
+	rule("X-04", server, "of two Servers on a port the older wins, then the lesser name"),
+	rule("X-05", server, "when the winner goes the next one takes over at once, and after the last the default"),
+	rule("X-06", server, "selection follows labels of pods and selectors and labels of Servers at once"),
+	rule("X-07", server, "ports and probes of a pod are taken once; updates that change neither labels nor annotations do nothing"),
+	rule("X-08", server, "external workloads have uniquely named ports and no probes").out(externals),
+	rule("X-09", opaquePorts, "a Server on a skipped port is taken and has no effect"),
+	rule("X-10", defaultPolicy, "a port without a Server is opaque if listed so, else detected, and has the pod's default and its probe routes"),
+	rule("X-11", server, "a Server on which nothing is granted denies all but localhost and, as the dialect has it, probes"),
+	rule("X-12", server, "an access policy adds a grant to those of authorizations, and never takes one away"),
+	rule("X-13", server, "an access policy that is absent means deny"),
+
+	rule("X-30", serverAuthorization, "a ServerAuthorization is for Servers of its own namespace that it names or selects, never for a default"),
+	rule("X-31", serverAuthorization, "a ServerAuthorization without networks means the cluster's"),
+	rule("X-32", serverAuthorization, "clients are anyone, any mesh TLS, or whoever has one of the identities or accounts"),
+	rule("X-33", serverAuthorization, "several ServerAuthorizations add up; within one both network and client must fit"),
+
+	rule("X-40", authorizationPolicy, "a policy is for one Server, all Servers of its namespace, or one route, and never for a default"),
+	rule("X-41", authorizationPolicy, "identities and networks of one policy must both fit"),
+	rule("X-42", authorizationPolicy, "a policy without an identity is for unauthenticated clients too, and one without anything for all"),
+	rule("X-43", authorizationPolicy, "a policy without a NetworkAuthentication is for every network"),
+	rule("X-44", authentications, "authentications may be of other namespaces, and are of the policy's own unless they say so"),
+	rule("X-45", authentications, "a missing authentication voids its policy until it is created; an account need not exist"),
+	rule("X-46", authentications, "an authentication that is deleted grants nothing any more, at once"),
+	rule("X-47", authorizationPolicy, "policies on one target add up, also with ServerAuthorizations and the access policy"),
+	rule("X-48", authorizationPolicy, "a grant on a route is for that route, and a grant on the Server opens every route"),
+	rule("X-49", authorizationPolicy, "a route that is a target is named by group, kind and name regardless of case, and the group is the route's own"),
+	rule("X-50", authorizationPolicy, "which of several fitting authorizations gets the credit is a matter of dialect"),
+
+	rule("X-51", routes, "a route counts once it names the Server as parent and the controller has accepted it"),
+	rule("X-52", routes, "a parent in another namespace, with a port or a section makes the whole route ignored"),
+	rule("X-53", routes, "accepted routes take the place of the default and of the probe route"),
+	rule("X-54", routes, "HTTPRoutes mean nothing to gRPC, opaque and TLS Servers, and GRPCRoutes nothing to others"),
+	rule("X-55", routes, "headers of requests are modified and requests redirected; other filters are dropped, or void their route"),
+	rule("X-56", routes, "routes are in the order of their age, then of their names"),
+	rule("X-57", routes, "backends and time-outs of a route on a Server do nothing"),
+	rule("X-58", grpcRoutes, "a gRPC match of headers alone works, or spoils the port's policy, as the dialect has it"),
+	rule("X-59", routes, "a route without rules matches nothing"),
+
+	rule("X-60", live, "an update that cannot be understood revokes, or leaves the old version in force, as the dialect has it"),
+	rule("X-61", findings, "objects that name nobody, or something that cannot be, grant nothing"),
+	rule("X-62", live, "proxies are told when their port's policy has changed, and of nothing else"),
+	rule("X-63", live, "what a pod is told does not depend on other pods"),
+	rule("X-64", live, "gRPC routes and rate limits outlive the last other object of their namespace, or not, as the dialect has it"),
+}
+
+var identities = []Rule{
+	rule("X-70", identity, "an account's identity is spelt account, namespace, serviceaccount.identity, control plane's namespace, trust domain"),
+	rule("X-71", authentications, "a Namespace means every account of it"),
+	rule("X-72", authentications, "a star alone is any identity, one before a suffix at least one more label, and elsewhere a star is a star"),
+	rule("X-73", authentications, "names without a star are compared whole"),
+	rule("X-74", identity, "whether a SPIFFE identity satisfies stars and the authenticated policies is a matter of dialect"),
+	rule("X-75", identity, "a client is the first DNS or URI name in its certificate, but for those that end in a dot"),
+}
+
+var probes = []Rule{
+	rule("P-01", probing, "HTTP probes of all containers count, and no other kind of probe"),
+	rule("P-02", probing, "a probe's port is a number, or a name of the same container in any case"),
+	rule("P-03", probing, "the query is cut off a probe's path, and a path without a leading slash is granted nothing"),
+	rule("P-04", probing, "a port's probe paths are granted together: GET, the exact path, nothing else asked"),
+	rule("P-05", probing, "probes are granted to clients without authentication from the probes' networks"),
+	rule("P-06", probing, "default servers grant probes; whether Servers of HTTP do is a matter of dialect"),
+	rule("P-07", probing, "a Server with an accepted route grants no probes by itself: 404 without a route, 403 without a grant"),
+	rule("P-08", probing, "opaque, TLS and gRPC Servers and opaque defaults grant no probes"),
+	rule("P-09", probing, "a TCP probe succeeds wherever a proxy runs"),
+	rule("P-10", probing, "a gRPC probe is a call without authentication, denied unless it is granted"),
+	rule("P-11", probing, "an HTTPS probe is TLS for somebody else, and denied under deny"),
+	rule("P-12", probing, "a probe that is redirected to another path is denied there"),
+	rule("P-13", probing, "a request for a probe's path is judged as one, wherever it comes from, and other methods are not"),
+	rule("P-14", counting, "probes are counted under route and authorization probe"),
+	rule("P-15", adminPort, "of the admin port /live and /ready answer under deny, and nothing else does"),
+	rule("P-16", probing, "a pod's first probe may come before its policy; what judges it then is a matter of dialect"),
+}
