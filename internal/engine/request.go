@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/meshproof/meshproof/clients"
+	"github.com/meshproof/meshproof/internal/policy/asked"
 	"github.com/meshproof/meshproof/scenarios"
 )
 
@@ -40,7 +41,7 @@ func (s *scenarioRun) request(ctx context.Context, r *scenarios.Request, id stri
 	if r.Protocol == scenarios.GRPC {
 		out.Method, out.Path = r.Path, ""
 		if out.Method == "" {
-			out.Method = echoMethod
+			out.Method = asked.EchoMethod
 		}
 	}
 	server := identity(s.space(target.Workload.Namespace), s.accountOf(target))
@@ -50,10 +51,6 @@ func (s *scenarioRun) request(ctx context.Context, r *scenarios.Request, id stri
 	}
 	return from.tls(out, server), from, nil
 }
-
-// echoMethod is what a gRPC call of an echo workload calls when the scenario
-// names no method.
-const echoMethod = "/meshproof.echo.v1.Echo/Say"
 
 func (s *scenarioRun) accountOf(t scenarios.Target) string {
 	if t.Workload.Kind != scenarios.Emojivoto {

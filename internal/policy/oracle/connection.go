@@ -29,6 +29,21 @@ func OwnCall(client Client) Client {
 	return client
 }
 
+// DirectClient is T-31: on the proxy's own port, with a transport header, only a
+// client with a verified identity is heard; others are closed, whatever the port
+// that they name. One with a certificate of another root fails the handshake
+// (I-02).
+func DirectClient(client Client) Client {
+	switch client.Way {
+	case Meshed, MeshedDirect:
+		client.Way = Meshed
+	case ForeignRoot:
+	default:
+		client.Way = Plain
+	}
+	return client
+}
+
 // HintsOpaque is T-36: a meshed client takes a port for opaque by the pod's or
 // namespace's annotation, or by a Server whose protocol is exactly opaque.
 func HintsOpaque(annotated bool, protocol api.ProxyProtocol) bool {
@@ -128,6 +143,9 @@ func Spoken(protocol api.ProxyProtocol, request Request, session Session, detect
 
 // course decides what the proxy makes of the connection.
 func (o Oracle) course(p Policy, request Request, session Session) (Course, string) {
+	if session.Transported && request.Announced != "" {
+		return o.Rules.Transported(p.Protocol, request.Announced == AnnouncesHTTP)
+	}
 	if session.Transported {
 		return o.Rules.Transported(p.Protocol, request.Protocol.HTTP() && !p.Hinted)
 	}

@@ -202,6 +202,12 @@ var connectionNegations = []Negation{
 			return is(request, d)
 		}
 	}},
+	{"T-31", "the proxy's own port takes clients without an identity", func(r *Rules) {
+		r.DirectClient = func(c Client) Client {
+			c.Way = Meshed
+			return c
+		}
+	}},
 	{"T-33", "without a session protocol every port has a list for TCP", func(r *Rules) {
 		is := r.Transported
 		r.Transported = func(p api.ProxyProtocol, session bool) (Course, string) {

@@ -157,12 +157,21 @@ func (o Oracle) Decide(p Policy, client Client, request Request) Verdict {
 	if client.Way == Meshed && p.Port == api.AdminPort {
 		client.Way = MeshedDirect // T-30
 	}
+	if request.Announced != "" {
+		switch client = o.Rules.DirectClient(client); client.Way {
+		case Plain:
+			return v.end("T-31", Closed, "on its own port the proxy takes mesh TLS with an identity only")
+		case ForeignRoot:
+			return v.end("I-02", HandshakeFailed, "the client's certificate is of another trust root")
+		}
+	}
 	if o.Rules.HandshakeFails(client, p.Protocol) {
 		return v.end("I-02", HandshakeFailed, "the client's certificate is of another trust root")
 	}
 	session := o.Rules.SessionOf(client, p.Protocol)
 	address := o.Rules.ClientAddress(client.Address)
 	course, rule := o.course(p, request, session)
+	v.Course = course
 	note(&v.Steps, "connection", rule, course == AsHTTP || course == AsTCP, "%s", courseText(course, p.Protocol, session))
 	switch course {
 	case Refuse:

@@ -85,6 +85,7 @@ type Rules struct {
 	Detected       func(Request, api.Dialect) bool
 	Spoken         func(api.ProxyProtocol, Request, Session, bool) (Course, string)
 	OwnCall        func(Client) Client
+	DirectClient   func(Client) Client
 
 	// What is answered, and limits.
 	DenialForm   func(Request) Outcome
@@ -113,7 +114,7 @@ func DefaultRules() Rules {
 		HostFits: HostFits, PathFits: PathFits, ValueFits: ValueFits, MethodFits: MethodFits, CallFits: CallFits, MoreSpecific: MoreSpecific, OlderRoute: OlderRoute,
 		CallableMatch: CallableMatch, NormalisedPath: NormalisedPath,
 		HintsOpaque: HintsOpaque, HandshakeFails: HandshakeFails, SessionOf: SessionOf, Transported: Transported, SilentClosed: SilentClosed, Detected: Detected,
-		Spoken: Spoken, OwnCall: OwnCall,
+		Spoken: Spoken, OwnCall: OwnCall, DirectClient: DirectClient,
 		DenialForm: DenialForm, NotFoundForm: NotFoundForm, RedirectForm: RedirectForm, AdminLocal: AdminLocal, AdminSpeaks: AdminSpeaks, Audited: Audited,
 		NamedFirst: NamedFirst, Limitable: Limitable, OlderLimit: OlderLimit, LimitsOf: LimitsOf,
 	}

@@ -34,7 +34,8 @@ type row struct {
 	port string
 	// from is a client as explain has it, or one of otherClients.
 	from string
-	// ask is a request as explain has it, tcp or silent; GET / when it is empty.
+	// ask is a request as explain has it, tcp or silent, or GET / with a header of
+	// the client's own that announces nothing or http; GET / when it is empty.
 	ask     string
 	headers []string
 	// in is the only dialect in which the row holds; both when it is empty.
@@ -220,6 +221,10 @@ func (r row) judge(t *testing.T, dialect api.Dialect, rules oracle.Rules) oracle
 		request = oracle.Request{Protocol: oracle.TCP}
 	case "silent":
 		request = oracle.Request{Protocol: oracle.Silent}
+	case "announced nothing":
+		request = oracle.Request{Protocol: oracle.HTTP1, Announced: oracle.AnnouncesNothing}
+	case "announced http":
+		request = oracle.Request{Protocol: oracle.HTTP1, Announced: oracle.AnnouncesHTTP}
 	case "dribbled":
 		request = oracle.Request{Protocol: oracle.HTTP1, Dribbled: true}
 	default:

@@ -120,7 +120,20 @@ type Request struct {
 	Headers map[string]string
 	// Dribbled: the first segment holds fewer than 14 bytes (T-21).
 	Dribbled bool
+	// Announced is what the transport header says of a client that writes its own;
+	// empty for one that has none, or whose proxy decides (T-36).
+	Announced Announcement
 }
+
+// Announcement is what a transport header that the client has written itself
+// says of what is spoken.
+type Announcement string
+
+// The announcements.
+const (
+	AnnouncesNothing Announcement = "nothing"
+	AnnouncesHTTP    Announcement = "http"
+)
 
 // Outcome is what becomes of a request: a closed set, listed by Outcomes.
 type Outcome string
@@ -189,6 +202,8 @@ type Step struct {
 // Verdict is what becomes of a request and why.
 type Verdict struct {
 	Outcome Outcome `json:"outcome"`
+	// Course is what the proxy made of the connection; empty where it came to none.
+	Course Course `json:"course,omitempty"`
 	// Status is the HTTP status that the proxy itself answers with, if it does.
 	Status int `json:"status,omitempty"`
 	// Server, Route and Authorization are those that decided; Route is empty

@@ -1,0 +1,168 @@
+package history
+
+import (
+	"bufio"
+	"compress/gzip"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/meshproof/meshproof/internal/policy/oracle"
+)
+
+// FileName is what a run calls its history, in its folder.
+const FileName = "history.jsonl.gz"
+
+// line is one line of the file: a world, or a question.
+type line struct {
+	World    *World    `json:"world,omitempty"`
+	Question *Question `json:"question,omitempty"`
+}
+
+// Writer writes the history of a run. It is safe for concurrent use. A nil
+// Writer forgets everything.
+type Writer struct {
+	mu     sync.Mutex
+	file   *os.File
+	zip    *gzip.Writer
+	worlds map[string]bool
+	err    error
+}
+
+// Create begins a history in a file that must not exist.
+func Create(path string) (*Writer, error) {
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("begin the history: %w", err)
+	}
+	return &Writer{file: file, zip: gzip.NewWriter(file), worlds: map[string]bool{}}, nil
+}
+
+// NewWorld is a world with its ID, slimmed down to what the rules ask for.
+func NewWorld(dialect string, world oracle.World, pods []*corev1.Pod) (*World, error) {
+	w := &World{Dialect: dialect, World: world}
+	for _, pod := range pods {
+		w.Pods = append(w.Pods, slim(pod))
+	}
+	text, err := json.Marshal(w)
+	if err != nil {
+		return nil, fmt.Errorf("encode a world: %w", err)
+	}
+	sum := sha256.Sum256(text)
+	w.ID = hex.EncodeToString(sum[:8])
+	return w, nil
+}
+
+// Add writes questions that were asked in a world, and the world unless it was
+// written before. What it returns was flushed to the file. An error stays.
+func (w *Writer) Add(world *World, questions ...*Question) error {
+	if w == nil || len(questions) == 0 {
+		return nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err != nil {
+		return w.err
+	}
+	encoder := json.NewEncoder(w.zip)
+	if !w.worlds[world.ID] {
+		w.worlds[world.ID] = true
+		w.err = encoder.Encode(line{World: world})
+	}
+	for _, q := range questions {
+		q.World, q.world = world.ID, world
+		w.err = errors.Join(w.err, encoder.Encode(line{Question: q}))
+	}
+	// A crash leaves all that was flushed.
+	if w.err = errors.Join(w.err, w.zip.Flush()); w.err != nil {
+		w.err = fmt.Errorf("write the history: %w", w.err)
+	}
+	return w.err
+}
+
+// Close ends the file.
+func (w *Writer) Close() error {
+	if w == nil {
+		return nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return errors.Join(w.err, w.zip.Close(), w.file.Close())
+}
+
+// History is what was read.
+type History struct {
+	// Worlds by their IDs.
+	Worlds map[string]*World
+	// Questions in the order in which they were asked.
+	Questions []*Question
+	// Cut says that the file ends in the middle: its run did not come to its end.
+	Cut bool
+}
+
+// Read reads the history of a run. A file that was cut off by a crash is read as
+// far as it goes.
+func Read(path string) (*History, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the history: %w", err)
+	}
+	defer file.Close() // read only: nothing can be lost
+	h := &History{Worlds: map[string]*World{}}
+	zip, err := gzip.NewReader(bufio.NewReader(file))
+	if errors.Is(err, io.EOF) {
+		h.Cut = true
+		return h, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the history %s: %w", path, err)
+	}
+	for decoder := json.NewDecoder(zip); ; {
+		var one line
+		err := decoder.Decode(&one)
+		switch {
+		case errors.Is(err, io.ErrUnexpectedEOF):
+			h.Cut = true
+			return h, nil
+		case errors.Is(err, io.EOF):
+			return h, nil
+		case err != nil:
+			return nil, fmt.Errorf("read the history %s: %w", path, err)
+		case one.World != nil:
+			h.Worlds[one.World.ID] = one.World
+		case one.Question != nil:
+			if one.Question.world = h.Worlds[one.Question.World]; one.Question.world == nil {
+				return nil, fmt.Errorf("read the history %s: a question of claim %s is about the world %s, which does not stand before it", path, one.Question.Claim, one.Question.World)
+			}
+			h.Questions = append(h.Questions, one.Question)
+		}
+	}
+}
+
+// Turned lists the claims that come out differently by other rules than they
+// were observed, each once, in the order of asking. Only questions of claims for
+// which keep says yes are asked; nil keeps all.
+func (h *History) Turned(rules oracle.Rules, keep func(*Question) bool) ([]string, error) {
+	var turned []string
+	for _, q := range h.Questions {
+		if keep != nil && !keep(q) || slices.Contains(turned, q.Claim) {
+			continue
+		}
+		differences, err := q.Judge(rules)
+		if err != nil {
+			return nil, err
+		}
+		if len(differences) > 0 {
+			turned = append(turned, q.Claim)
+		}
+	}
+	return turned, nil
+}

@@ -1,0 +1,269 @@
+package history
+
+import (
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/meshproof/meshproof/clients"
+	"github.com/meshproof/meshproof/internal/policy/api"
+	"github.com/meshproof/meshproof/internal/policy/asked"
+	"github.com/meshproof/meshproof/internal/policy/oracle"
+)
+
+// Form says what a question is about.
+type Form string
+
+// The forms. The closed set is listed by Forms.
+const (
+	// Call: what becomes of a request.
+	Call Form = "call"
+	// Held: whether a connection that was let in before is still open.
+	Held Form = "held"
+	// Policy: whose policy a port has.
+	Policy Form = "policy"
+	// Probe: whether the kubelet's probes are let in.
+	Probe Form = "probe"
+	// Rate: which share of many calls is limited.
+	Rate Form = "rate"
+)
+
+// Forms lists every Form.
+func Forms() []Form { return []Form{Call, Held, Policy, Probe, Rate} }
+
+// World is what policy depended on at one moment.
+type World struct {
+	// ID is the digest of the rest.
+	ID      string        `json:"id"`
+	Dialect string        `json:"dialect"`
+	World   oracle.World  `json:"world"`
+	Pods    []*corev1.Pod `json:"pods"`
+}
+
+// Question is one thing that was asked of the mesh and of the rules.
+type Question struct {
+	// Claim is the claim's ID, and Shows what it says that it shows.
+	Claim string   `json:"claim"`
+	Shows []string `json:"shows,omitempty"`
+	Form  Form     `json:"form"`
+	// World is the ID of the world it was asked in.
+	World string `json:"world"`
+	// Pod is namespace/name.
+	Pod  string `json:"pod"`
+	Port uint16 `json:"port"`
+	// Client and Request; neither is asked for with Policy.
+	Client  oracle.Client  `json:"client"`
+	Request oracle.Request `json:"request"`
+	// Observed is what was seen.
+	Observed Observed `json:"observed"`
+
+	world *World
+}
+
+// Observed is what was seen of the answer to a question. Which fields are filled
+// depends on the form.
+type Observed struct {
+	// Kind, HTTPStatus and GRPCStatus are the client's outcome of a Call; Kind is
+	// allowed for a connection that is held and open or a probe that was let in,
+	// and closed for one that is not.
+	Kind       clients.Kind `json:"kind,omitempty"`
+	HTTPStatus int          `json:"httpStatus,omitempty"`
+	// Record is the proxy's own of its decision; nil when none was found.
+	Record *Record `json:"record,omitempty"`
+	// Server is whose policy the port has, as kind/name; empty where nothing is
+	// enforced.
+	Server string `json:"server,omitempty"`
+	// Logged says whether the proxy wrote that it allowed the request for the
+	// sake of audit; nil when nobody looked.
+	Logged *bool `json:"logged,omitempty"`
+	// Rate is calls per second, Calls how many, and Limited how many of them were.
+	Rate    float64 `json:"rate,omitempty"`
+	Calls   int     `json:"calls,omitempty"`
+	Limited int     `json:"limited,omitempty"`
+}
+
+// Record is a proxy's record of a decision: kind/name of what decided.
+type Record struct {
+	Verdict       string `json:"verdict"`
+	Server        string `json:"server,omitempty"`
+	Route         string `json:"route,omitempty"`
+	Authorization string `json:"authorization,omitempty"`
+}
+
+// Oracle judges in the world by the rules.
+func (w *World) Oracle(rules oracle.Rules) (oracle.Oracle, error) {
+	dialect, err := api.ParseDialect(w.Dialect)
+	if err != nil {
+		return oracle.Oracle{}, fmt.Errorf("world %s: %w", w.ID, err)
+	}
+	return oracle.Oracle{World: w.World, Dialect: dialect, Rules: rules}, nil
+}
+
+// pod finds a pod by namespace/name.
+func (w *World) pod(name string) *corev1.Pod {
+	at := slices.IndexFunc(w.Pods, func(p *corev1.Pod) bool { return p.Namespace+"/"+p.Name == name })
+	if at < 0 {
+		return nil
+	}
+	return w.Pods[at]
+}
+
+// Judge puts the question to the oracle with these rules, and says what of the
+// observations is at odds with the verdict; nothing when all fits.
+func (q *Question) Judge(rules oracle.Rules) ([]string, error) {
+	if q.world == nil {
+		return nil, fmt.Errorf("question of claim %s: it has no world", q.Claim)
+	}
+	return q.judgeIn(q.world, rules)
+}
+
+func (q *Question) judgeIn(w *World, rules oracle.Rules) ([]string, error) {
+	pod := w.pod(q.Pod)
+	if pod == nil {
+		return nil, fmt.Errorf("question of claim %s: pod %s is not in its world", q.Claim, q.Pod)
+	}
+	o, err := w.Oracle(rules)
+	if err != nil {
+		return nil, err
+	}
+	if q.Form == Policy {
+		return policyDifferences(o.Resolve(pod, q.Port), q.Observed), nil
+	}
+	return Differences(o.Judge(pod, q.Port, q.Client, q.Request), q), nil
+}
+
+func policyDifferences(p oracle.Policy, o Observed) []string {
+	want := p.Server.String()
+	if p.Unpoliced {
+		want = ""
+	}
+	if want != o.Server {
+		return []string{fmt.Sprintf("by the rules the port has the policy of %q, observed that of %q", want, o.Server)}
+	}
+	return nil
+}
+
+// Differences is what of the observations is at odds with a verdict.
+func Differences(v oracle.Verdict, q *Question) []string {
+	o := q.Observed
+	var found []string
+	add := func(format string, args ...any) { found = append(found, fmt.Sprintf(format, args...)) }
+	switch q.Form {
+	case Held, Probe:
+		if v.Allowed() != (o.Kind == clients.Allowed) {
+			add("by the rules it is %s, observed %s", v.Outcome, o.Kind)
+		}
+		return found
+	case Rate:
+		if low, high := Band(v, o.Rate, o.Calls); o.Calls > 0 && (share(o) < low || share(o) > high) {
+			add("by the rules %.0f to %.0f%% of the calls are limited, observed %.0f%%", 100*low, 100*high, 100*share(o))
+		}
+		return found
+	}
+	if !asked.Fits(o.Kind, v, q.Client, q.Request.Protocol) {
+		add("by the rules it is %s, observed %s", v.Outcome, o.Kind)
+		return found
+	}
+	if v.Status != 0 && o.HTTPStatus != 0 && v.Outcome == oracle.Redirected && o.HTTPStatus != v.Status {
+		add("by the rules the status is %d, observed %d", v.Status, o.HTTPStatus)
+	}
+	if o.Logged != nil && *o.Logged != v.Logged {
+		add("by the rules it is logged as audited: %v, observed %v", v.Logged, *o.Logged)
+	}
+	return append(found, recordDifferences(v, o)...)
+}
+
+// share is which part of the calls was limited.
+func share(o Observed) float64 { return float64(o.Limited) / float64(o.Calls) }
+
+// recordDifferences compares the proxy's record with the verdict.
+func recordDifferences(v oracle.Verdict, o Observed) []string {
+	if o.Record == nil {
+		return nil
+	}
+	var found []string
+	differs := func(what, want, got string) {
+		found = append(found, fmt.Sprintf("by the rules the %s is %q, the proxy recorded %q", what, want, got))
+	}
+	if want := Verdicts(v, o.Kind); len(want) > 0 && !slices.Contains(want, o.Record.Verdict) {
+		differs("decision", want[0], o.Record.Verdict)
+	}
+	if v.Server.String() != o.Record.Server {
+		differs("server", v.Server.String(), o.Record.Server)
+	}
+	if v.Course == oracle.AsHTTP && v.Route.String() != o.Record.Route {
+		differs("route", v.Route.String(), o.Record.Route)
+	}
+	if v.Authorization.String() != o.Record.Authorization && !slices.ContainsFunc(v.Fitting, func(l oracle.Label) bool { return l.String() == o.Record.Authorization }) {
+		differs("authorization", v.Authorization.String(), o.Record.Authorization)
+	}
+	return found
+}
+
+// Verdicts are the words with which a proxy records such a decision; none where
+// it records nothing, or whatever it likes.
+func Verdicts(v oracle.Verdict, seen clients.Kind) []string {
+	authorized := v.Authorization != oracle.Label{}
+	switch {
+	case seen == clients.Limited && len(v.Limits) > 0:
+		return []string{"limited"}
+	case v.Outcome == oracle.Delivered, v.Outcome == oracle.Forbidden && authorized, v.Outcome == oracle.Closed && authorized:
+		return []string{"allow"} // what the admin port refuses in spite of a grant was granted
+	case v.Outcome == oracle.Redirected, v.Outcome == oracle.GRPCNotFound && authorized:
+		return []string{"redirect"}
+	case v.Outcome == oracle.Forbidden, v.Outcome == oracle.PermissionDenied, v.Outcome == oracle.Closed && v.Course == oracle.AsTCP:
+		return []string{"deny"}
+	case v.Outcome == oracle.NotFound, v.Outcome == oracle.GRPCNotFound:
+		return []string{"not-found"}
+	case v.Outcome == oracle.BadRequest:
+		return []string{"ambiguous"}
+	}
+	return nil
+}
+
+// bandSlack is how far the share of limited calls may be off what the rates say:
+// calls come and are counted in turns of a second (R-12).
+const bandSlack = 0.06
+
+// Band is which share of calls at a rate is limited by the limits of a verdict:
+// the strictest counts, and its bucket is full at the beginning (R-04).
+func Band(v oracle.Verdict, rate float64, calls int) (low, high float64) {
+	if calls == 0 || rate <= 0 {
+		return 0, 1
+	}
+	share := 0.0
+	for _, limit := range v.Limits {
+		passed := float64(limit.RequestsPerSecond) * (float64(calls)/rate + 1)
+		share = max(share, 1-passed/float64(calls))
+	}
+	if share == 0 {
+		return 0, 0
+	}
+	return max(share-bandSlack, 0.01), min(share+bandSlack, 1)
+}
+
+// Pods without what no rule asks for: the worlds of a run are many.
+func slim(pod *corev1.Pod) *corev1.Pod {
+	out := &corev1.Pod{}
+	out.Name, out.Namespace, out.UID = pod.Name, pod.Namespace, pod.UID
+	out.Labels, out.Annotations = pod.Labels, pod.Annotations
+	out.Spec.ServiceAccountName, out.Spec.HostNetwork = pod.Spec.ServiceAccountName, pod.Spec.HostNetwork
+	out.Status.PodIP = pod.Status.PodIP
+	container := func(c corev1.Container) corev1.Container {
+		kept := corev1.Container{Name: c.Name, Ports: c.Ports, LivenessProbe: c.LivenessProbe, ReadinessProbe: c.ReadinessProbe, StartupProbe: c.StartupProbe, RestartPolicy: c.RestartPolicy}
+		for _, e := range c.Env {
+			if c.Name == api.ProxyContainer && e.Name == api.ProxyDefaultPolicyVariable {
+				kept.Env = append(kept.Env, e)
+			}
+		}
+		return kept
+	}
+	for _, c := range pod.Spec.InitContainers {
+		out.Spec.InitContainers = append(out.Spec.InitContainers, container(c))
+	}
+	for _, c := range pod.Spec.Containers {
+		out.Spec.Containers = append(out.Spec.Containers, container(c))
+	}
+	return out
+}

@@ -1,0 +1,100 @@
+// Package asked stands between what scenarios say and what the oracle is asked:
+// a client's kind becomes its way to the port, a request of the language the
+// oracle's, and a verdict the outcomes that a client may see.
+//
+// Whoever plays a scenario, on a cluster or on paper, goes through here, so that
+// both ask the same. It decides nothing, and it knows neither clusters nor mesh.
+package asked
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/meshproof/meshproof/clients"
+	"github.com/meshproof/meshproof/internal/policy/oracle"
+	"github.com/meshproof/meshproof/scenarios"
+)
+
+// ways are how the kinds of clients come to a port.
+var ways = map[scenarios.ClientKind]oracle.Way{
+	scenarios.Meshed: oracle.Meshed, scenarios.MeshedDirect: oracle.MeshedDirect, scenarios.SPIFFE: oracle.MeshedDirect,
+	scenarios.Unmeshed: oracle.Plain, scenarios.TLSNoIdentity: oracle.TLSNoIdentity,
+	scenarios.ForeignRoot: oracle.ForeignRoot, scenarios.ForeignTLS: oracle.ForeignTLS,
+}
+
+// Client is a scenario's client with the address that the target sees and the
+// identity that it has, if its kind has one.
+func Client(c scenarios.Client, address netip.Addr, identity string) (oracle.Client, error) {
+	way, known := ways[c.Kind]
+	if !known {
+		return oracle.Client{}, fmt.Errorf("a client of kind %s is none of the oracle's", c.Kind)
+	}
+	if way != oracle.Meshed && way != oracle.MeshedDirect {
+		identity = ""
+	}
+	return oracle.Client{Way: way, Address: address, Identity: identity}, nil
+}
+
+// protocols are what the protocols of the language are to a proxy.
+var protocols = map[scenarios.Protocol]oracle.Protocol{
+	scenarios.HTTP1: oracle.HTTP1, scenarios.HTTP2: oracle.HTTP2, scenarios.GRPC: oracle.GRPC, scenarios.TCP: oracle.TCP,
+	scenarios.TCPServerFirst: oracle.Silent, scenarios.TCPSilent: oracle.Silent,
+}
+
+// EchoMethod is what a gRPC call calls when the scenario names no method.
+const EchoMethod = "/meshproof.echo.v1.Echo/Say"
+
+// Request is a request of the language; address is what is dialled, which is the
+// authority of a request that names none.
+func Request(r *scenarios.Request, address string) (oracle.Request, error) {
+	out := oracle.Request{Protocol: protocols[r.Protocol], Method: r.Method, Path: r.Path, Host: r.Host, Headers: r.Headers}
+	if out.Protocol == "" {
+		return out, fmt.Errorf("the protocol %s is none of the oracle's", r.Protocol)
+	}
+	if out.Protocol == oracle.GRPC && out.Path == "" {
+		out.Path = EchoMethod
+	}
+	if out.Host == "" {
+		out.Host = address
+	}
+	if r.Transport != nil {
+		out.Announced = oracle.AnnouncesNothing
+		if r.Transport.Session != "" {
+			out.Announced = oracle.AnnouncesHTTP
+		}
+	}
+	return out, nil
+}
+
+// seen are the outcomes that a client sees. A client that comes through a proxy
+// of its own sees what that makes of a connection that is closed.
+var seen = map[oracle.Outcome][]clients.Kind{
+	oracle.Delivered: {clients.Allowed}, oracle.Unpoliced: {clients.Allowed}, oracle.Redirected: {clients.Redirected},
+	oracle.Forbidden: {clients.Forbidden}, oracle.PermissionDenied: {clients.PermissionDenied},
+	oracle.NotFound: {clients.NotFound}, oracle.GRPCNotFound: {clients.NotFound},
+	oracle.Closed: {clients.Closed, clients.Reset, clients.Refused}, oracle.HandshakeFailed: {clients.TLSFailure},
+	oracle.ProtocolError: {clients.ProtocolError, clients.BadRequest, clients.Closed, clients.Reset, clients.Other},
+	oracle.BadRequest:    {clients.BadRequest},
+}
+
+// Kinds are the outcomes that a client may see of a request with that verdict.
+func Kinds(v oracle.Verdict, client oracle.Client, protocol oracle.Protocol) []clients.Kind {
+	kinds := slices.Clone(seen[v.Outcome])
+	switch {
+	case v.Outcome == oracle.Redirected && v.Status == 200:
+		return []clients.Kind{clients.Allowed} // W-21: nobody takes it for a redirect
+	case len(v.Limits) > 0:
+		kinds = append(kinds, clients.Limited) // it is no matter of one request whether it is
+	case (v.Outcome == oracle.Closed || v.Outcome == oracle.ProtocolError) && client.Way == oracle.Meshed && protocol.HTTP():
+		kinds = append(kinds, clients.Unavailable) // its own proxy's 502
+	}
+	return kinds
+}
+
+// Fits reports whether what a client saw, or is expected to see, can be with the
+// verdict. Beside Kinds that is an application that does not answer: the request
+// was let through to it all the same (N-10).
+func Fits(kind clients.Kind, v oracle.Verdict, client oracle.Client, protocol oracle.Protocol) bool {
+	return slices.Contains(Kinds(v, client, protocol), kind) || kind == clients.Unavailable && (v.Outcome == oracle.Delivered || v.Outcome == oracle.Unpoliced)
+}
