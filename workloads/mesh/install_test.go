@@ -151,6 +151,20 @@ func TestEveryInstalledKindIsValidatedAndMayBeWatched(t *testing.T) {
 	}
 }
 
+// both webhooks.
+func TestTheWebhooksPassOverNamespacesThatOptOut(t *testing.T) {
+	objects, _ := installed(t, Options{})
+	want := metav1.LabelSelectorRequirement{Key: api.AdmissionWebhooksLabel, Operator: metav1.LabelSelectorOpNotIn, Values: []string{api.AdmissionWebhooksLabelDisable}}
+	for key, selector := range map[string]*metav1.LabelSelector{
+		"mutating":   objects["MutatingWebhookConfiguration/linkerd-proxy-injector-webhook-config"].(*admissionregistrationv1.MutatingWebhookConfiguration).Webhooks[0].NamespaceSelector,
+		"validating": objects["ValidatingWebhookConfiguration/linkerd-policy-validator-webhook-config"].(*admissionregistrationv1.ValidatingWebhookConfiguration).Webhooks[0].NamespaceSelector,
+	} {
+		if diff := cmp.Diff(want, selector.MatchExpressions[0]); diff != "" {
+			t.Errorf("%s: -want +got\n%s", key, diff)
+		}
+	}
+}
+
 // Control plane pods satisfy the strictest of the pod security standards, which
 // their namespace enforces.
 func TestControlPlanePodsAreRestricted(t *testing.T) {
@@ -332,7 +346,7 @@ func TestHighAvailabilityRequiresTheWebhooks(t *testing.T) {
 		if got := *validating.Webhooks[0].FailurePolicy; got != want.failure {
 			t.Errorf("HA %v: the validator's failure policy is %s", ha, got)
 		}
-		// With Fail, a control plane that needed itself could never start.
+		// With Fail, a control plane that needed itself could never start.
 		excluded := mutating.Webhooks[0].NamespaceSelector.MatchExpressions[1]
 		if diff := cmp.Diff(metav1.LabelSelectorRequirement{Key: "kubernetes.io/metadata.name", Operator: metav1.LabelSelectorOpNotIn, Values: []string{"kube-system", "linkerd"}}, excluded); diff != "" {
 			t.Errorf("-want +got\n%s", diff)
