@@ -27,6 +27,8 @@ type Decision struct {
 	Protocol string `json:"protocol"`
 	Method   string `json:"method"`
 	Path     string `json:"path"`
+	// RequestID is the request's x-request-id header, cut to maxRecordedPath.
+	RequestID string `json:"requestID,omitempty"`
 	// Verdict is allow, deny, not-found, terminate, or one of ambiguous, limited, redirect, fault.
 	Verdict string `json:"verdict"`
 	// Server, Route and Authorization are kind/name, "" for none.
@@ -48,6 +50,7 @@ func (d *Decisions) add(record Decision) {
 	if len(record.Path) > maxRecordedPath {
 		record.Path = record.Path[:maxRecordedPath]
 	}
+	record.RequestID = record.RequestID[:min(len(record.RequestID), maxRecordedPath)]
 	record.Time = time.Now()
 	d.mu.Lock()
 	defer d.mu.Unlock()

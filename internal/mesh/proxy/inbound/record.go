@@ -44,6 +44,7 @@ func (s *Server) decided(c *call) {
 	}
 	record := s.record(sess, c.snap, c.protocol(), verdict, d.Server, d.Permit)
 	record.Method, record.Path, record.Route = c.head.Method, c.head.Path, d.Route.String()
+	record.RequestID = c.head.Header.Get("x-request-id")
 	s.cfg.Decisions.add(record)
 }
 
