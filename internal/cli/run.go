@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -19,11 +20,17 @@ import (
 )
 
 // selection is what `run` and `list` are asked for: names of scenarios of the
-// library or paths of files, and a filter over labels.
-type selection struct{ labels string }
+// library or paths of files, and a filter over labels, which leave nothing of the
+// rest in the plan; and features, by which the rest is skipped.
+type selection struct {
+	labels   string
+	features *scenarios.Choice
+}
 
 func addSelectionFlags(cmd *cobra.Command) *selection {
-	s := &selection{}
+	own := flag.NewFlagSet("", flag.ContinueOnError)
+	s := &selection{features: session.ChoiceFlags(own)}
+	cmd.Flags().AddGoFlagSet(own)
 	cmd.Flags().StringVarP(&s.labels, "label-filter", "l", "", "Ginkgo label filter over scenario names, topics and what claims show, such as 'DOC-27 || probes'")
 	return s
 }
@@ -51,6 +58,7 @@ func (s *selection) plan(args []string) (*scenarios.Plan, error) {
 			return nil, usageError("no scenario is called %q; meshproof list shows them", arg)
 		}
 	}
+	s.features.Apply(plan)
 	return plan, nil
 }
 
@@ -131,7 +139,7 @@ func newRun(streams IOStreams) *cobra.Command {
 			if why != "" {
 				fmt.Fprintln(streams.Err, why)
 			}
-			fmt.Fprintf(streams.Err, "run %s: %d claims in %d scenarios on the %s cluster, seed %d\n", id, len(plan.Claims()), len(plan.Scenarios), options.Provider.Kind(), *seed)
+			fmt.Fprintf(streams.Err, "run %s: %d claims in %d scenarios%s on the %s cluster, seed %d\n", id, len(plan.Claims()), len(plan.Scenarios), andSkipped(plan), options.Provider.Kind(), *seed)
 			options.Observe = session.Progress(streams.Err)
 		}
 		out := sharding.run(cmd.Context(), plan, options)
@@ -170,10 +178,11 @@ func newList(streams IOStreams) *cobra.Command {
 			return nil
 		case "table":
 			table := tabwriter.NewWriter(streams.Out, 0, 0, 2, ' ', 0)
-			fmt.Fprintln(table, "NAME\tCLAIMS\tLABELS\tSUMMARY")
+			fmt.Fprintln(table, "NAME\tCLAIMS\tSKIPPED\tFEATURES\tLABELS\tSUMMARY")
 			for _, s := range plan.Scenarios {
 				one := scenarios.Plan{Scenarios: []*scenarios.PlannedScenario{s}}
-				fmt.Fprintf(table, "%s\t%d\t%s\t%s\n", s.Metadata.Name, len(one.Claims()), strings.Join(s.Metadata.Labels, ","), s.Spec.Summary)
+				fmt.Fprintf(table, "%s\t%d\t%d\t%s\t%s\t%s\n", s.Metadata.Name, len(one.Claims()), skipped(&one), strings.Join(features(&one), ","),
+					strings.Join(s.Metadata.Labels, ","), s.Spec.Summary)
 			}
 			return table.Flush()
 		}
@@ -182,16 +191,50 @@ func newList(streams IOStreams) *cobra.Command {
 	return cmd
 }
 
+// skipped counts the claims that the plan skips.
+func skipped(plan *scenarios.Plan) int {
+	n := 0
+	for _, claim := range plan.Claims() {
+		if claim.Skip != "" {
+			n++
+		}
+	}
+	return n
+}
+
+// andSkipped says so where claims are skipped.
+func andSkipped(plan *scenarios.Plan) string {
+	if n := skipped(plan); n > 0 {
+		return fmt.Sprintf(" (%d of them skipped)", n)
+	}
+	return ""
+}
+
+// features are those of the plan's claims, each once.
+func features(plan *scenarios.Plan) []string {
+	var names []string
+	for _, claim := range plan.Claims() {
+		if name := string(claim.Feature); name != "" && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 // printPlan prints a line per claim.
 func printPlan(streams IOStreams, plan *scenarios.Plan) error {
 	table := tabwriter.NewWriter(streams.Out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "ID\tSHOWS\tWHERE\tCLAIM")
+	fmt.Fprintln(table, "ID\tFEATURE\tSHOWS\tWHERE\tCLAIM")
 	for _, c := range plan.Claims() {
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", c.ID, strings.Join(c.Shows, ","), c.Source, c.Text())
+		text := c.Text()
+		if c.Skip != "" {
+			text += " [skipped: " + c.Skip + "]"
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", c.ID, c.Feature, strings.Join(c.Shows, ","), c.Source, text)
 	}
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(streams.Out, "%d claims in %d scenarios\n", len(plan.Claims()), len(plan.Scenarios))
+	_, err := fmt.Fprintf(streams.Out, "%d claims in %d scenarios%s\n", len(plan.Claims()), len(plan.Scenarios), andSkipped(plan))
 	return err
 }

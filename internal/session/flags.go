@@ -9,6 +9,7 @@ import (
 
 	"github.com/meshproof/meshproof/internal/cluster"
 	"github.com/meshproof/meshproof/internal/cluster/providers"
+	"github.com/meshproof/meshproof/internal/policy/api"
 	"github.com/meshproof/meshproof/workloads/images/reference"
 	"github.com/meshproof/meshproof/workloads/mesh"
 	"github.com/meshproof/meshproof/workloads/mesh/values"
@@ -31,6 +32,11 @@ func AddFlags(flags *flag.FlagSet) *Flags {
 	flags.BoolVar(&o.Keep, "keep", false, "leave the cluster standing")
 	flags.IntVar(&o.Parallel, "parallel", 0, "`number` of scenarios that run side by side; 0 is all")
 	flags.StringVar(&f.archives, "images-from", "", "archive `files` with further images for the cluster, separated by commas")
+	flags.Func("dialect", "`dialect` that the mesh speaks and is judged by: documented or linkerd (default that of a mesh that stands, else documented)", func(text string) error {
+		_, err := api.ParseDialect(text)
+		o.Mesh.Dialect = text
+		return err
+	})
 	mesh.ImageFlags(flags, &o.Mesh)
 	return f
 }

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,9 @@ import (
 
 	"github.com/meshproof/meshproof/internal/cluster"
 	"github.com/meshproof/meshproof/internal/engine"
+	"github.com/meshproof/meshproof/internal/guest"
+	"github.com/meshproof/meshproof/internal/policy/api"
+	"github.com/meshproof/meshproof/scenarios"
 	"github.com/meshproof/meshproof/workloads/mesh"
 )
 
@@ -40,6 +44,27 @@ func (s *session) meshFor(o engine.InstallOptions) mesh.Options {
 	}
 	asked.HA = asked.HA || o.HA
 	return asked
+}
+
+// speak settles in which dialect the run is: that of a mesh that stands, unless
+// the user wants another, which is refused. What of the plan is for the other
+// dialect is skipped from here on.
+func (s *session) speak(ctx context.Context, config *rest.Config, plan *scenarios.Plan) error {
+	if s.opened {
+		standing, stands, err := guest.StandingMesh(ctx, config)
+		if err != nil {
+			return err
+		}
+		if stands && s.asked != "" && s.asked != standing.Dialect {
+			return &cluster.OptionError{Option: "dialect", Problem: fmt.Sprintf("the mesh in the cluster speaks %s; ask for that, or for another cluster", standing.Dialect)}
+		}
+		if stands {
+			s.Mesh.Dialect = standing.Dialect
+		}
+	}
+	s.Mesh.Dialect = cmp.Or(s.Mesh.Dialect, api.DialectDocumented)
+	plan.ForDialect(scenarios.Dialect(s.Mesh.Dialect))
+	return nil
 }
 
 // install applies the manifests, unless the cluster's maker did or the mesh stood

@@ -41,7 +41,7 @@ type Options struct {
 	// Archives are further archives of images for such clusters.
 	Archives []string
 	// Mesh are the settings of the mesh; its cluster networks follow from the
-	// cluster when they are not set.
+	// cluster when they are not set, and its dialect from a mesh that stands.
 	Mesh mesh.Options
 	// Keep leaves a cluster that was made standing.
 	Keep bool
@@ -98,6 +98,8 @@ type session struct {
 	opened bool
 	// meshStands says that the mesh needs not be installed any more.
 	meshStands bool
+	// asked is the dialect that the user wants; empty: whichever there is.
+	asked string
 	// capabilities are the cluster's, once there is one.
 	capabilities cluster.Capabilities
 	// created is when the cluster was asked for, and judged when the first claim
@@ -139,6 +141,7 @@ func (s *session) engineOptions() engine.Options {
 }
 
 func (s *session) run(ctx context.Context, plan *scenarios.Plan) *result.Run {
+	s.asked = s.Mesh.Dialect
 	abandon := func(err error) *result.Run { return engine.Abandon(ctx, plan, s.engineOptions(), err) }
 	free, err := s.hold(ctx)
 	if err != nil {
@@ -177,6 +180,9 @@ func (s *session) run(ctx context.Context, plan *scenarios.Plan) *result.Run {
 				s.say("not everything was given back: %v", err)
 			}
 		}()
+	}
+	if err := s.speak(ctx, config, plan); err != nil {
+		return abandon(err)
 	}
 	if err := s.install(ctx, config); err != nil {
 		if asked.Err() == nil {

@@ -24,6 +24,7 @@ import (
 
 var (
 	setup     = session.AddFlags(flag.CommandLine)
+	choice    = session.ChoiceFlags(flag.CommandLine)
 	artifacts = flag.String("artifacts", "", "folder of the runs' folders (default $ARTIFACTS, or artifacts/ of the source tree)")
 	binaries  = flag.String("bin", "", "folder of the programs (default $MESHPROOF_BIN, or bin/ of the source tree)")
 	files     = flag.String("scenarios", "", "scenario files and folders, separated by commas, instead of the library")
@@ -67,6 +68,7 @@ func TestConformance(t *testing.T) {
 			}
 		}
 		current = &conducted{root: root, bin: bin, plan: scenarios.NewPlan(set, func(c *scenarios.PlannedClaim) bool { return selected[c.ID] })}
+		choice.Apply(current.plan)
 	}
 	RegisterFailHandler(Fail)
 	RunSpecs(t, "conformance", suiteConfig)
