@@ -47,6 +47,8 @@ type Server struct {
 	oldest uint64
 	// stale counts lists that were content with any version.
 	stale int
+	// served are the paths that discovery tells of, in this order.
+	served []string
 	// writes are the requests that change something, as METHOD PATH.
 	writes []string
 }
@@ -97,6 +99,14 @@ func (s *Server) Put(path string, object Object) string {
 	r.events = append(r.events, event{s.version, kind, object})
 	s.wake()
 	return strconv.FormatUint(s.version, 10)
+}
+
+// Serve has discovery tell of resources, by paths such as
+// /apis/GROUP/VERSION/RESOURCE, newer versions first.
+func (s *Server) Serve(paths ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.served = append(s.served, paths...)
 }
 
 // Delete removes an object and returns the version of its removal.

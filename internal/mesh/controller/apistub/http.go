@@ -23,6 +23,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.write(w, r)
 	case r.URL.Query().Get("watch") == "true" || r.URL.Query().Get("watch") == "1":
 		s.watch(w, r)
+	case strings.Count(r.URL.Path, "/") < 4 && strings.HasPrefix(r.URL.Path, "/apis/"):
+		s.discover(w, r)
 	default:
 		s.list(w, r)
 	}
@@ -274,4 +276,29 @@ func reply(w http.ResponseWriter, code int, object Object) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
 	_ = json.NewEncoder(w).Encode(object)
+}
+
+// discover answers /apis/GROUP and /apis/GROUP/VERSION with what Serve was told.
+func (s *Server) discover(w http.ResponseWriter, r *http.Request) {
+	if !s.admit(w, r) {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	versions, resources := []Object{}, []Object{}
+	for _, path := range s.served {
+		group, resource, _ := strings.Cut(strings.TrimPrefix(path, r.URL.Path+"/"), "/")
+		switch {
+		case !strings.HasPrefix(path, r.URL.Path+"/"):
+		case resource == "":
+			resources = append(resources, Object{"name": group})
+		case !slices.ContainsFunc(versions, func(v Object) bool { return v["version"] == group }):
+			versions = append(versions, Object{"version": group})
+		}
+	}
+	if len(versions)+len(resources) == 0 {
+		fail(w, http.StatusNotFound, "the server could not find the requested resource")
+		return
+	}
+	reply(w, http.StatusOK, Object{"versions": versions, "resources": resources})
 }

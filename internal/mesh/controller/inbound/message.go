@@ -7,9 +7,6 @@ import (
 	"fmt"
 	"net/netip"
 
-	grpcroutepb "github.com/linkerd/linkerd2-proxy-api/go/grpc_route"
-	httproutepb "github.com/linkerd/linkerd2-proxy-api/go/http_route"
-	httptypespb "github.com/linkerd/linkerd2-proxy-api/go/http_types"
 	inboundpb "github.com/linkerd/linkerd2-proxy-api/go/inbound"
 	metapb "github.com/linkerd/linkerd2-proxy-api/go/meta"
 	netpb "github.com/linkerd/linkerd2-proxy-api/go/net"
@@ -17,7 +14,6 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/meshproof/meshproof/internal/mesh/controller/index"
-	"github.com/meshproof/meshproof/internal/policy/api"
 )
 
 // Message is a snapshot as proxies are told it. It is shared and never changed.
@@ -55,15 +51,20 @@ func toProto(server *index.InboundServer) *inboundpb.Server {
 }
 
 func protocol(server *index.InboundServer) *inboundpb.ProxyProtocol {
+	limit := rateLimit(server.RateLimit)
 	switch server.Protocol.Kind {
 	case index.Detect:
 		return &inboundpb.ProxyProtocol{Kind: &inboundpb.ProxyProtocol_Detect_{Detect: &inboundpb.ProxyProtocol_Detect{
-			Timeout: durationpb.New(server.Protocol.DetectTimeout), HttpRoutes: httpRoutes(server.HTTPRoutes),
+			Timeout: durationpb.New(server.Protocol.DetectTimeout), HttpRoutes: httpRoutes(server.HTTPRoutes), HttpLocalRateLimit: limit,
 		}}}
 	case index.HTTP1:
-		return &inboundpb.ProxyProtocol{Kind: &inboundpb.ProxyProtocol_Http1_{Http1: &inboundpb.ProxyProtocol_Http1{Routes: httpRoutes(server.HTTPRoutes)}}}
+		return &inboundpb.ProxyProtocol{Kind: &inboundpb.ProxyProtocol_Http1_{Http1: &inboundpb.ProxyProtocol_Http1{
+			Routes: httpRoutes(server.HTTPRoutes), LocalRateLimit: limit,
+		}}}
 	case index.HTTP2:
-		return &inboundpb.ProxyProtocol{Kind: &inboundpb.ProxyProtocol_Http2_{Http2: &inboundpb.ProxyProtocol_Http2{Routes: httpRoutes(server.HTTPRoutes)}}}
+		return &inboundpb.ProxyProtocol{Kind: &inboundpb.ProxyProtocol_Http2_{Http2: &inboundpb.ProxyProtocol_Http2{
+			Routes: httpRoutes(server.HTTPRoutes), LocalRateLimit: limit,
+		}}}
 	case index.GRPC:
 		return &inboundpb.ProxyProtocol{Kind: &inboundpb.ProxyProtocol_Grpc_{Grpc: &inboundpb.ProxyProtocol_Grpc{Routes: grpcRoutes(server.GRPCRoutes)}}}
 	case index.Opaque:
@@ -111,57 +112,18 @@ func authentication(a index.Authentication) *inboundpb.Authn {
 	}
 }
 
-func httpRoutes(routes []index.HTTPRoute) []*inboundpb.HttpRoute {
-	out := make([]*inboundpb.HttpRoute, len(routes))
-	for i, route := range routes {
-		rule := &inboundpb.HttpRoute_Rule{}
-		for _, match := range route.Matches {
-			rule.Matches = append(rule.Matches, httpMatch(match))
-		}
-		out[i] = &inboundpb.HttpRoute{
-			Metadata: metadata(route.Reference), Authorizations: authorizations(route.Authorizations), Rules: []*inboundpb.HttpRoute_Rule{rule},
-		}
-	}
-	return out
-}
-
-func httpMatch(match index.HTTPMatch) *httproutepb.HttpRouteMatch {
-	if match.GetPath == "" {
-		return &httproutepb.HttpRouteMatch{Path: &httproutepb.PathMatch{Kind: &httproutepb.PathMatch_Prefix{Prefix: "/"}}}
-	}
-	return &httproutepb.HttpRouteMatch{
-		Path:   &httproutepb.PathMatch{Kind: &httproutepb.PathMatch_Exact{Exact: match.GetPath}},
-		Method: &httptypespb.HttpMethod{Type: &httptypespb.HttpMethod_Registered_{Registered: httptypespb.HttpMethod_GET}},
-	}
-}
-
-func grpcRoutes(routes []index.GRPCRoute) []*inboundpb.GrpcRoute {
-	out := make([]*inboundpb.GrpcRoute, len(routes))
-	for i, route := range routes {
-		out[i] = &inboundpb.GrpcRoute{
-			Metadata: metadata(route.Reference), Authorizations: authorizations(route.Authorizations),
-			// The match must hold an rpc, even one that matches all: without it
-			// proxies reject the message (W-24).
-			Rules: []*inboundpb.GrpcRoute_Rule{{Matches: []*grpcroutepb.GrpcRouteMatch{{Rpc: &grpcroutepb.GrpcRpcMatch{}}}}},
-		}
-	}
-	return out
-}
-
 // labels are the older form of metadata, and the only one that servers have.
 func labels(r index.Reference) map[string]string {
-	group := api.Group
-	if r.Kind == index.Default {
-		group = ""
-	}
-	return map[string]string{"group": group, "kind": string(r.Kind), "name": r.Name}
+	group, kind := r.Kind.GroupKind()
+	return map[string]string{"group": group, "kind": kind, "name": r.Name}
 }
 
 func metadata(r index.Reference) *metapb.Metadata {
+	group, kind := r.Kind.GroupKind()
 	if r.Kind == index.Default {
 		return &metapb.Metadata{Kind: &metapb.Metadata_Default{Default: r.Name}}
 	}
-	return &metapb.Metadata{Kind: &metapb.Metadata_Resource{Resource: &metapb.Resource{Group: api.Group, Kind: string(r.Kind), Name: r.Name}}}
+	return &metapb.Metadata{Kind: &metapb.Metadata_Resource{Resource: &metapb.Resource{Group: group, Kind: kind, Name: r.Name}}}
 }
 
 func networks(list []index.Network) []*inboundpb.Network {

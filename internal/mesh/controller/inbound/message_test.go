@@ -29,10 +29,12 @@ const everybodyJSON = `{
 	"metadata": {"default": "all-unauthenticated"}}`
 
 func TestMessagesAreAsTheWireHasThem(t *testing.T) {
-	defaultRoute := index.HTTPRoute{Reference: index.Reference{Kind: index.Default, Name: "default"}, Matches: []index.HTTPMatch{{}}}
+	defaultRoute := index.HTTPRoute{Reference: index.Reference{Kind: index.Default, Name: "default"}, Rules: []index.HTTPRule{{Matches: []index.HTTPMatch{{Path: index.PathMatch{Kind: index.Prefix, Value: "/"}}}}}}
 	probeRoute := index.HTTPRoute{
 		Reference: index.Reference{Kind: index.Default, Name: "probe"}, Authorizations: []index.Authorization{everybody},
-		Matches: []index.HTTPMatch{{GetPath: "/live"}, {GetPath: "/ready"}},
+		Rules: []index.HTTPRule{{Matches: []index.HTTPMatch{
+			{Path: index.PathMatch{Kind: index.Exact, Value: "/live"}, Method: "GET"}, {Path: index.PathMatch{Kind: index.Exact, Value: "/ready"}, Method: "GET"},
+		}}},
 	}
 	const defaultRouteJSON = `{"metadata": {"default": "default"}, "rules": [{"matches": [{"path": {"prefix": "/"}}]}]}`
 	server := index.Reference{Kind: index.Server, Name: "web"}
@@ -54,7 +56,9 @@ func TestMessagesAreAsTheWireHasThem(t *testing.T) {
 			`{"protocol": {"http1": {"routes": [` + defaultRouteJSON + `]}}, ` + serverLabels + `}`},
 		{"HTTP/2", index.InboundServer{Reference: server, Protocol: index.Protocol{Kind: index.HTTP2}, HTTPRoutes: []index.HTTPRoute{defaultRoute}},
 			`{"protocol": {"http2": {"routes": [` + defaultRouteJSON + `]}}, ` + serverLabels + `}`},
-		{"gRPC", index.InboundServer{Reference: server, Protocol: index.Protocol{Kind: index.GRPC}, GRPCRoutes: []index.GRPCRoute{{Reference: defaultRoute.Reference}}},
+		{"gRPC", index.InboundServer{Reference: server, Protocol: index.Protocol{Kind: index.GRPC}, GRPCRoutes: []index.GRPCRoute{{
+			Reference: defaultRoute.Reference, Rules: []index.GRPCRule{{Matches: []index.GRPCMatch{{RPC: &index.RPCMatch{}}}}},
+		}}},
 			`{"protocol": {"grpc": {"routes": [{"metadata": {"default": "default"}, "rules": [{"matches": [{"rpc": {}}]}]}]}}, ` + serverLabels + `}`},
 		{"TLS", index.InboundServer{Reference: server, Protocol: index.Protocol{Kind: index.TLS}}, `{"protocol": {"tls": {}}, ` + serverLabels + `}`},
 		{"opaque, with each kind of client", index.InboundServer{Reference: server, Protocol: index.Protocol{Kind: index.Opaque}, Authorizations: []index.Authorization{

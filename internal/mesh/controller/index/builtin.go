@@ -1,6 +1,7 @@
 package index
 
 import (
+	"net/http"
 	"net/netip"
 
 	"github.com/meshproof/meshproof/internal/policy/api"
@@ -65,24 +66,30 @@ func whole(prefixes []netip.Prefix) []Network {
 }
 
 // httpRoutes are the built-in routes of a port with these probe paths: the
-// default one, and one that grants the probes unless there is nothing to grant.
+// default one, and one that grants the probes unless there is nothing to grant
+// (P-04, P-05).
 func (c Config) httpRoutes(probePaths []string) []HTTPRoute {
-	routes := []HTTPRoute{{Reference: Reference{Default, DefaultRoute}, Matches: []HTTPMatch{{}}}}
+	everything := HTTPMatch{Path: PathMatch{Prefix, "/"}}
+	routes := []HTTPRoute{{Reference: Reference{Default, DefaultRoute}, Rules: []HTTPRule{{Matches: []HTTPMatch{everything}}}}}
 	if len(probePaths) == 0 || len(c.ProbeNetworks) == 0 {
 		return routes
 	}
-	probe := HTTPRoute{
+	var rule HTTPRule
+	for _, path := range probePaths {
+		rule.Matches = append(rule.Matches, HTTPMatch{Path: PathMatch{Exact, path}, Method: http.MethodGet})
+	}
+	return append(routes, HTTPRoute{
 		Reference: Reference{Default, ProbeRoute},
 		Authorizations: []Authorization{{
 			Reference: Reference{Default, ProbeRoute}, Networks: whole(c.ProbeNetworks), Authentication: Authentication{Kind: Unauthenticated},
 		}},
-	}
-	for _, path := range probePaths {
-		probe.Matches = append(probe.Matches, HTTPMatch{GetPath: path})
-	}
-	return append(routes, probe)
+		Rules: []HTTPRule{rule},
+	})
 }
 
+// grpcRoutes are the built-in ones: a match that holds an rpc matches every
+// call, one without would make proxies refuse the message (W-24).
 func grpcRoutes() []GRPCRoute {
-	return []GRPCRoute{{Reference: Reference{Default, DefaultRoute}}}
+	everything := GRPCMatch{RPC: &RPCMatch{}}
+	return []GRPCRoute{{Reference: Reference{Default, DefaultRoute}, Rules: []GRPCRule{{Matches: []GRPCMatch{everything}}}}}
 }

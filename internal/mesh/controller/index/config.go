@@ -36,6 +36,12 @@ func (c Config) defaultPolicy() api.PolicyName {
 // serviceAccountIdentity is the name in the certificate of a pod that runs under
 // the account.
 func (c Config) serviceAccountIdentity(namespace, name string) string {
+	return name + "." + c.namespaceIdentities(namespace)
+}
+
+// namespaceIdentities is what the names of all accounts of the namespace end in
+//
+func (c Config) namespaceIdentities(namespace string) string {
 	controlPlane, domain := c.ControlPlaneNamespace, c.IdentityDomain
 	if controlPlane == "" {
 		controlPlane = "linkerd"
@@ -43,5 +49,5 @@ func (c Config) serviceAccountIdentity(namespace, name string) string {
 	if domain == "" {
 		domain = "cluster.local"
 	}
-	return name + "." + namespace + ".serviceaccount.identity." + controlPlane + "." + domain
+	return namespace + ".serviceaccount.identity." + controlPlane + "." + domain
 }

@@ -2,6 +2,7 @@ package index
 
 import (
 	"errors"
+	"maps"
 	"sync"
 )
 
@@ -15,27 +16,44 @@ type Index struct {
 
 	mu         sync.RWMutex
 	namespaces map[string]*namespace
+	// mentions holds who mentions an object of another kind, of any namespace.
+	mentions map[mention]map[referrer]bool
+	// existing are the Namespaces that exist.
+	existing map[string]bool
+	// accountsKnown is set once all ServiceAccounts have been seen.
+	accountsKnown bool
+	// defaults holds one snapshot per distinct policy without a Server, so that
+	// ports with the same policy share it.
+	defaults map[defaultKey]*Snapshot
 	// concerned is told the namespaces that transactions have changed; see
 	// OnChange.
 	concerned func(namespaces []string)
 }
 
-// namespace is everything that can depend on one another: policy never crosses
-// namespaces.
+// namespace holds what can depend on one another without being mentioned by its
+// namespace: of other namespaces only authentications ever matter.
 type namespace struct {
+	name           string
 	pods           map[string]*pod
-	servers        map[string]*ServerSpec
+	servers        map[string]*server
 	authorizations map[string]*AuthorizationSpec
+	policies       map[string]*PolicySpec
+	meshTLS        map[string]*MeshTLSSpec
+	networks       map[string]*NetworksSpec
+	routes         map[Reference]*RouteSpec
+	limits         map[string]*RateLimitSpec
+	// accounts are the ServiceAccounts that exist.
+	accounts map[string]bool
 	// bystanders are pods without a proxy, kept to tell of Servers that enforce
 	// nothing. Values are the pods' labels.
 	bystanders map[string]map[string]string
 	// object is what is known of the Namespace itself.
 	object NamespaceSpec
-	// shared holds one snapshot per distinct policy, so that pods with the same
-	// policy share it. Any change of a Server or authorization empties it.
-	shared map[shareKey]*Snapshot
+
+	ways ways
 }
 
+// pod is a meshed pod and those of its ports that are watched.
 type pod struct {
 	// spec is replaced as a whole, never changed.
 	spec *PodSpec
@@ -44,15 +62,45 @@ type pod struct {
 	cells map[uint16]*cell
 }
 
+// server is a Server, what depends on it and what was computed of it.
+type server struct {
+	// spec is replaced as a whole, never changed.
+	spec *ServerSpec
+	// cells are the watched ports that the Server decides on.
+	cells map[*cell]bool
+	// shared holds one snapshot per distinct policy, by probe paths, so that pods
+	// with the same policy share it. A change of the Server or of what names it
+	// empties it; former holds what was there, which is used again where the
+	// change made no difference, because it is encoded already.
+	shared, former map[string]*Snapshot
+}
+
+// forget has everything computed anew.
+func (s *server) forget() {
+	if len(s.former) >= maxShared {
+		clear(s.former)
+	}
+	maps.Copy(s.former, s.shared)
+	clear(s.shared)
+}
+
 // cell is where the watchers of one pod port meet.
 type cell struct {
+	namespace *namespace
+	pod       *pod
+	port      uint16
+	// server is the name of the one that decides, "" if none does.
+	server   string
 	snapshot *Snapshot
 	watchers map[*Watch]struct{}
 }
 
 // New makes an empty index.
 func New(config Config) *Index {
-	return &Index{config: config, namespaces: map[string]*namespace{}}
+	return &Index{
+		config: config, namespaces: map[string]*namespace{}, mentions: map[mention]map[referrer]bool{},
+		existing: map[string]bool{}, defaults: map[defaultKey]*Snapshot{},
+	}
 }
 
 // Config is what the index was made with.
@@ -68,7 +116,7 @@ func (x *Index) OnChange(f func(namespaces []string)) { x.concerned = f }
 func (x *Index) Update(change func(*Tx)) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	tx := &Tx{index: x, dirty: map[string]*dirty{}}
+	tx := &Tx{index: x}
 	change(tx)
 	tx.commit()
 }
@@ -85,7 +133,7 @@ func (x *Index) Lookup(namespace, name string, port uint16) (*Snapshot, error) {
 	if c := p.cells[port]; c != nil {
 		return c.snapshot, nil
 	}
-	return x.snapshot(ns, p, port), nil
+	return x.snapshot(ns, p.spec, port, x.winner(ns, p.spec, port)), nil
 }
 
 func (x *Index) find(in, name string) (*namespace, *pod) {
@@ -96,25 +144,61 @@ func (x *Index) find(in, name string) (*namespace, *pod) {
 	return ns, ns.pods[name]
 }
 
-func (x *Index) recompute(ns *namespace, p *pod) {
-	for port, c := range p.cells {
-		next := x.snapshot(ns, p, port)
-		if next == c.snapshot {
-			continue
-		}
-		if next.Server.Equal(&c.snapshot.Server) {
-			// Nothing changed for this port: keep what is encoded already, and have
-			// others find it too.
-			ns.shared[x.key(ns, p, port)] = c.snapshot
-			continue
-		}
-		c.snapshot = next
-		for w := range c.watchers {
-			w.publish(next)
-		}
+// enter makes the cell of a port that was not watched.
+func (x *Index) enter(ns *namespace, name string, p *pod, port uint16) *cell {
+	c := &cell{namespace: ns, pod: p, port: port, watchers: map[*Watch]struct{}{}}
+	c.decide(x.winner(ns, p.spec, port))
+	c.snapshot = x.snapshot(ns, p.spec, port, c.server)
+	if len(p.cells) == 0 {
+		ns.ways.watched.set(name, p.spec.Labels)
+	}
+	p.cells[port] = c
+	return c
+}
+
+// leave forgets the cell of a port that is no longer watched.
+func (x *Index) leave(name string, c *cell) {
+	c.decide("")
+	delete(c.pod.cells, c.port)
+	if len(c.pod.cells) == 0 {
+		c.namespace.ways.watched.remove(name)
+	}
+}
+
+// decide notes which Server the cell depends on.
+func (c *cell) decide(server string) {
+	if before := c.namespace.servers[c.server]; before != nil {
+		delete(before.cells, c)
+	}
+	c.server = server
+	if now := c.namespace.servers[server]; now != nil {
+		now.cells[c] = true
+	}
+}
+
+func newNamespace(name string) *namespace {
+	return &namespace{
+		name: name, pods: map[string]*pod{}, servers: map[string]*server{}, authorizations: map[string]*AuthorizationSpec{},
+		policies: map[string]*PolicySpec{}, meshTLS: map[string]*MeshTLSSpec{}, networks: map[string]*NetworksSpec{},
+		routes: map[Reference]*RouteSpec{}, limits: map[string]*RateLimitSpec{}, accounts: map[string]bool{},
+		bystanders: map[string]map[string]string{}, ways: newWays(),
 	}
 }
 
 func (ns *namespace) empty() bool {
-	return len(ns.pods)+len(ns.servers)+len(ns.authorizations)+len(ns.bystanders)+len(ns.object.Problems) == 0
+	return ns.bare() && len(ns.meshTLS)+len(ns.networks)+len(ns.routes)+len(ns.limits)+len(ns.accounts)+len(ns.bystanders)+len(ns.object.Problems) == 0
+}
+
+// bare reports whether nothing is left of the kinds that keep Linkerd's index of a
+// namespace alive.
+func (ns *namespace) bare() bool {
+	if len(ns.pods)+len(ns.servers)+len(ns.authorizations)+len(ns.policies) > 0 {
+		return false
+	}
+	for ref := range ns.routes {
+		if ref.Kind.http() {
+			return false
+		}
+	}
+	return true
 }

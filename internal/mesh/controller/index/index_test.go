@@ -161,7 +161,8 @@ func expect(t *testing.T, want, got InboundServer) {
 
 var (
 	detect       = Protocol{Kind: Detect, DetectTimeout: 10 * time.Second}
-	defaultRoute = HTTPRoute{Reference: Reference{Default, "default"}, Matches: []HTTPMatch{{}}}
+	defaultRoute = HTTPRoute{Reference: Reference{Default, "default"}, Rules: []HTTPRule{{Matches: []HTTPMatch{{Path: PathMatch{Prefix, "/"}}}}}}
+	allCalls     = GRPCRoute{Reference: Reference{Default, "default"}, Rules: []GRPCRule{{Matches: []GRPCMatch{{RPC: &RPCMatch{}}}}}}
 	worldwide    = whole([]netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")})
 	inCluster    = whole(clusterNetworks)
 	nobody       = Authentication{Kind: Unauthenticated}
@@ -173,9 +174,11 @@ func probeRoute(paths ...string) HTTPRoute {
 		Reference:      Reference{Default, "probe"},
 		Authorizations: []Authorization{{Reference{Default, "probe"}, whole(probeNetworks), nobody}},
 	}
+	var rule HTTPRule
 	for _, path := range paths {
-		route.Matches = append(route.Matches, HTTPMatch{GetPath: path})
+		rule.Matches = append(rule.Matches, HTTPMatch{Path: PathMatch{Exact, path}, Method: "GET"})
 	}
+	route.Rules = []HTTPRule{rule}
 	return route
 }
 
@@ -358,7 +361,7 @@ func TestAServerDeniesEverybodyUntilAuthorized(t *testing.T) {
 			case api.ProtocolUnknown, api.ProtocolHTTP1, api.ProtocolHTTP2:
 				want.HTTPRoutes = []HTTPRoute{defaultRoute}
 			case api.ProtocolGRPC:
-				want.GRPCRoutes = []GRPCRoute{{Reference: Reference{Default, "default"}}}
+				want.GRPCRoutes = []GRPCRoute{allCalls}
 			}
 			expect(t, want, x.at(t, "voting", 8080))
 			expect(t, defaultServer(api.AllUnauthenticated), x.at(t, "voting", 8801))

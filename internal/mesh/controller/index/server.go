@@ -2,6 +2,7 @@ package index
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 	"time"
 
@@ -131,6 +132,11 @@ func portReference(port intstr.IntOrString) (PortReference, string) {
 		return PortReference{}, fmt.Sprintf("%d is not between 1 and 65535", port.IntVal)
 	}
 	return PortReference{Number: number}, ""
+}
+
+// selectsAs reports whether both decide on the same ports in the same order.
+func (s *ServerSpec) selectsAs(other *ServerSpec) bool {
+	return s.Port == other.Port && s.Created.Equal(other.Created) && reflect.DeepEqual(s.Pods, other.Pods)
 }
 
 // selectsPod reports whether the Server is about the pod, whatever the port.

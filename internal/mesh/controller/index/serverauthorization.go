@@ -2,8 +2,6 @@ package index
 
 import (
 	"fmt"
-	"slices"
-	"strings"
 
 	"github.com/meshproof/meshproof/internal/policy/api"
 )
@@ -17,6 +15,8 @@ type AuthorizationSpec struct {
 	// Networks is empty when the cluster's networks stand in.
 	Networks       []Network
 	Authentication Authentication
+	// accounts are the ServiceAccounts that it names; they need not exist.
+	accounts []mention
 	// Problems, if any, make the object grant nothing, unless kept is set.
 	Problems Problems
 	// kept means that the rest is the previous version, still in force although
@@ -40,6 +40,11 @@ func (c Config) NewAuthorizationSpec(authorization *api.ServerAuthorization) Aut
 		ContradictoryClient(authorization.Spec.Client, &spec.Problems)
 	}
 	spec.Authentication = c.authentication(authorization, &spec.Problems)
+	if tls := authorization.Spec.Client.MeshTLS; tls != nil {
+		for _, account := range tls.ServiceAccounts {
+			spec.accounts = append(spec.accounts, mention{api.ServiceAccountKind, orOwn(account.Namespace, authorization.Namespace), account.Name})
+		}
+	}
 	return spec
 }
 
@@ -52,7 +57,7 @@ func NewUnreadableAuthorizationSpec(uid string, err error) AuthorizationSpec {
 // inForce is what counts of an object whose previous version, if any, counted as
 // old: in Linkerd's dialect an unusable update leaves that in force.
 func (s AuthorizationSpec) inForce(old *AuthorizationSpec, dialect api.Dialect) AuthorizationSpec {
-	if len(s.Problems) == 0 || dialect.InvalidRevokes || old == nil || len(old.Problems) > 0 && !old.kept {
+	if len(s.Problems) == 0 || dialect.InvalidRevokes || old == nil || !old.usable() {
 		return s
 	}
 	kept := *old
@@ -87,45 +92,25 @@ func (c Config) authentication(authorization *api.ServerAuthorization, problems 
 		problems.add("spec.client.meshTLS", "names no client, it admits nobody")
 		return Authentication{}
 	}
-	authentication := Authentication{Kind: Identified}
+	var read identityList
 	for i, identity := range tls.Identities {
-		switch {
-		case identity == "":
+		if identity == "" {
 			problems.add(fmt.Sprintf("spec.client.meshTLS.identities[%d]", i), "is empty")
-		case identity == "*":
-			authentication.Suffixes = append(authentication.Suffixes, []string{})
-		case strings.HasPrefix(identity, "*."):
-			authentication.Suffixes = append(authentication.Suffixes, strings.Split(identity[len("*."):], "."))
-		default:
-			authentication.Identities = append(authentication.Identities, identity)
+			continue
 		}
+		read.add(identity)
 	}
 	for i, account := range tls.ServiceAccounts {
-		namespace := account.Namespace
-		if namespace == "" {
-			namespace = authorization.Namespace
-		}
 		if account.Name == "" {
 			problems.add(fmt.Sprintf("spec.client.meshTLS.serviceAccounts[%d].name", i), "is empty")
 			continue
 		}
-		authentication.Identities = append(authentication.Identities, c.serviceAccountIdentity(namespace, account.Name))
+		read.names = append(read.names, c.serviceAccountIdentity(orOwn(account.Namespace, authorization.Namespace), account.Name))
 	}
-	// The order in the object means nothing; a fixed one keeps equal grants equal.
-	slices.Sort(authentication.Identities)
-	authentication.Identities = slices.Compact(authentication.Identities)
-	slices.SortFunc(authentication.Suffixes, slices.Compare)
-	authentication.Suffixes = slices.CompactFunc(authentication.Suffixes, slices.Equal)
-	return authentication
+	return read.authentication()
 }
 
-// names reports whether the authorization is about the Server.
-func (s *AuthorizationSpec) names(server *ServerSpec, name string) bool {
-	if s.ServerSelector != nil {
-		return matches(s.ServerSelector, server.Labels)
-	}
-	return s.ServerName == name
-}
+func (s *AuthorizationSpec) usable() bool { return len(s.Problems) == 0 || s.kept }
 
 // authorization is what the object grants, nothing if no network is left to
 // grant it to.

@@ -3,8 +3,11 @@ package index
 import (
 	"net/netip"
 	"reflect"
+	"strings"
 	"sync"
 	"time"
+
+	"github.com/meshproof/meshproof/internal/policy/api"
 )
 
 // InboundServer is the whole policy of one pod port. It is a value: nobody
@@ -18,9 +21,13 @@ type InboundServer struct {
 	// suffices. Loopback is not among them: the proxy adds it (H-20).
 	Authorizations []Authorization
 	// HTTPRoutes is empty unless the protocol is HTTP-capable, GRPCRoutes unless
-	// it is gRPC. "default" comes first (W-17).
+	// it is gRPC. They are the accepted routes of the Server, oldest first,
+	// or the built-in ones, of which "default" is the first (W-17).
 	HTTPRoutes []HTTPRoute
 	GRPCRoutes []GRPCRoute
+	// RateLimit is nil unless the protocol is HTTP-capable and the Server has an
+	// accepted limit.
+	RateLimit *RateLimit
 }
 
 // Equal compares whole values.
@@ -35,12 +42,34 @@ type Reference struct {
 // Kind is what a Reference refers to.
 type Kind string
 
-// The kinds that a policy's parts may come from.
+// The kinds that a policy's parts may come from. Those of the Gateway API are
+// written with their group, as in KIND.GROUP.
 const (
 	Default             Kind = "default"
 	Server              Kind = "server"
 	ServerAuthorization Kind = "serverauthorization"
+	AuthorizationPolicy Kind = "authorizationpolicy"
+	PolicyHTTPRoute     Kind = api.HTTPRouteKind
+	GatewayHTTPRoute    Kind = api.HTTPRouteKind + "." + api.GatewayGroup
+	GatewayGRPCRoute    Kind = api.GRPCRouteKind + "." + api.GatewayGroup
+	RateLimitPolicy     Kind = api.HTTPLocalRateLimitPolicyKind
 )
+
+// RouteKinds lists the kinds of routes.
+func RouteKinds() []Kind { return []Kind{PolicyHTTPRoute, GatewayHTTPRoute, GatewayGRPCRoute} }
+
+// GroupKind returns the API group and the kind as proxies are told them: routes
+// and rate limits in manifest spelling, the others in lower case (M-01 to M-03).
+// What is built in has no group.
+func (k Kind) GroupKind() (group, kind string) {
+	if k == Default {
+		return "", string(k)
+	}
+	if kind, group, qualified := strings.Cut(string(k), "."); qualified {
+		return group, kind
+	}
+	return api.Group, string(k)
+}
 
 // Names of built-in parts.
 const (
@@ -106,25 +135,6 @@ const (
 	TLSUnauthenticated AuthenticationKind = "tls-unauthenticated"
 	Identified         AuthenticationKind = "identified"
 )
-
-// HTTPRoute is a built-in route; its authorizations are those it adds to the
-// Server's (W-14).
-type HTTPRoute struct {
-	Reference      Reference
-	Authorizations []Authorization
-	Matches        []HTTPMatch
-}
-
-// HTTPMatch matches GET on the exact path, or every request when Path is empty.
-type HTTPMatch struct {
-	GetPath string
-}
-
-// GRPCRoute is a built-in route that matches every method of every service.
-type GRPCRoute struct {
-	Reference      Reference
-	Authorizations []Authorization
-}
 
 // Snapshot is one published InboundServer. Pods whose ports have the same policy
 // share it.

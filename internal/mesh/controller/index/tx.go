@@ -1,83 +1,70 @@
 package index
 
-import "reflect"
+import (
+	"maps"
+	"reflect"
+)
 
 // Tx collects changes. Setting what is already there changes nothing. It is
 // valid during Update only.
+//
+// Each change marks what depends on it: the Servers whose policy it is part of,
+// and the watched ports that may have another Server. Nothing is computed before
+// the end, and nothing that is not marked is looked at, however much there is.
 type Tx struct {
 	index *Index
-	dirty map[string]*dirty
+	// servers are those whose policy may be another; moved are those of them that
+	// may select other ports, too.
+	servers, moved map[place]bool
+	// cells may have another Server.
+	cells map[*cell]bool
+	// touched are the namespaces where findings may be others, and reduced those
+	// where something was deleted.
+	touched, reduced map[string]bool
 }
 
-// dirty is what may have to be recomputed in one namespace: the step between
-// "what changed" and "what is computed". A port depends on its pod, on the
-// Servers that select the pod and on the authorizations that name the winner;
-// nothing else is looked at, however large the namespace is.
-type dirty struct {
-	// pods that changed themselves.
-	pods map[string]bool
-	// servers are the names of those that changed or whose authorizations did.
-	servers map[string]bool
-	// reach holds what those Servers select, before and after.
-	reach map[*ServerSpec]bool
-}
+// place is an object's name in a namespace.
+type place struct{ namespace, name string }
 
-func (d *dirty) server(name string, specs ...*ServerSpec) {
-	d.servers[name] = true
-	for _, spec := range specs {
-		if spec != nil {
-			d.reach[spec] = true
-		}
+func mark[K comparable](set *map[K]bool, key K) {
+	if *set == nil {
+		*set = map[K]bool{}
 	}
-}
-
-// authorized marks the Servers that the authorization names.
-func (d *dirty) authorized(ns *namespace, spec *AuthorizationSpec) {
-	if spec == nil {
-		return
-	}
-	if spec.ServerSelector == nil {
-		d.server(spec.ServerName, ns.servers[spec.ServerName])
-		return
-	}
-	for name, server := range ns.servers {
-		if spec.names(server, name) {
-			d.server(name, server)
-		}
-	}
-}
-
-func (d *dirty) reaches(name string, p *pod) bool {
-	if d.pods[name] {
-		return true
-	}
-	for server := range d.reach {
-		if server.selectsPod(p.spec) {
-			return true
-		}
-	}
-	return false
+	(*set)[key] = true
 }
 
 func (tx *Tx) namespace(name string) *namespace {
 	ns := tx.index.namespaces[name]
 	if ns == nil {
-		ns = &namespace{
-			pods: map[string]*pod{}, servers: map[string]*ServerSpec{}, authorizations: map[string]*AuthorizationSpec{},
-			bystanders: map[string]map[string]string{}, shared: map[shareKey]*Snapshot{},
-		}
+		ns = newNamespace(name)
 		tx.index.namespaces[name] = ns
 	}
 	return ns
 }
 
-func (tx *Tx) touch(namespace string) *dirty {
-	d := tx.dirty[namespace]
-	if d == nil {
-		d = &dirty{pods: map[string]bool{}, servers: map[string]bool{}, reach: map[*ServerSpec]bool{}}
-		tx.dirty[namespace] = d
+func (tx *Tx) touch(namespace string) { mark(&tx.touched, namespace) }
+
+// affect marks Servers whose policy may be another.
+func (tx *Tx) affect(ns *namespace, servers func(yield func(string) bool)) {
+	for name := range servers {
+		mark(&tx.servers, place{ns.name, name})
 	}
-	return d
+}
+
+// exchange stores what a setter was given. It returns the former value, nil if
+// there was none, and whether anything changes; next nil deletes.
+func exchange[K comparable, S any](tx *Tx, ns *namespace, all map[K]*S, key K, next *S) (before *S, changed bool) {
+	before = all[key]
+	switch {
+	case next == nil && before == nil, next != nil && before != nil && reflect.DeepEqual(before, next):
+		return before, false
+	case next == nil:
+		delete(all, key)
+	default:
+		all[key] = next
+	}
+	tx.touch(ns.name)
+	return before, true
 }
 
 // SetPod adds or replaces a meshed pod. Another pod under the same name ends the
@@ -87,16 +74,23 @@ func (tx *Tx) SetPod(namespace, name string, spec PodSpec) {
 	old := ns.pods[name]
 	if old != nil && old.spec.UID != spec.UID {
 		tx.DeletePod(namespace, name)
-		ns, old = tx.namespace(namespace), nil
+		old = nil
 	}
 	if old == nil {
 		ns.pods[name] = &pod{spec: &spec, cells: map[uint16]*cell{}}
 		tx.touch(namespace)
 		return
 	}
-	if !reflect.DeepEqual(*old.spec, spec) {
-		old.spec = &spec
-		tx.touch(namespace).pods[name] = true
+	if reflect.DeepEqual(*old.spec, spec) {
+		return
+	}
+	old.spec = &spec
+	tx.touch(namespace)
+	if len(old.cells) > 0 {
+		ns.ways.watched.set(name, spec.Labels)
+	}
+	for _, c := range old.cells {
+		mark(&tx.cells, c)
 	}
 }
 
@@ -111,57 +105,59 @@ func (tx *Tx) DeletePod(namespace, name string) {
 			close(w.gone)
 		}
 		c.watchers = nil
+		tx.index.leave(name, c)
+		delete(tx.cells, c)
 	}
 	delete(ns.pods, name)
 	tx.touch(namespace)
+	mark(&tx.reduced, namespace)
 }
 
 // SetServer adds or replaces a Server.
 func (tx *Tx) SetServer(namespace, name string, spec ServerSpec) {
 	ns := tx.namespace(namespace)
 	old := ns.servers[name]
-	spec = spec.inForce(old, tx.index.config.Dialect)
-	if old != nil && reflect.DeepEqual(*old, spec) {
+	var before *ServerSpec
+	if old != nil {
+		before = old.spec
+	}
+	spec = spec.inForce(before, tx.index.config.Dialect)
+	if old == nil {
+		old = &server{cells: map[*cell]bool{}, shared: map[string]*Snapshot{}, former: map[string]*Snapshot{}}
+		ns.servers[name] = old
+	} else if reflect.DeepEqual(*before, spec) {
 		return
 	}
-	ns.servers[name] = &spec
-	tx.touch(namespace).server(name, old, &spec)
+	old.spec = &spec
+	ns.ways.selecting.set(portClass(spec.Port), name, spec.Pods)
+	ns.ways.labelled.set(name, spec.Labels)
+	tx.touch(namespace)
+	mark(&tx.servers, place{namespace, name})
+	if before == nil || !before.selectsAs(&spec) {
+		mark(&tx.moved, place{namespace, name})
+	}
 }
 
 // DeleteServer gives the Server's ports to the next in order, or to the default.
 func (tx *Tx) DeleteServer(namespace, name string) {
-	if ns := tx.index.namespaces[namespace]; ns != nil && ns.servers[name] != nil {
-		tx.touch(namespace).server(name, ns.servers[name])
-		delete(ns.servers, name)
-	}
-}
-
-// SetAuthorization adds or replaces a ServerAuthorization.
-func (tx *Tx) SetAuthorization(namespace, name string, spec AuthorizationSpec) {
-	ns := tx.namespace(namespace)
-	old := ns.authorizations[name]
-	spec = spec.inForce(old, tx.index.config.Dialect)
-	if old != nil && reflect.DeepEqual(*old, spec) {
+	ns := tx.index.namespaces[namespace]
+	if ns == nil || ns.servers[name] == nil {
 		return
 	}
-	ns.authorizations[name] = &spec
-	d := tx.touch(namespace)
-	d.authorized(ns, old)
-	d.authorized(ns, &spec)
-}
-
-// DeleteAuthorization withdraws what the ServerAuthorization granted.
-func (tx *Tx) DeleteAuthorization(namespace, name string) {
-	if ns := tx.index.namespaces[namespace]; ns != nil && ns.authorizations[name] != nil {
-		tx.touch(namespace).authorized(ns, ns.authorizations[name])
-		delete(ns.authorizations, name)
+	for c := range ns.servers[name].cells {
+		mark(&tx.cells, c)
 	}
+	delete(ns.servers, name)
+	ns.ways.selecting.set("", name, nil)
+	ns.ways.labelled.remove(name)
+	tx.touch(namespace)
+	mark(&tx.reduced, namespace)
 }
 
 // SetBystander adds or replaces the labels of a pod without a proxy.
 func (tx *Tx) SetBystander(namespace, name string, labels map[string]string) {
 	ns := tx.namespace(namespace)
-	if old, known := ns.bystanders[name]; !known || !reflect.DeepEqual(old, labels) {
+	if old, known := ns.bystanders[name]; !known || !maps.Equal(old, labels) {
 		ns.bystanders[name] = labels
 		tx.touch(namespace)
 	}
@@ -179,6 +175,14 @@ func (tx *Tx) DeleteBystander(namespace, name string) {
 
 // SetNamespace adds or replaces what is known of a Namespace object.
 func (tx *Tx) SetNamespace(name string, spec NamespaceSpec) {
+	if !tx.index.existing[name] {
+		tx.index.existing[name] = true
+		tx.mentioned(mention{kind: namespaceKind, name: name})
+	}
+	tx.setNamespace(name, spec)
+}
+
+func (tx *Tx) setNamespace(name string, spec NamespaceSpec) {
 	if tx.index.namespaces[name] == nil && len(spec.Problems) == 0 {
 		return
 	}
@@ -191,30 +195,10 @@ func (tx *Tx) SetNamespace(name string, spec NamespaceSpec) {
 
 // DeleteNamespace forgets the Namespace object. What is left in the namespace
 // stays in force until its own deletion is seen.
-func (tx *Tx) DeleteNamespace(name string) { tx.SetNamespace(name, NamespaceSpec{}) }
-
-// commit recomputes the watched ports that may have changed, wakes the watchers
-// of those that did, and tells whom it may concern.
-func (tx *Tx) commit() {
-	changed := make([]string, 0, len(tx.dirty))
-	for name, d := range tx.dirty {
-		changed = append(changed, name)
-		ns := tx.index.namespaces[name]
-		for key := range ns.shared {
-			if d.servers[key.server] {
-				delete(ns.shared, key)
-			}
-		}
-		for podName, p := range ns.pods {
-			if len(p.cells) > 0 && d.reaches(podName, p) {
-				tx.index.recompute(ns, p)
-			}
-		}
-		if ns.empty() {
-			delete(tx.index.namespaces, name)
-		}
+func (tx *Tx) DeleteNamespace(name string) {
+	if tx.index.existing[name] {
+		delete(tx.index.existing, name)
+		tx.mentioned(mention{kind: namespaceKind, name: name})
 	}
-	if len(changed) > 0 && tx.index.concerned != nil {
-		tx.index.concerned(changed)
-	}
+	tx.setNamespace(name, NamespaceSpec{})
 }

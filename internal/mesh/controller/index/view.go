@@ -30,9 +30,12 @@ func (x *Index) view(name string) (*view, bool) {
 		return nil, false
 	}
 	v := &view{
-		dialect: x.config.Dialect, servers: maps.Clone(ns.servers), authorizations: maps.Clone(ns.authorizations),
+		dialect: x.config.Dialect, servers: make(map[string]*ServerSpec, len(ns.servers)), authorizations: maps.Clone(ns.authorizations),
 		bystanders: maps.Clone(ns.bystanders), object: ns.object,
 		pods: make(map[string]*PodSpec, len(ns.pods)), selecting: map[string][]string{},
+	}
+	for serverName, s := range ns.servers {
+		v.servers[serverName] = s.spec
 	}
 	for podName, p := range ns.pods {
 		v.pods[podName] = p.spec

@@ -26,8 +26,7 @@ func (x *Index) Watch(namespace, name string, port uint16) (*Watch, error) {
 	}
 	c := p.cells[port]
 	if c == nil {
-		c = &cell{snapshot: x.snapshot(ns, p, port), watchers: map[*Watch]struct{}{}}
-		p.cells[port] = c
+		c = x.enter(ns, name, p, port)
 	}
 	w := &Watch{changed: make(chan struct{}, 1), gone: make(chan struct{}), index: x, namespace: namespace, name: name, port: port}
 	c.watchers[w] = struct{}{}
@@ -66,7 +65,7 @@ func (w *Watch) Close() {
 	}
 	delete(c.watchers, w)
 	if len(c.watchers) == 0 {
-		delete(p.cells, w.port)
+		w.index.leave(w.name, c)
 	}
 }
 

@@ -7,10 +7,13 @@
 // nothing is added to what proxies are sent. The hash is the one that the proxy
 // tells of the policy in force, so that equality means "in force".
 //
-//	GET /observed?ns=NS&pod=POD&port=N[&minServers=RV][&minServerauthorizations=RV]
-//	             [&minPods=RV][&minNamespaces=RV][&timeout=5s]
+//	GET /observed?ns=NS&pod=POD&port=N[&min=KIND:RV]...[&timeout=5s]
 //	200 {"observed":{KIND:RV,...},"hash":HEX,"server":{...}}
-//	400 the question is malformed; 404 no such meshed pod; 504 not observed in time
+//	400 the question is malformed; 404 no such meshed pod; 409 a kind of min is not
+//	watched, as its CRD did not exist at start; 504 not observed in time
+//
+// KIND is a resource's name such as servers; those of the Gateway API have their
+// group, as in httproutes.gateway.networking.k8s.io. min is given once per kind.
 //
 // Answers other than 200 are {"observed":{...},"error":TEXT}. ns, pod and port
 // may be left out together to ask about observation alone; hash and server are
@@ -26,7 +29,9 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
@@ -53,7 +58,7 @@ type Handler struct {
 	Watcher *watch.Watcher
 }
 
-// parameters are the names of the lower bounds.
+// parameters are the older names of the lower bounds.
 var parameters = map[string]watch.Kind{
 	"minPods": watch.Pods, "minNamespaces": watch.Namespaces, "minServers": watch.Servers, "minServerauthorizations": watch.ServerAuthorizations,
 }
@@ -84,7 +89,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), q.timeout)
 	defer cancel()
 	if err := h.await(ctx, q.least); err != nil {
-		h.reply(w, http.StatusGatewayTimeout, answer{Error: err.Error()})
+		code := http.StatusGatewayTimeout
+		if errors.Is(err, errUnwatched) {
+			code = http.StatusConflict
+		}
+		h.reply(w, code, answer{Error: err.Error()})
 		return
 	}
 	// The marks are read before the policy: it is then at least as new as they say.
@@ -108,12 +117,20 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.reply(w, http.StatusOK, a)
 }
 
+// errUnwatched says that a version will never be observed.
+var errUnwatched = errors.New("is not watched, its CRD did not exist when the controller started")
+
 // await returns when the index is complete and has reached the bounds.
 func (h *Handler) await(ctx context.Context, least map[watch.Kind]uint64) error {
 	select {
 	case <-h.Watcher.Synced():
 	case <-ctx.Done():
 		return fmt.Errorf("await the first list of every kind: %w", ctx.Err())
+	}
+	for kind := range least {
+		if !h.Watcher.Watched(kind) {
+			return fmt.Errorf("%s: %w", kind, errUnwatched)
+		}
 	}
 	short, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -132,8 +149,10 @@ func (h *Handler) await(ctx context.Context, least map[watch.Kind]uint64) error 
 
 func (h *Handler) observed() map[watch.Kind]string {
 	observed := map[watch.Kind]string{}
-	for _, kind := range parameters {
-		observed[kind] = "0"
+	for _, kind := range watch.Kinds() {
+		if h.Watcher.Watched(kind) {
+			observed[kind] = "0"
+		}
 	}
 	for kind, version := range h.Watcher.Marks.Seen() {
 		observed[kind] = strconv.FormatUint(version, 10)
@@ -162,6 +181,18 @@ func parse(values url.Values) (question, error) {
 			return q, errors.New("want ns, pod and port together")
 		}
 		q.port = uint16(port)
+	}
+	for _, bound := range values["min"] {
+		name, text, ok := strings.Cut(bound, ":")
+		kind := watch.Kind(name)
+		if !ok || !slices.Contains(watch.Kinds(), kind) {
+			return q, fmt.Errorf("min %q is not KIND:RESOURCEVERSION with a kind of %v", bound, watch.Kinds())
+		}
+		version, err := watch.ParseVersion(text)
+		if err != nil {
+			return q, fmt.Errorf("min %q: %w", bound, err)
+		}
+		q.least[kind] = max(q.least[kind], version)
 	}
 	for parameter, kind := range parameters {
 		if !values.Has(parameter) {

@@ -2,14 +2,12 @@ package watch
 
 import (
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/meshproof/meshproof/internal/mesh/controller/index"
-	"github.com/meshproof/meshproof/internal/policy/api"
 )
 
 func podAdapter(config index.Config) adapter[index.PodSpec] {
@@ -39,14 +37,7 @@ func namespaceAdapter() adapter[index.NamespaceSpec] {
 
 func serverAdapter() adapter[index.ServerSpec] {
 	return adapter[index.ServerSpec]{
-		kind: Servers,
-		read: typed(func(object *unstructured.Unstructured) index.ServerSpec {
-			var server api.Server
-			if err := runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, &server); err != nil {
-				return index.NewUnreadableServerSpec(string(object.GetUID()), object.GetCreationTimestamp().Time, err)
-			}
-			return index.NewServerSpec(&server)
-		}),
+		kind: Servers, read: decode(index.NewServerSpec, index.NewUnreadableServerSpec),
 		set: (*index.Tx).SetServer, remove: (*index.Tx).DeleteServer,
 	}
 }
@@ -54,14 +45,19 @@ func serverAdapter() adapter[index.ServerSpec] {
 func authorizationAdapter(config index.Config) adapter[index.AuthorizationSpec] {
 	return adapter[index.AuthorizationSpec]{
 		kind: ServerAuthorizations,
-		read: typed(func(object *unstructured.Unstructured) index.AuthorizationSpec {
-			var authorization api.ServerAuthorization
-			if err := runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, &authorization); err != nil {
-				return index.NewUnreadableAuthorizationSpec(string(object.GetUID()), err)
-			}
-			return config.NewAuthorizationSpec(&authorization)
+		read: decode(config.NewAuthorizationSpec, func(uid string, _ time.Time, err error) index.AuthorizationSpec {
+			return index.NewUnreadableAuthorizationSpec(uid, err)
 		}),
 		set: (*index.Tx).SetAuthorization, remove: (*index.Tx).DeleteAuthorization,
+	}
+}
+
+// accountAdapter keeps the names of ServiceAccounts alone.
+func accountAdapter() adapter[struct{}] {
+	return adapter[struct{}]{
+		kind: ServiceAccounts,
+		read: typed(func(*metav1.PartialObjectMetadata) struct{} { return struct{}{} }),
+		set:  (*index.Tx).SetAccount, remove: (*index.Tx).DeleteAccount, complete: (*index.Tx).AccountsKnown,
 	}
 }
 

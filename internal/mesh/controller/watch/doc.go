@@ -4,6 +4,9 @@
 // of its kind in one step, an event changes one object. Objects are reduced to
 // what policy depends on as they arrive and kept nowhere else.
 //
+// Servers and ServerAuthorizations are always watched, the other kinds of policy
+// if their CRDs exist at start, in the newest version that is served (C-30).
+//
 // Beside the index it keeps, per kind, the highest resourceVersion that the index
 // has taken (Marks). That is what a writer waits for to know that a write, or
 // its absence, has been observed.

@@ -7,20 +7,43 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+
+	"github.com/meshproof/meshproof/internal/policy/api"
 )
 
-// Kind names a watched kind by its resource.
+// Kind names a watched kind by its resource, with the group where two have one of
+// that name.
 type Kind string
 
-// The watched kinds.
+// The watched kinds that policy depends on.
 const (
-	Pods                 Kind = "pods"
-	Namespaces           Kind = "namespaces"
-	Servers              Kind = "servers"
-	ServerAuthorizations Kind = "serverauthorizations"
-	// Bystanders are pods without a proxy. They are no part of any policy and
-	// have no mark.
-	Bystanders Kind = "bystanders"
+	Pods                       Kind = "pods"
+	Namespaces                 Kind = "namespaces"
+	Servers                    Kind = "servers"
+	ServerAuthorizations       Kind = "serverauthorizations"
+	AuthorizationPolicies      Kind = "authorizationpolicies"
+	MeshTLSAuthentications     Kind = "meshtlsauthentications"
+	NetworkAuthentications     Kind = "networkauthentications"
+	HTTPRoutes                 Kind = "httproutes"
+	GatewayHTTPRoutes          Kind = "httproutes." + api.GatewayGroup
+	GatewayGRPCRoutes          Kind = "grpcroutes." + api.GatewayGroup
+	HTTPLocalRateLimitPolicies Kind = "httplocalratelimitpolicies"
+)
+
+// Kinds lists them.
+func Kinds() []Kind {
+	return []Kind{
+		Pods, Namespaces, Servers, ServerAuthorizations, AuthorizationPolicies, MeshTLSAuthentications, NetworkAuthentications,
+		HTTPRoutes, GatewayHTTPRoutes, GatewayGRPCRoutes, HTTPLocalRateLimitPolicies,
+	}
+}
+
+// The kinds that are no part of any policy and have no mark: they tell of objects
+// that do not do what they seem to.
+const (
+	// Bystanders are pods without a proxy.
+	Bystanders      Kind = "bystanders"
+	ServiceAccounts Kind = "serviceaccounts"
 )
 
 // Marks holds the high-water mark of each kind: the highest resourceVersion that

@@ -19,6 +19,8 @@ type adapter[S any] struct {
 	read   func(object any) (S, error)
 	set    func(tx *index.Tx, namespace, name string, spec S)
 	remove func(tx *index.Tx, namespace, name string)
+	// complete, when not nil, ends the transaction of a list.
+	complete func(tx *index.Tx)
 }
 
 // store is what the reflector writes to instead of a cache.
@@ -122,6 +124,9 @@ func (s *store[S]) Replace(objects []any, resourceVersion string) error {
 		}
 		for _, r := range all {
 			s.set(tx, r.Namespace, r.Name, r.spec)
+		}
+		if s.complete != nil {
+			s.complete(tx)
 		}
 	})
 	s.UpdateResourceVersion(resourceVersion)

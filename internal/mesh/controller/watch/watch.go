@@ -2,8 +2,9 @@ package watch
 
 import (
 	"context"
+	"log/slog"
+	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -20,6 +21,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/meshproof/meshproof/internal/mesh/controller/index"
+	"github.com/meshproof/meshproof/internal/mesh/kube"
 	"github.com/meshproof/meshproof/internal/policy/api"
 )
 
@@ -33,11 +35,12 @@ const (
 
 // Clients reach the API server.
 type Clients struct {
-	// Core serves API group "" with typed objects.
+	// Core serves API group "" with typed objects, and discovery.
 	Core rest.Interface
 	// Custom serves policy resources.
 	Custom dynamic.Interface
-	// Metadata serves pods without a proxy. Nil leaves those out.
+	// Metadata serves pods without a proxy and ServiceAccounts. Nil leaves those
+	// out.
 	Metadata metadata.Interface
 }
 
@@ -49,8 +52,13 @@ type Watcher struct {
 	// list has shown to be gone that no event had announced.
 	RemovedByList func(kind Kind, n int)
 
-	synced chan struct{}
-	feeds  []*feed
+	index   *index.Index
+	clients Clients
+	synced  chan struct{}
+
+	// mu guards feeds, which grow once, when it is known what there is to watch.
+	mu    sync.Mutex
+	feeds []*feed
 }
 
 // feed is the watch of one kind.
@@ -61,25 +69,31 @@ type feed struct {
 	start func(replaced func()) *cache.Reflector
 	// refresh holds a token when a list has been asked for.
 	refresh chan struct{}
+	// listed is closed once the first list has been taken.
+	listed chan struct{}
 	// policy is false for kinds that answers do not depend on.
 	policy bool
 }
 
 // New prepares the watches that fill x.
 func New(x *index.Index, clients Clients) *Watcher {
-	w := &Watcher{Marks: &Marks{}, synced: make(chan struct{})}
+	w := &Watcher{Marks: &Marks{}, index: x, clients: clients, synced: make(chan struct{})}
 	config := x.Config()
-	add(w, x, podAdapter(config), true, &corev1.Pod{}, core(clients.Core, "pods", api.ControlPlaneLabel))
-	add(w, x, namespaceAdapter(), true, &corev1.Namespace{}, core(clients.Core, "namespaces", ""))
-	add(w, x, serverAdapter(), true, &unstructured.Unstructured{}, custom(clients.Custom, api.Servers))
-	add(w, x, authorizationAdapter(config), true, &unstructured.Unstructured{}, custom(clients.Custom, api.ServerAuthorizations))
+	w.feeds = []*feed{
+		newFeed(w, x, podAdapter(config), true, &corev1.Pod{}, core(clients.Core, "pods", api.ControlPlaneLabel)),
+		newFeed(w, x, namespaceAdapter(), true, &corev1.Namespace{}, core(clients.Core, "namespaces", "")),
+		newFeed(w, x, serverAdapter(), true, &unstructured.Unstructured{}, custom(clients.Custom, api.Servers)),
+		newFeed(w, x, authorizationAdapter(config), true, &unstructured.Unstructured{}, custom(clients.Custom, api.ServerAuthorizations)),
+	}
 	if clients.Metadata != nil {
-		add(w, x, bystanderAdapter(), false, &metav1.PartialObjectMetadata{}, unmeshed(clients.Metadata))
+		w.feeds = append(w.feeds,
+			newFeed(w, x, bystanderAdapter(), false, &metav1.PartialObjectMetadata{}, unmeshed(clients.Metadata)),
+			newFeed(w, x, accountAdapter(), false, &metav1.PartialObjectMetadata{}, accounts(clients.Metadata)))
 	}
 	return w
 }
 
-func add[S any](w *Watcher, x *index.Index, a adapter[S], policy bool, expected runtime.Object, lists cache.ListerWatcher) {
+func newFeed[S any](w *Watcher, x *index.Index, a adapter[S], policy bool, expected runtime.Object, lists cache.ListerWatcher) *feed {
 	s := &store[S]{adapter: a, index: x, known: map[types.NamespacedName]bool{}}
 	if policy {
 		s.marks = w.Marks
@@ -89,8 +103,8 @@ func add[S any](w *Watcher, x *index.Index, a adapter[S], policy bool, expected 
 			w.RemovedByList(a.kind, n)
 		}
 	}
-	w.feeds = append(w.feeds, &feed{
-		kind: a.kind, refresh: make(chan struct{}, 1), policy: policy,
+	return &feed{
+		kind: a.kind, refresh: make(chan struct{}, 1), listed: make(chan struct{}), policy: policy,
 		start: func(replaced func()) *cache.Reflector {
 			s.replaced = replaced
 			return cache.NewReflectorWithOptions(lists, expected, s, cache.ReflectorOptions{
@@ -100,31 +114,85 @@ func add[S any](w *Watcher, x *index.Index, a adapter[S], policy bool, expected 
 				},
 			})
 		},
-	})
+	}
 }
 
-// Run watches until ctx ends.
+// Run watches until ctx ends. It begins with the kinds without which there is no
+// policy. Once these are listed, hence their CRDs are in place, it finds out which
+// of the others exist, and watches those until it ends (C-30).
 func (w *Watcher) Run(ctx context.Context) {
 	var running sync.WaitGroup
-	var missing atomic.Int32
-	var runs []func()
+	defer running.Wait()
 	for _, f := range w.feeds {
-		first := func() {}
-		if f.policy {
-			missing.Add(1)
-			first = sync.OnceFunc(func() {
-				if missing.Add(-1) == 0 {
-					close(w.synced)
-				}
-			})
+		running.Go(func() { f.run(ctx) })
+	}
+	if !listed(ctx, w.feeds) {
+		return
+	}
+	more, err := w.discover(ctx)
+	if err != nil {
+		// Only the context's end is an error here.
+		return
+	}
+	w.mu.Lock()
+	w.feeds = append(w.feeds, more...)
+	w.mu.Unlock()
+	for _, f := range more {
+		running.Go(func() { f.run(ctx) })
+	}
+	if listed(ctx, more) {
+		close(w.synced)
+	}
+}
+
+// listed waits until the first list of each feed that policy depends on has been
+// taken, or ctx ends.
+func listed(ctx context.Context, feeds []*feed) bool {
+	for _, f := range feeds {
+		if !f.policy {
+			continue
 		}
-		runs = append(runs, func() { f.run(ctx, first) })
+		select {
+		case <-f.listed:
+		case <-ctx.Done():
+			return false
+		}
 	}
-	// Only now is the number of missing kinds complete.
-	for _, run := range runs {
-		running.Go(run)
+	return true
+}
+
+// discover makes the feeds of the optional kinds that are served.
+func (w *Watcher) discover(ctx context.Context) ([]*feed, error) {
+	all := optionals(w.index.Config())
+	var resources []schema.GroupResource
+	for _, o := range all {
+		resources = append(resources, o.resource)
 	}
-	running.Wait()
+	var served map[schema.GroupResource]schema.GroupVersionResource
+	err := kube.Retry(ctx, "find out which kinds there are", func(ctx context.Context) (err error) {
+		served, err = discover(ctx, w.clients.Core, resources)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	var feeds []*feed
+	for _, o := range all {
+		resource, found := served[o.resource]
+		if !found {
+			slog.Warn("there is no such CRD, it will be watched after a restart only", "resource", o.resource.String())
+			continue
+		}
+		feeds = append(feeds, o.add(w, w.index, custom(w.clients.Custom, resource)))
+	}
+	return feeds, nil
+}
+
+// Watched reports whether the kind is watched. It is final once Synced is closed.
+func (w *Watcher) Watched(kind Kind) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.ContainsFunc(w.feeds, func(f *feed) bool { return f.kind == kind })
 }
 
 // Synced is closed once the index holds everything of every kind that policy
@@ -135,6 +203,8 @@ func (w *Watcher) Synced() <-chan struct{} { return w.synced }
 // server had written before the call, even where no event would tell. Policy
 // stays in force meanwhile.
 func (w *Watcher) Refresh(kind Kind) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	for _, f := range w.feeds {
 		if f.kind == kind {
 			select {
@@ -146,7 +216,8 @@ func (w *Watcher) Refresh(kind Kind) {
 }
 
 // run watches; after a refresh was asked for it begins again with a list.
-func (f *feed) run(ctx context.Context, first func()) {
+func (f *feed) run(ctx context.Context) {
+	first := sync.OnceFunc(func() { close(f.listed) })
 	for ctx.Err() == nil {
 		f.once(ctx, first)
 	}
@@ -221,6 +292,18 @@ func unmeshed(client metadata.Interface) cache.ListerWatcher {
 		},
 		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
 			return pods.Watch(ctx, narrow(options))
+		},
+	}
+}
+
+func accounts(client metadata.Interface) cache.ListerWatcher {
+	accounts := client.Resource(corev1.SchemeGroupVersion.WithResource("serviceaccounts"))
+	return &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+			return accounts.List(ctx, consistent(options))
+		},
+		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+			return accounts.Watch(ctx, options)
 		},
 	}
 }
