@@ -30,17 +30,17 @@ const (
 func (s *Server) serveInbound(ctx context.Context, raw *net.TCPConn) {
 	dst, err := s.cfg.originalDst(raw)
 	if err != nil {
-		s.refuse(raw, errUnexpected, 0, "original destination unknown", err)
+		s.turnAway(raw, errUnexpected, dst, "original destination unknown", err)
 		return
 	}
 	dst = netip.AddrPortFrom(dst.Addr().Unmap(), dst.Port())
 	switch {
 	case len(s.cfg.IPs) > 0 && !slices.Contains(s.cfg.IPs, dst.Addr()): // T-01
-		s.refuse(raw, errUnexpected, dst.Port(), "destination is not an address of this pod", nil)
+		s.turnAway(raw, errUnexpected, dst, "destination is not an address of this pod", nil)
 	case dst.Port() == s.cfg.InboundPort: // T-03
 		s.serveDirect(ctx, raw, dst)
 	case s.own(dst.Port()):
-		s.refuse(raw, errLoop, dst.Port(), "destination is a port of the proxy", nil)
+		s.turnAway(raw, errLoop, dst, "destination is a port of the proxy", nil)
 	default:
 		s.serveRedirected(ctx, raw, dst)
 	}
@@ -67,11 +67,7 @@ func (s *Server) serveRedirected(ctx context.Context, raw *net.TCPConn, dst neti
 // admit makes the session of a connection and waits for the policy of its port.
 // It returns nil when there is none to serve.
 func (s *Server) admit(ctx context.Context, raw *net.TCPConn, dst netip.AddrPort) (*session, *snapshot) {
-	peer := raw.RemoteAddr().(*net.TCPAddr).AddrPort()
-	sess := &session{
-		server: s, raw: raw, dst: dst,
-		client: policy.Client{Addr: netip.AddrPortFrom(peer.Addr().Unmap(), peer.Port())},
-	}
+	sess := &session{server: s, raw: raw, dst: dst, client: policy.Client{Addr: peerOf(raw)}}
 	if !s.track(sess) {
 		raw.Close()
 		return nil, nil
@@ -90,8 +86,7 @@ func (s *Server) admit(ctx context.Context, raw *net.TCPConn, dst netip.AddrPort
 func (s *Server) attach(ctx context.Context, sess *session) *snapshot {
 	c, err := s.store.acquire(sess.dst.Port())
 	if err != nil {
-		s.refuse(sess.raw, errLoadShed, sess.dst.Port(), "policy not watched", err)
-		sess.end()
+		s.refuse(sess, errLoadShed, "policy not watched", err)
 		return nil
 	}
 	sess.cell = c
@@ -109,11 +104,22 @@ func (s *Server) own(port uint16) bool {
 	return port == s.cfg.InboundPort || port == s.cfg.AdminPort || slices.Contains(s.cfg.OwnPorts, port)
 }
 
-// refuse closes a connection that no policy was asked about.
-func (s *Server) refuse(raw net.Conn, kind string, port uint16, why string, err error) {
-	s.cfg.Metrics.tcpError(kind, port)
-	s.log.info("Connection refused", "reason", why, "error", err, "client.addr", raw.RemoteAddr().String(), "port", port)
+// turnAway closes a connection that never got as far as a session.
+func (s *Server) turnAway(raw *net.TCPConn, kind string, dst netip.AddrPort, why string, err error) {
+	s.refused(&session{server: s, raw: raw, dst: dst, client: policy.Client{Addr: peerOf(raw)}}, kind, why, err)
 	raw.Close()
+}
+
+// refuse ends a session that no policy was asked about.
+func (s *Server) refuse(sess *session, kind, why string, err error) {
+	s.refused(sess, kind, why, err)
+	sess.end()
+}
+
+// peerOf is the client's address, IPv4-mapped forms reduced (T-04).
+func peerOf(raw *net.TCPConn) netip.AddrPort {
+	peer := raw.RemoteAddr().(*net.TCPAddr).AddrPort()
+	return netip.AddrPortFrom(peer.Addr().Unmap(), peer.Port())
 }
 
 // serveByPolicy finds out what is spoken, as far as the protocol of the port leaves it open.
@@ -176,7 +182,7 @@ func (s *Server) detectTLS(ctx context.Context, sess *session, snap *snapshot) (
 	}
 	deadline := time.Now().Add(limit)
 	declared := snap.port.Protocol == policy.HTTP1 || snap.port.Protocol == policy.HTTP2 || snap.port.Protocol == policy.GRPC
-	if declared && !s.cfg.Dialect.CloseSilentClient {
+	if declared && !s.cfg.Dialect.CloseSilentClient && !sess.admin {
 		// Nothing is detected on such a port, so a client that speaks late is merely idle.
 		first := func(seen []byte) bool { return true }
 		if err := conn.gather(time.Now().Add(idleTimeout), maxClientHello, first); err != nil {
@@ -198,14 +204,12 @@ func (s *Server) detectTLS(ctx context.Context, sess *session, snap *snapshot) (
 			s.cfg.Metrics.detected(snap, sess, detectTimeout)
 			break
 		}
-		s.refuse(sess.raw, errTLSTimeout, sess.dst.Port(), "no client hello in time", nil)
-		sess.end()
+		s.refuse(sess, errTLSTimeout, "no client hello in time", nil)
 		return nil, false
 	case errors.Is(err, io.EOF) && len(conn.seen) > 0:
 		// Too short for a ClientHello for ever: judged as what it is.
 	default:
-		s.refuse(sess.raw, errIO, sess.dst.Port(), "closed before it said anything", err)
-		sess.end()
+		s.refuse(sess, errIO, "closed before it said anything", err)
 		return nil, false
 	}
 	if !said.tls || said.serverName == "" {
@@ -236,8 +240,7 @@ func (s *Server) terminate(ctx context.Context, sess *session, conn *peekConn, c
 	defer cancel()
 	session := tls.Server(conn, config)
 	if err := session.HandshakeContext(ctx); err != nil {
-		s.refuse(sess.raw, errUnexpected, sess.dst.Port(), "mesh handshake failed", err)
-		sess.end()
+		s.refuse(sess, errUnexpected, "mesh handshake failed", err)
 		return nil, false
 	}
 	state := session.ConnectionState()
@@ -281,15 +284,13 @@ func (s *Server) detectHTTP(ctx context.Context, sess *session, snap *snapshot, 
 	case late && len(conn.seen) > 0 && !snap.port.OnlyDefaultRoutes():
 		// It may yet become HTTP, whose routes are stricter than the list: no weaker judgement.
 		s.cfg.Metrics.detected(snap, sess, detectTimeout)
-		s.refuse(sess.raw, errHTTPTimeout, sess.dst.Port(), "protocol undecided in time", nil)
-		sess.end()
+		s.refuse(sess, errHTTPTimeout, "protocol undecided in time", nil)
 		return
 	case late || errors.Is(err, io.EOF) && len(conn.seen) > 0:
 		said = notHTTP
 	default:
 		s.cfg.Metrics.detected(snap, sess, detectError)
-		s.refuse(sess.raw, errIO, sess.dst.Port(), "closed before it said anything", err)
-		sess.end()
+		s.refuse(sess, errIO, "closed before it said anything", err)
 		return
 	}
 	result := map[spoken]string{isHTTP1: detectHTTP1, isHTTP2: detectHTTP2, notHTTP: detectNotHTTP}[said]
@@ -298,8 +299,7 @@ func (s *Server) detectHTTP(ctx context.Context, sess *session, snap *snapshot, 
 	}
 	s.cfg.Metrics.detected(snap, sess, result)
 	if sess.agreed == "h2" && said != isHTTP2 || sess.agreed == "http/1.1" && said == isHTTP2 {
-		s.refuse(sess.raw, errUnexpected, sess.dst.Port(), "spoke something else than was agreed", nil)
-		sess.end()
+		s.refuse(sess, errUnexpected, "spoke something else than was agreed", nil)
 		return
 	}
 	switch {
@@ -308,8 +308,7 @@ func (s *Server) detectHTTP(ctx context.Context, sess *session, snap *snapshot, 
 	case said == isHTTP2:
 		s.serveHTTP2(ctx, sess, conn)
 	case sess.admin:
-		s.refuse(sess.raw, errUnexpected, sess.dst.Port(), "non-HTTP connection", nil)
-		sess.end()
+		s.refuse(sess, errUnexpected, "non-HTTP connection", nil)
 	default:
 		s.serveTCP(ctx, sess, conn)
 	}

@@ -29,8 +29,11 @@ type Decision struct {
 	Path     string `json:"path"`
 	// RequestID is the request's x-request-id header, cut to maxRecordedPath.
 	RequestID string `json:"requestID,omitempty"`
-	// Verdict is allow, deny, not-found, terminate, or one of ambiguous, limited, redirect, fault.
+	// Verdict is allow, deny, not-found, terminate, one of ambiguous, limited,
+	// redirect, fault, or refuse: closed without a policy's having been asked.
 	Verdict string `json:"verdict"`
+	// Reason says in words why a connection was refused; "" for other verdicts.
+	Reason string `json:"reason,omitempty"`
 	// Server, Route and Authorization are kind/name, "" for none.
 	Server        string `json:"server"`
 	Route         string `json:"route"`

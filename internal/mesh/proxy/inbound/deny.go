@@ -47,9 +47,9 @@ func (s *Server) answer(w http.ResponseWriter, c *call, r reply) {
 		h.Set(headerProxyError, message)
 	}
 	if r.close {
-		if c.http1 && !c.carried {
-			h.Set("Connection", "close")
-		}
+		// Over HTTP/2 the server makes a GOAWAY of it: no further request comes
+		// over this connection, and a peer may try elsewhere (N-10).
+		h.Set("Connection", "close")
 		if identified {
 			h.Set(headerProxyConnection, "close")
 		}
@@ -77,8 +77,7 @@ func (s *Server) answer(w http.ResponseWriter, c *call, r reply) {
 }
 
 // overloaded answers before any policy is asked (H-04): it proves nothing about access.
-func (s *Server) overloaded(w http.ResponseWriter) {
+func (s *Server) overloaded(w http.ResponseWriter, c *call) {
 	s.cfg.Metrics.httpError(errLoadShed)
-	w.Header().Set("Content-Length", "0")
-	w.WriteHeader(http.StatusServiceUnavailable)
+	s.answer(w, c, reply{status: http.StatusServiceUnavailable, message: "too many requests in flight", close: true})
 }

@@ -24,6 +24,8 @@ type frameClient struct {
 	conn   net.Conn
 	framer *http2.Framer
 	next   uint32
+	// away: the server said in good order that it takes no further request.
+	away bool
 }
 
 func newFrameClient(tb testing.TB, conn net.Conn) *frameClient {
@@ -77,7 +79,12 @@ func (c *frameClient) answer(stream uint32) (fields []string, ended bool) {
 			}
 			slices.Sort(fields)
 			return fields, f.StreamEnded()
-		case *http2.RSTStreamFrame, *http2.GoAwayFrame:
+		case *http2.GoAwayFrame:
+			if f.ErrCode != http2.ErrCodeNo {
+				c.tb.Fatalf("got %v", f)
+			}
+			c.away = true
+		case *http2.RSTStreamFrame:
 			c.tb.Fatalf("got %v", f)
 		}
 	}
@@ -255,47 +262,75 @@ func TestOpaqueDenialIsAClosedConnection(t *testing.T) {
 	}
 }
 
+// TestAnUnreachableApplicationProvesThatTheRequestWasAllowed is N-10: 502 when
+// nobody listens, 504 when the connection takes too long, the connection's end
+// announced, and the reason for identified peers only.
 func TestAnUnreachableApplicationProvesThatTheRequestWasAllowed(t *testing.T) {
-	app := application(t, nil)
 	gone, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	dead := gone.Addr().(*net.TCPAddr).AddrPort()
 	gone.Close()
-	w := newWorld(t, app, nil)
-	w.redirectTo(dead)
-	w.applyTo(dead.Port(), server(detect(), anyone(t, "all")))
+	for _, failure := range []struct {
+		name, http, grpc string
+		connect          time.Duration
+	}{{"refused", "502", "14", soon}, {"too slow", "504", "4", time.Nanosecond}} {
+		t.Run(failure.name, func(t *testing.T) {
+			w := newWorld(t, dead, func(c *Config) { c.Timeouts.Connect = failure.connect })
+			w.apply(server(detect(), anyone(t, "all")))
 
-	conn, err := w.dial(client{from: neighbourIP})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(soon))
-	io.WriteString(conn, "GET / HTTP/1.1\r\nHost: app\r\n\r\n")
-	line, head := rawHead(t, conn)
-	if line != "HTTP/1.1 502 Bad Gateway" || !slices.Equal(head, []string{"Connection: close", "Content-Length: 0"}) {
-		t.Errorf("unidentified: got %q %q", line, head)
-	}
+			conn, err := w.dial(client{from: neighbourIP})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			conn.SetDeadline(time.Now().Add(soon))
+			io.WriteString(conn, "GET / HTTP/1.1\r\nHost: app\r\n\r\n")
+			line, head := rawHead(t, conn)
+			if !strings.HasPrefix(line, "HTTP/1.1 "+failure.http) || !slices.Equal(head, []string{"Connection: close", "Content-Length: 0"}) {
+				t.Errorf("unidentified HTTP/1: got %q %q", line, head)
+			}
+			refusal(t, conn)
 
-	conn, err = w.dial(client{from: neighbourIP, tls: true, identity: webName})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	h2 := newFrameClient(t, conn)
-	got, _ := h2.answer(h2.request("POST", "/a.B/C", "content-type", "application/grpc"))
-	text := strings.Join(got, "\n")
-	for _, want := range []string{":status: 200", "grpc-status: 14", "l5d-proxy-connection: close"} {
-		if !strings.Contains(text, want) {
-			t.Errorf("identified gRPC: got %q, want %q in it", got, want)
-		}
-	}
-	if got := w.counter("inbound_http_authz_allow_total", map[string]string{"authz_name": "all"}); got != 2 {
-		t.Errorf("allow counter: %v", got)
-	}
-	if got := w.counter("response_total", map[string]string{"classification": "failure", "status_code": "502"}); got != 2 {
-		t.Errorf("responses: %v", got)
+			told := func(text string) bool {
+				return strings.Contains(text, "l5d-proxy-connection: close") && strings.Contains(text, "l5d-proxy-error: client ")
+			}
+			for _, c := range []client{{from: neighbourIP}, {from: neighbourIP, tls: true}, {from: neighbourIP, tls: true, identity: webName}} {
+				for _, want := range []struct{ method, content, carried, status, grpc string }{
+					{"GET", "text/plain", "", failure.http, ""},
+					{"GET", "text/plain", "HTTP/1.1", failure.http, ""},
+					{"POST", "application/grpc", "", "200", failure.grpc},
+				} {
+					conn, err := w.dial(c)
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer conn.Close()
+					h2 := newFrameClient(t, conn)
+					headers := []string{"content-type", want.content}
+					if want.carried != "" {
+						headers = append(headers, "l5d-orig-proto", want.carried)
+					}
+					got, ended := h2.answer(h2.request(want.method, "/a.B/C", headers...))
+					text := strings.Join(got, "\n")
+					if !strings.Contains(text, ":status: "+want.status) || !ended || told(text) != (c.identity != "") || strings.Contains(text, "connection: close") != (c.identity != "") {
+						t.Errorf("%v %v: got %q", c, want, got)
+					}
+					if want.grpc != "" && !strings.Contains(text, "grpc-status: "+want.grpc) {
+						t.Errorf("%v %v: got %q", c, want, got)
+					}
+					if !h2.away {
+						t.Errorf("%v %v: the connection's end is not announced", c, want)
+					}
+				}
+			}
+			if got := w.counter("inbound_http_authz_allow_total", map[string]string{"authz_name": "all"}); got != 10 {
+				t.Errorf("allow counter: %v", got)
+			}
+			if got := w.counter("response_total", map[string]string{"classification": "failure", "status_code": failure.http}); got != 10 {
+				t.Errorf("responses: %v", got)
+			}
+		})
 	}
 }

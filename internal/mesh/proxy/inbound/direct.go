@@ -19,11 +19,7 @@ import (
 // that port applies, as if the connection had been redirected from it.
 func (s *Server) serveDirect(ctx context.Context, raw *net.TCPConn, dst netip.AddrPort) {
 	deadline := time.Now().Add(s.cfg.Timeouts.Detect)
-	peer := raw.RemoteAddr().(*net.TCPAddr).AddrPort()
-	sess := &session{
-		server: s, raw: raw, dst: dst,
-		client: policy.Client{Addr: netip.AddrPortFrom(peer.Addr().Unmap(), peer.Port())},
-	}
+	sess := &session{server: s, raw: raw, dst: dst, client: policy.Client{Addr: peerOf(raw)}}
 	if !s.track(sess) {
 		raw.Close()
 		return
@@ -36,16 +32,13 @@ func (s *Server) serveDirect(ctx context.Context, raw *net.TCPConn, dst netip.Ad
 	})
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		s.refuse(raw, errTLSTimeout, dst.Port(), "no client hello in time", nil)
-		sess.end()
+		s.refuse(sess, errTLSTimeout, "no client hello in time", nil)
 		return
 	case err != nil && !errors.Is(err, errPeekLimit):
-		s.refuse(raw, errIO, dst.Port(), "closed before it said anything", err)
-		sess.end()
+		s.refuse(sess, errIO, "closed before it said anything", err)
 		return
 	case said.serverName != s.cfg.Identity.LocalName() || !slices.Contains(said.protocols, transport.ALPN): // T-31
-		s.refuse(raw, errUnexpected, dst.Port(), "direct connection without mesh TLS", nil)
-		sess.end()
+		s.refuse(sess, errUnexpected, "direct connection without mesh TLS", nil)
 		return
 	}
 	session, ok := s.terminate(ctx, sess, &conn.peekConn, s.tlsDirect, deadline)
@@ -53,8 +46,7 @@ func (s *Server) serveDirect(ctx context.Context, raw *net.TCPConn, dst netip.Ad
 		return
 	}
 	if sess.client.Identity == "" {
-		s.refuse(raw, errUnexpected, dst.Port(), "direct connection without an identity", nil)
-		sess.end()
+		s.refuse(sess, errUnexpected, "direct connection without an identity", nil)
 		return
 	}
 	session.SetReadDeadline(deadline)
@@ -64,24 +56,20 @@ func (s *Server) serveDirect(ctx context.Context, raw *net.TCPConn, dst netip.Ad
 		if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, io.EOF) {
 			kind = errIO
 		}
-		s.refuse(raw, kind, dst.Port(), "no transport header", err)
-		sess.end()
+		s.refuse(sess, kind, "no transport header", err)
 		return
 	}
 	session.SetReadDeadline(time.Time{})
-	switch {
-	case header.Name != "":
+	if header.Name != "" {
 		// Gateway mode needs an outbound side for strangers, which this proxy is not.
-		s.refuse(raw, "gateway domain invalid", dst.Port(), "not a gateway", nil)
-		sess.end()
-		return
-	case s.own(header.Port):
-		s.refuse(raw, errLoop, header.Port, "destination is a port of the proxy", nil)
-		sess.end()
+		s.refuse(sess, "gateway domain invalid", "not a gateway", nil)
 		return
 	}
-	sess.dst = netip.AddrPortFrom(dst.Addr(), header.Port)
-	sess.agreed = ""
+	sess.dst, sess.agreed = netip.AddrPortFrom(dst.Addr(), header.Port), ""
+	if s.own(header.Port) {
+		s.refuse(sess, errLoop, "destination is a port of the proxy", nil)
+		return
+	}
 	snap := s.attach(ctx, sess)
 	if snap == nil {
 		return

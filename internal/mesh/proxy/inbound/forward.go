@@ -236,6 +236,9 @@ func outgoing(r *http.Request, c *call) *http.Request {
 			target.Path, target.RawPath = parsed.Path, parsed.RawPath
 		}
 	}
+	if c.absolute {
+		target.Opaque = "//" + r.Host + target.EscapedPath()
+	}
 	out := &http.Request{
 		Method: r.Method, URL: &target, Host: r.Host,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,

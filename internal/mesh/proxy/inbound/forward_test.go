@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -135,7 +136,7 @@ func TestNormalisedPathIsWhatTheApplicationSees(t *testing.T) {
 		return fmt.Sprint(res.StatusCode, " ", res.Header.Get("X-Saw-Path"))
 	}
 	for target, want := range map[string]string{
-		"/x/..//%6fpen/a%20b?q=/../x": "200 /open/a%20b?q=/../x", "/open%2fx": "400 ", "/open/../closed": "404 ", "http://other/open": "200 /open",
+		"/x/..//%6fpen/a%20b?q=/../x": "200 /open/a%20b?q=/../x", "/open%2fx": "400 ", "/open/../closed": "404 ", "http://other/x/../open": "200 http://other/open",
 		"//other/open": "404 ", // a path, not an authority
 	} {
 		if got := saw(target); got != want {
@@ -248,6 +249,7 @@ func TestConnectionHeaderCannotTakeAwayWhatTheApplicationDecidesBy(t *testing.T)
 	}
 }
 
+// TestTooManyRequestsInFlightAreTurnedAwayUnjudged is H-04, in each form.
 func TestTooManyRequestsInFlightAreTurnedAwayUnjudged(t *testing.T) {
 	release, arrived := make(chan struct{}), make(chan struct{}, 1)
 	w := newWorld(t, application(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
@@ -262,8 +264,20 @@ func TestTooManyRequestsInFlightAreTurnedAwayUnjudged(t *testing.T) {
 	}()
 	<-arrived
 	res, body := get1(t, w, client{from: neighbourIP}, "GET / HTTP/1.1\r\nHost: app\r\n\r\n")
-	if res.StatusCode != http.StatusServiceUnavailable || body != "" {
+	if res.StatusCode != http.StatusServiceUnavailable || body != "" || !res.Close {
 		t.Errorf("second: %d %q", res.StatusCode, body)
+	}
+	conn, err := w.dial(client{from: neighbourIP})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	h2 := newFrameClient(t, conn)
+	if got, _ := h2.answer(h2.request("POST", "/a.B/C", "content-type", "application/grpc")); !slices.Contains(got, "grpc-status: 14") {
+		t.Errorf("gRPC: %q", got)
+	}
+	if got := w.counter("inbound_http_errors_total", map[string]string{"error": "loadshed"}); got != 2 {
+		t.Errorf("errors: %v", got)
 	}
 	close(release)
 	if got := <-first; got != 200 {

@@ -57,8 +57,25 @@ type call struct {
 	http1 bool
 	// carried: HTTP/2 carried an HTTP/1 request.
 	carried bool
-	grpc    bool
-	made    policy.Decision
+	// absolute: an HTTP/1 request whose target has scheme and authority (H-01).
+	absolute bool
+	grpc     bool
+	made     policy.Decision
+}
+
+// spoken reads off the request what it is: its own version, or the one that it
+// says HTTP/2 carries (H-01).
+func (c *call) spoken(r *http.Request) {
+	switch proto := r.Header.Get(headerOrigProto); {
+	case r.ProtoMajor == 1:
+		c.http1 = true
+		c.absolute = r.URL.Host != "" && r.Method != http.MethodConnect
+	case strings.HasPrefix(proto, "HTTP/1"):
+		c.http1, c.carried = true, true
+		c.absolute = headerHas(strings.Split(proto, ";"), "absolute-form")
+	default:
+		c.grpc = strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc")
+	}
 }
 
 // protocol is the word for decision records.
@@ -79,26 +96,17 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		panic(http.ErrAbortHandler)
 	}
+	c := &call{sess: sess, start: time.Now(), snap: sess.cell.current.Load()}
+	c.spoken(r)
+	defer s.inFlight.Add(-1)
 	if s.inFlight.Add(1) > s.cfg.MaxInFlight {
-		s.inFlight.Add(-1)
-		s.overloaded(w)
+		s.overloaded(w, c)
 		return
 	}
-	defer s.inFlight.Add(-1)
-
-	c := &call{sess: sess, start: time.Now(), snap: sess.cell.current.Load()}
 	if r.Method == "PRI" || r.ProtoMajor == 1 && r.ProtoMinor > 1 {
 		// An HTTP/2 preface that the HTTP/1 server let through, or a version nobody speaks.
-		c.http1 = true
 		s.answer(w, c, reply{status: http.StatusBadRequest, close: true})
 		return
-	}
-	if r.ProtoMajor == 1 {
-		c.http1 = true
-	} else if proto := r.Header.Get(headerOrigProto); strings.HasPrefix(proto, "HTTP/1") {
-		c.http1, c.carried = true, true
-	} else {
-		c.grpc = strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc")
 	}
 	r.Header.Del(headerOrigProto)
 	r.Header.Del(headerClientID) // I-07: never an input, whoever sends it

@@ -83,6 +83,23 @@ func (s *Server) undiscovered(sess *session) {
 	s.cfg.Decisions.add(s.record(sess, sess.cell.current.Load(), "opaque", "deny", policy.Ref{}, nil))
 }
 
+// refused notes a connection that the proxy closes without having asked a policy.
+// One that its client has left is no refusal, and has no record.
+func (s *Server) refused(sess *session, kind, why string, err error) {
+	s.cfg.Metrics.tcpError(kind, sess.dst.Port())
+	s.log.info("Connection refused", "reason", why, "error", err, "client.addr", sess.client.Addr.String(), "port", sess.dst.Port())
+	if kind == errIO {
+		return
+	}
+	snap := &snapshot{}
+	if sess.cell != nil {
+		snap = sess.cell.current.Load()
+	}
+	record := s.record(sess, snap, "opaque", "refuse", policy.Ref{}, nil)
+	record.Reason = why
+	s.cfg.Decisions.add(record)
+}
+
 func (s *Server) record(sess *session, snap *snapshot, protocol, verdict string, server policy.Ref, permit *policy.Permit) Decision {
 	d := Decision{
 		Client: sess.client.Addr.String(), ClientIdentity: sess.client.Identity,
