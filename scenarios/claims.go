@@ -19,6 +19,8 @@ type Claim struct {
 	Skip string `yaml:"skip"`
 	// Dialects for which the claim is; it is skipped in the others. All when absent.
 	Dialects []Dialect `yaml:"dialects"`
+	// NoOracle gives the reason why the rules do not decide the claim: the oracle is not asked.
+	NoOracle string `yaml:"noOracle"`
 	// Within is how long the claim may take to come true; a call without it must hold at once.
 	Within time.Duration `yaml:"within"`
 
@@ -34,8 +36,12 @@ type Claim struct {
 	Traffic *TrafficClaim `yaml:"traffic"`
 	// Authz compares rows of the authorization table.
 	Authz *AuthzClaim `yaml:"authz"`
-	// Metric compares a proxy's counter.
+	// Metric compares what is counted.
 	Metric *MetricClaim `yaml:"metric"`
+	// Log compares what is logged.
+	Log *LogClaim `yaml:"log"`
+	// Status compares a condition of an object.
+	Status *StatusClaim `yaml:"status"`
 	// Command runs a command in a pod and compares its end and output.
 	Command *CommandClaim `yaml:"command"`
 	// Admission submits an object and compares whether it is taken.
@@ -177,18 +183,6 @@ type AuthzRow struct {
 	RPS          Amount `yaml:"rps"`
 	// Success: none (0.00%), all (100.00%) or partial.
 	Success Share `yaml:"success"`
-}
-
-// MetricClaim compares the sum of a counter's series over the workload's pods.
-type MetricClaim struct {
-	Pos      `yaml:"-" json:"-"`
-	Workload string            `yaml:"workload" jsonschema:"required"`
-	Name     string            `yaml:"name" jsonschema:"required"`
-	Labels   map[string]string `yaml:"labels"`
-	// Since the step began (default) or since the proxy started.
-	Since Since `yaml:"since"`
-	// Is none, or some.
-	Is Amount `yaml:"is" jsonschema:"required"`
 }
 
 // CommandClaim runs a command.

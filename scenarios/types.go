@@ -114,6 +114,8 @@ type Client struct {
 	Namespace string `yaml:"namespace"`
 	// ServiceAccount, and so the identity of a meshed client; default when absent.
 	ServiceAccount string `yaml:"serviceAccount"`
+	// Identity of a client of kind spiffe: a SPIFFE ID, or any name; spiffe://cluster.local/ns/NAMESPACE/sa/ACCOUNT when absent.
+	Identity string `yaml:"identity"`
 	// Network says whether the client's address lies inside clusterNetworks. Claims that need a client outside are skipped where there can be none.
 	Network Network `yaml:"network"`
 	// Apart names a workload on whose node the client does not run. Claims that need it are skipped where there is one node only.
@@ -126,6 +128,8 @@ type Step struct {
 	Name string `yaml:"name" jsonschema:"required"`
 	// Dialects for which the step is: in the others its actions are not done, and its claims skipped. All when absent.
 	Dialects []Dialect `yaml:"dialects"`
+	// Frozen says that policy stands still: the claims are judged by the world as it was when the step before ended, as when no controller is there to observe a change (L-06).
+	Frozen bool `yaml:"frozen"`
 	// Repeat does the step's actions this many times.
 	Repeat int `yaml:"repeat"`
 	// Actions are done in order, and each waits until it is in force.
@@ -216,6 +220,8 @@ type Patch struct {
 	Kind      string `yaml:"kind" jsonschema:"required"`
 	Name      string `yaml:"name" jsonschema:"required"`
 	Namespace string `yaml:"namespace"`
+	// Subresource status patches the status of the object, as its controllers do.
+	Subresource Subresource `yaml:"subresource"`
 	// Merge is the patch; null removes a field.
 	Merge Object `yaml:"merge" jsonschema:"required"`
 }

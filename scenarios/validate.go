@@ -247,7 +247,10 @@ func (v *validator) claim(c *Claim) {
 	for _, id := range c.Shows {
 		v.shown(c.Pos, id)
 	}
-	v.exactlyOne(c.Pos, "claim", reflect.ValueOf(*c), "name", "shows", "feature", "skip", "dialects", "within")
+	v.exactlyOne(c.Pos, "claim", reflect.ValueOf(*c), "name", "shows", "feature", "skip", "dialects", "noOracle", "within")
+	if c.NoOracle != "" && c.Call == nil && c.Matrix == nil && c.Held == nil && c.Probe == nil && c.Policy == nil && c.Admission == nil {
+		v.add(c.Pos, "the oracle is not asked about a claim of this form: remove noOracle")
+	}
 	switch {
 	case c.Call != nil:
 		v.request(c.Call.Pos, &c.Call.Request)
@@ -272,7 +275,11 @@ func (v *validator) claim(c *Claim) {
 	case c.Authz != nil:
 		v.component(c.Authz.Pos, c.Authz.Workload)
 	case c.Metric != nil:
-		v.component(c.Metric.Pos, c.Metric.Workload)
+		v.metric(c.Metric)
+	case c.Log != nil:
+		v.log(c.Log)
+	case c.Status != nil:
+		v.status(c.Status)
 	case c.Command != nil:
 		if (c.Command.Image == "") == (c.Command.Workload == "") {
 			v.add(c.Command.Pos, "give image or workload, one of the two")

@@ -174,7 +174,11 @@ func about(at scenarios.Pos, part string, err error) error {
 
 func (s *scenarioRun) patch(ctx context.Context, a *scenarios.Action) (string, error) {
 	p := a.Patch
-	w, err := s.e.kube.merge(ctx, p.Kind, s.inNamespace(p.Namespace), s.text(p.Name), s.expand(p.Merge.Content).(map[string]any))
+	var subresources []string
+	if p.Subresource != "" {
+		subresources = append(subresources, string(p.Subresource))
+	}
+	w, err := s.e.kube.merge(ctx, p.Kind, s.inNamespace(p.Namespace), s.text(p.Name), s.expand(p.Merge.Content).(map[string]any), subresources...)
 	if err != nil {
 		return "patch " + p.Kind + " " + p.Name, input(p.Pos, err)
 	}

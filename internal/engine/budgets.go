@@ -42,6 +42,14 @@ const (
 	// echoBudget is for one echo on a connection that must survive, after
 	// holdBudget: the machine may be busy.
 	echoBudget = 5 * time.Second
+	// countBudget is for what was counted or logged to be told.
+	countBudget = 3 * time.Second
+	// countRest is how long a number that must not be higher is left alone before
+	// it is looked at again.
+	countRest = 300 * time.Millisecond
+	// statusBudget is for a status to be written, which controllers do at least
+	// every 10 s (S-03).
+	statusBudget = 12 * time.Second
 	// cleanBudget is for giving everything back.
 	cleanBudget = 25 * time.Second
 	// goneBudget is for namespaces to be gone that were deleted: their pods end,

@@ -161,6 +161,8 @@ func (s *scenarioRun) skipped(c *scenarios.PlannedClaim) string {
 		return s.lackedByTarget(claim.Pods.Workload)
 	case claim.Metric != nil:
 		return s.lackedByTarget(claim.Metric.Workload)
+	case claim.Log != nil:
+		return s.lackedByTarget(claim.Log.Workload)
 	case claim.Authz != nil:
 		return s.lackedByTarget(claim.Authz.Workload)
 	case claim.Policy != nil:

@@ -20,22 +20,57 @@ import (
 // baseline is what stood at the beginning of a step's claims, so that a claim
 // can speak of what happened since.
 type baseline struct {
-	at       time.Time
-	metrics  map[types.NamespacedName][]byte
+	at time.Time
+	// metrics and logged are from before the step's actions: the text of the
+	// metrics, and how long a log was.
+	metrics  map[teller][]byte
+	logged   map[logOf]int
 	table    *authz.Store
 	restarts map[types.NamespacedName]int32
 	last     map[types.NamespacedName]int64
 }
 
-// mark takes the baseline that the claims of a step need, and no more.
-func (s *scenarioRun) mark(ctx context.Context, step *scenarios.PlannedStep) *baseline {
-	base := &baseline{at: time.Now(), metrics: map[types.NamespacedName][]byte{}, table: authz.NewStore(tableMemory),
-		restarts: map[types.NamespacedName]int32{}, last: map[types.NamespacedName]int64{}}
+// teller is who tells metrics: a port of a pod, a proxy's or that of a part of
+// the control plane.
+type teller struct {
+	pod  types.NamespacedName
+	port int
+}
+
+// open begins the baseline before a step's actions, with what the claims need
+// that count what was caused by these too.
+func (s *scenarioRun) open(ctx context.Context, step *scenarios.PlannedStep) *baseline {
+	base := &baseline{metrics: map[teller][]byte{}, logged: map[logOf]int{}}
+	for _, claim := range step.Claims {
+		if s.skipped(claim) != "" {
+			continue
+		}
+		switch c := claim.Claim; {
+		case c.Metric != nil && c.Metric.Since != scenarios.SinceStart:
+			for _, one := range s.metricTellers(c.Metric) {
+				if base.metrics[one] == nil {
+					base.metrics[one], _ = s.e.metricsOf(ctx, one)
+				}
+			}
+		case c.Log != nil:
+			for _, one := range s.logs(c.Log) {
+				if text, err := s.e.logged(ctx, one); err == nil {
+					base.logged[one] = len(text)
+				}
+			}
+		}
+	}
+	return base
+}
+
+// mark completes the baseline after the actions with what the claims of a step
+// need, and no more.
+func (s *scenarioRun) mark(ctx context.Context, step *scenarios.PlannedStep, base *baseline) {
+	base.at, base.table = time.Now(), authz.NewStore(tableMemory)
+	base.restarts, base.last = map[types.NamespacedName]int32{}, map[types.NamespacedName]int64{}
 	measured, decided := map[string]bool{}, map[string]bool{}
 	for _, claim := range step.Claims {
 		switch c := claim.Claim; {
-		case c.Metric != nil:
-			measured[c.Metric.Workload] = true
 		case c.Authz != nil:
 			measured[c.Authz.Workload] = true
 		case c.Probe != nil:
@@ -49,7 +84,6 @@ func (s *scenarioRun) mark(ctx context.Context, step *scenarios.PlannedStep) *ba
 	for component := range measured {
 		for _, pod := range s.componentPods(component) {
 			if text, err := s.e.metrics(ctx, nameOf(pod)); err == nil {
-				base.metrics[nameOf(pod)] = text
 				_ = base.table.Add(nameOf(pod).String(), time.Now(), bytes.NewReader(text))
 			}
 		}
@@ -62,7 +96,6 @@ func (s *scenarioRun) mark(ctx context.Context, step *scenarios.PlannedStep) *ba
 			}
 		}
 	}
-	return base
 }
 
 // tableMemory is how far back the table of a claim looks: over all of its step.
@@ -140,40 +173,65 @@ func compareRow(want scenarios.AuthzRow, rows []authz.Row) string {
 	return ""
 }
 
-func (s *scenarioRun) judgeMetric(ctx context.Context, c *scenarios.MetricClaim, base *baseline) verdict {
-	total, before := 0.0, 0.0
-	pods := s.componentPods(c.Workload)
+// metricTellers are those whose series a claim sums.
+func (s *scenarioRun) metricTellers(c *scenarios.MetricClaim) []teller {
+	port := adminPort
+	if c.ControlPlane != "" {
+		port = parts[c.ControlPlane].metrics
+	}
+	var out []teller
+	pods, _ := s.tellers(c.Workload, c.ControlPlane)
 	for _, pod := range pods {
-		text, err := s.e.metrics(ctx, nameOf(pod))
+		out = append(out, teller{nameOf(pod), port})
+	}
+	return out
+}
+
+func (e *run) metricsOf(ctx context.Context, of teller) ([]byte, error) {
+	var text []byte
+	err := e.get(ctx, of.pod, of.port, "/metrics", nil, &text)
+	return text, err
+}
+
+func (s *scenarioRun) judgeMetric(ctx context.Context, c *scenarios.MetricClaim, base *baseline) verdict {
+	labels := map[string]string{}
+	for name, value := range c.Labels {
+		labels[name] = s.text(value)
+	}
+	total := 0.0
+	all := s.metricTellers(c)
+	for _, one := range all {
+		text, err := s.e.metricsOf(ctx, one)
 		if err != nil {
 			return unsure("the metrics cannot be read: %v", err)
 		}
-		now, err := counter(text, c.Name, c.Labels)
+		now, err := measured(text, c.Name, labels, c.Without)
 		if err != nil {
 			return unsure("%v", err)
 		}
-		total += now
-		if c.Since != scenarios.SinceStart {
-			then, err := counter(base.metrics[nameOf(pod)], c.Name, c.Labels)
-			if err != nil {
-				return unsure("%v", err)
-			}
-			before += then
+		then, err := measured(base.metrics[one], c.Name, labels, c.Without) // nothing when it counts from the start
+		if err != nil {
+			return unsure("%v", err)
 		}
+		total += now - then
 	}
-	if len(pods) == 0 {
-		return unsure("%s has no pods", c.Workload)
+	if len(all) == 0 {
+		return unsure("%s%s has no pods that count", c.Workload, c.ControlPlane)
 	}
-	v := passed(fmt.Sprintf("%s%v grew by %v", c.Name, c.Labels, total-before))
+	v := passed(fmt.Sprintf("%s%v grew by %v", c.Name, labels, total))
+	if c.Since == scenarios.SinceStart {
+		v.observed = fmt.Sprintf("%s%v is %v", c.Name, labels, total)
+	}
 	v.expected = string(c.Is)
-	if c.Is == scenarios.None && total > before || c.Is == scenarios.Some && total <= before {
+	if !c.Is.Fits(total) {
 		return failing(v, "expected %s, observed %s", c.Is, v.observed)
 	}
 	return v
 }
 
-// counter sums the series of a counter that have the labels.
-func counter(text []byte, name string, labels map[string]string) (float64, error) {
+// measured sums the series of a metric that have the labels and are without the
+// others: values, and of a histogram the number of observations.
+func measured(text []byte, name string, labels map[string]string, without []string) (float64, error) {
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	families, err := parser.TextToMetricFamilies(bytes.NewReader(text))
 	if err != nil {
@@ -181,11 +239,17 @@ func counter(text []byte, name string, labels map[string]string) (float64, error
 	}
 	total := 0.0
 	for _, metric := range families[name].GetMetric() {
-		if has(metric, labels) {
-			total += metric.GetCounter().GetValue() + metric.GetUntyped().GetValue()
+		if has(metric, labels) && !carries(metric, without) {
+			total += metric.GetCounter().GetValue() + metric.GetUntyped().GetValue() + metric.GetGauge().GetValue() +
+				float64(metric.GetHistogram().GetSampleCount()+metric.GetSummary().GetSampleCount())
 		}
 	}
 	return total, nil
+}
+
+// carries says whether a series has any of the labels. An empty value is none.
+func carries(metric *dto.Metric, labels []string) bool {
+	return slices.ContainsFunc(metric.Label, func(p *dto.LabelPair) bool { return p.GetValue() != "" && slices.Contains(labels, p.GetName()) })
 }
 
 func has(metric *dto.Metric, labels map[string]string) bool {

@@ -231,19 +231,6 @@ func TestARowOfTheTableIsComparedColumnByColumn(t *testing.T) {
 	}
 }
 
-func TestACounterIsTheSumOfTheSeriesThatFit(t *testing.T) {
-	text := []byte("# TYPE deny_total counter\ndeny_total{srv_name=\"a\",port=\"1\"} 2\ndeny_total{srv_name=\"a\",port=\"2\"} 3\ndeny_total{srv_name=\"b\"} 10\n")
-	for _, test := range []struct {
-		name   string
-		labels map[string]string
-		want   float64
-	}{{"deny_total", map[string]string{"srv_name": "a"}, 5}, {"deny_total", nil, 15}, {"deny_total", map[string]string{"srv_name": "c"}, 0}, {"other", nil, 0}} {
-		if got, err := counter(text, test.name, test.labels); err != nil || got != test.want {
-			t.Errorf("%s%v: got %v, %v, want %v", test.name, test.labels, got, err, test.want)
-		}
-	}
-}
-
 func TestQuantilesAreValuesThatWereMeasured(t *testing.T) {
 	values := []time.Duration{5, 1, 4, 2, 3}
 	for q, want := range map[float64]time.Duration{0: 1, 0.5: 3, 0.99: 5, 1: 5} {

@@ -36,10 +36,10 @@ func unsure(format string, args ...any) verdict {
 	return verdict{outcome: result.Inconclusive, reason: fmt.Sprintf(format, args...)}
 }
 
-// judge judges the claims of a step side by side and fills the result. late is
-// set when the policy did not come into force in time: the claims are then
-// failed, whatever the clients see.
-func (s *scenarioRun) judge(ctx context.Context, index int, late error) {
+// judge judges the claims of a step side by side, those that count what others
+// cause after them, and fills the result. late is set when the policy did not
+// come into force in time: the claims are then failed, whatever the clients see.
+func (s *scenarioRun) judge(ctx context.Context, index int, late error, base *baseline) {
 	planned, res := &s.planned.Steps[index], &s.res.Steps[index]
 	var done sync.WaitGroup
 	finish := func(i int, began time.Time, v verdict) {
@@ -54,7 +54,8 @@ func (s *scenarioRun) judge(ctx context.Context, index int, late error) {
 	}
 	var batch []*callJudge
 	var places []int
-	base := s.mark(ctx, planned)
+	var counting []func()
+	s.mark(ctx, planned, base)
 	for i, claim := range planned.Claims {
 		switch {
 		case s.skipped(claim) != "":
@@ -66,17 +67,26 @@ func (s *scenarioRun) judge(ctx context.Context, index int, late error) {
 			batch = append(batch, &callJudge{claim: claim})
 			places = append(places, i)
 		default:
-			done.Go(func() {
+			one := func() {
 				began := time.Now()
 				v := s.judgeOne(ctx, claim, base)
 				finish(i, began, cutOff(ctx, v))
-			})
+			}
+			if claim.Claim.Counts() {
+				counting = append(counting, one)
+				continue
+			}
+			done.Go(one)
 		}
 	}
 	began := time.Now()
 	s.judgeCalls(ctx, batch)
 	for i, one := range batch {
 		finish(places[i], began, cutOff(ctx, one.verdict))
+	}
+	done.Wait()
+	for _, one := range counting {
+		done.Go(one)
 	}
 	done.Wait()
 }
@@ -99,7 +109,11 @@ func (s *scenarioRun) judgeOne(ctx context.Context, c *scenarios.PlannedClaim, b
 	case claim.Authz != nil:
 		return s.judgeAuthz(ctx, claim, base)
 	case claim.Metric != nil:
-		return s.within(ctx, claim.Within, func() verdict { return s.judgeMetric(ctx, claim.Metric, base) })
+		return s.counted(ctx, claim, claim.Metric.Is, func() verdict { return s.judgeMetric(ctx, claim.Metric, base) })
+	case claim.Log != nil:
+		return s.counted(ctx, claim, claim.Log.Is, func() verdict { return s.judgeLog(ctx, claim.Log, base) })
+	case claim.Status != nil:
+		return s.judgeStatus(ctx, claim)
 	case claim.Command != nil:
 		return s.judgeCommand(ctx, claim.Command)
 	case claim.Admission != nil:
@@ -140,6 +154,16 @@ func (s *scenarioRun) within(ctx context.Context, budget time.Duration, judge fu
 			return v
 		}
 	}
+}
+
+// counted is within for what is counted, which may be told a moment after it
+// happened: a number that must not be higher has to stay as it is.
+func (s *scenarioRun) counted(ctx context.Context, claim *scenarios.Claim, is scenarios.Count, judge func() verdict) verdict {
+	v := s.within(ctx, budget(claim.Within, countBudget), judge)
+	if v.outcome != result.Passed || !is.Exact() || pause(ctx, countRest) != nil {
+		return v
+	}
+	return judge()
 }
 
 func lines(parts ...string) string {

@@ -163,20 +163,8 @@ func written(verb string, object *unstructured.Unstructured) write {
 	return write{kind: object.GetKind(), namespace: object.GetNamespace(), name: object.GetName(), version: version, accepted: time.Now(), verb: verb}
 }
 
-// kindOf resolves the kind that a scenario names without group: those of the
-// policy group, of core and of apps.
-func kindOf(kind string) schema.GroupVersionKind {
-	switch kind {
-	case "Server", "ServerAuthorization":
-		return schema.GroupVersionKind{Group: policyGroup, Version: "v1beta1", Kind: kind}
-	case "Deployment", "ReplicaSet", "StatefulSet", "DaemonSet":
-		return schema.GroupVersionKind{Group: "apps", Version: "v1", Kind: kind}
-	}
-	return schema.GroupVersionKind{Version: "v1", Kind: kind}
-}
-
-// merge sends a JSON merge patch.
-func (k *kube) merge(ctx context.Context, kind, namespace, name string, patch map[string]any) (write, error) {
+// merge sends a JSON merge patch, of a subresource when one is named.
+func (k *kube) merge(ctx context.Context, kind, namespace, name string, patch map[string]any, subresources ...string) (write, error) {
 	resource, _, err := k.resource(kindOf(kind), namespace)
 	if err != nil {
 		return write{}, &refusedError{err}
@@ -185,7 +173,7 @@ func (k *kube) merge(ctx context.Context, kind, namespace, name string, patch ma
 	if err != nil {
 		return write{}, fmt.Errorf("encode the patch of %s %s: %w", kind, name, err)
 	}
-	done, err := resource.Patch(ctx, name, types.MergePatchType, body, metav1.PatchOptions{FieldManager: fieldManager})
+	done, err := resource.Patch(ctx, name, types.MergePatchType, body, metav1.PatchOptions{FieldManager: fieldManager}, subresources...)
 	if err != nil {
 		return write{}, fmt.Errorf("patch %s %s: %w", kind, name, refusal(err))
 	}

@@ -55,6 +55,7 @@ func (s *scenarioRun) step(ctx context.Context, index int) error {
 	defer func() { res.Duration = time.Since(began).Seconds() }()
 	res.Reason = ""
 	s.begins[planned.Name] = s.positions(ctx)
+	base := s.open(ctx, planned)
 
 	var late error
 	for range max(planned.Repeat, 1) {
@@ -81,7 +82,7 @@ func (s *scenarioRun) step(ctx context.Context, index int) error {
 	if planned.Repeat > 1 {
 		res.Actions = append(res.Actions, fmt.Sprintf("%d times: %d actions", planned.Repeat, len(planned.Actions)))
 	}
-	s.judge(ctx, index, late)
+	s.judge(ctx, index, late, base)
 	res.Outcome = sum(res.Claims)
 	if late != nil {
 		res.Reason = late.Error()

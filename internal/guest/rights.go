@@ -36,7 +36,18 @@ var ofRuns = []rbacv1.PolicyRule{
 	{APIGroups: []string{"apps"}, Resources: []string{"deployments"}, Verbs: []string{"get", "list", "create", "patch", "delete"}},
 	{APIGroups: []string{"apps"}, Resources: []string{"deployments/scale"}, Verbs: []string{"get", "patch"}},
 	{APIGroups: []string{"apps"}, Resources: []string{"replicasets"}, Verbs: []string{"list"}},
-	ofPolicies(api.Group), ofPolicies(api.GatewayGroup),
+	ofPolicies(api.Group), ofPolicies(api.GatewayGroup), ofStatuses(api.Group), ofStatuses(api.GatewayGroup),
+}
+
+// ofStatuses are the rights of every run to play another controller that writes
+// the status of policies and routes of a group.
+func ofStatuses(group string) rbacv1.PolicyRule {
+	rule := ofPolicies(group)
+	rule.Verbs = []string{"patch"}
+	for i := range rule.Resources {
+		rule.Resources[i] += "/status"
+	}
+	return rule
 }
 
 // ofPolicies are the rights of every run to the policies and routes of a group.

@@ -47,11 +47,11 @@ func (p *paper) claim(c scenarios.Claim) {
 		p.admission(c)
 	case c.Traffic != nil:
 		p.leftOut[aboutTraffic]++
-	case c.Authz != nil, c.Metric != nil:
+	case c.Authz != nil, c.Metric != nil, c.Log != nil:
 		p.leftOut[aboutCounting]++
 	case c.Command != nil:
 		p.leftOut[aboutCommands]++
-	case c.Event != nil, c.Healthy != nil, c.Pods != nil:
+	case c.Event != nil, c.Healthy != nil, c.Pods != nil, c.Status != nil:
 		p.leftOut[aboutCluster]++
 	default:
 		p.t.Errorf("%s: the claim is of a kind that is not known here", c.Name)

@@ -1,0 +1,65 @@
+package scenarios
+
+import (
+	"strings"
+	"testing"
+)
+
+// claimed is the example with the first claim's form replaced.
+func claimed(form string) string {
+	return strings.Replace(valid, `call: {client: alice, target: "app:http", protocol: http1, expect: allowed}`, form, 1)
+}
+
+func TestEveryFormOfClaimIsTakenAsItIsWritten(t *testing.T) {
+	for _, form := range []string{
+		`metric: {workload: app, name: inbound_http_authz_allow_total, labels: {client_id: "alice.${clients}"}, without: [authz_name], is: 3}`,
+		`metric: {controlPlane: policy, name: policy_watchers, since: start, is: some}`,
+		`log: {workload: app, message: Request denied, fields: {client.id: "alice[.]${clients}[.].*"}, is: none}`,
+		`log: {controlPlane: identity, message: certified, is: 0}`,
+		`status: {kind: HTTPRoute, name: r, parent: http, condition: Accepted, is: "True", reason: Accepted}`,
+		`status: {apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, name: r, namespace: "${ns.other}", parent: Gateway/g, controller: example.com/other, condition: Accepted, is: absent, for: 2s}`,
+		`status: {kind: HTTPLocalRateLimitPolicy, name: r, condition: Accepted, is: "False"}`,
+	} {
+		if _, err := Parse("s.yaml", []byte(claimed(form)), noManifest); err != nil {
+			t.Errorf("%s: %v", form, err)
+		}
+	}
+}
+
+func TestMistakesInAFormOfClaimAreToldWithTheirRemedy(t *testing.T) {
+	for _, test := range []struct{ name, form, want string }{
+		{"number below none", `metric: {workload: app, name: x, is: -1}`, `s.yaml:21:48: expected none, some or a whole number, found the number -1`},
+		{"another word", `metric: {workload: app, name: x, is: many}`, `s.yaml:21:48: expected none, some or a whole number, found the string "many"`},
+		{"half of one", `log: {workload: app, message: x, is: 0.5}`, `s.yaml:21:48: expected none, some or a whole number, found the number 0.5`},
+		{"nobody's metric", `metric: {name: x, is: none}`, `s.yaml:21:19: give workload or controlPlane, one of the two`},
+		{"two tellers", `log: {workload: app, controlPlane: policy, message: x, is: none}`, `s.yaml:21:16: give workload or controlPlane, one of the two`},
+		{"part that does not exist", `log: {controlPlane: polcy, message: x, is: none}`, `s.yaml:21:31: "polcy" is not a control plane part: did you mean "policy"?`},
+		{"label that is there and is not", `metric: {workload: app, name: x, labels: {a: b}, without: [a], is: none}`, `s.yaml:21:19: a series cannot have the label "a" and be without it`},
+		{"named value in a label", `metric: {workload: app, name: x, labels: {a: "${cleints}"}, is: none}`, `s.yaml:21:19: ${cleints} is not a named value: did you mean "clients"?`},
+		{"expression that does not compile", `log: {workload: app, message: x, fields: {client.ip: "("}, is: none}`, `s.yaml:21:16: field client.ip: "(" is not a regular expression`},
+		{"condition without quotes", `status: {kind: HTTPRoute, name: r, parent: http, condition: Accepted, is: True}`, `s.yaml:21:85: expected a condition's status, "True", "False" or "Unknown" in quotes, or absent, found True (true or false)`},
+		{"controller without entry", `status: {kind: HTTPLocalRateLimitPolicy, name: r, controller: x, condition: Accepted, is: absent}`, `s.yaml:21:19: only the entries of parents tell who has written them: give parent, or remove controller`},
+		{"reason of nothing", `status: {kind: HTTPRoute, name: r, parent: http, condition: Accepted, is: absent, reason: Accepted}`, `s.yaml:21:19: a condition that is absent has no reason: remove reason`},
+		{"oracle that nobody asks", "noOracle: it is new\n          metric: {workload: app, name: x, is: none}", `s.yaml:18:11: the oracle is not asked about a claim of this form: remove noOracle`},
+	} {
+		_, err := Parse("s.yaml", []byte(claimed(test.form)), noManifest)
+		if err == nil || !IsInput(err) || !strings.Contains("\n"+err.Error(), "\n"+test.want) {
+			t.Errorf("%s:\ngot  %v\nwant %s", test.name, err, test.want)
+		}
+	}
+}
+
+func TestACountFitsItsNumberAlone(t *testing.T) {
+	for _, test := range []struct {
+		count  Count
+		number float64
+		want   bool
+	}{
+		{"none", 0, true}, {"none", 1, false}, {"some", 0, false}, {"some", 7, true},
+		{"0", 0, true}, {"3", 3, true}, {"3", 2, false}, {"3", 4, false},
+	} {
+		if got := test.count.Fits(test.number); got != test.want {
+			t.Errorf("%v as %s: got %v", test.number, test.count, got)
+		}
+	}
+}
