@@ -9,16 +9,23 @@ LDFLAGS := -ldflags "-s -w"
 
 # What `make e2e` hands on: CLUSTER is the kind of cluster, KIND_IMAGE,
 # KIND_CONFIG and NODES are settings of kind, LABELS is a Ginkgo label filter,
-# ARGS are further flags of the suite (see README).
+# DIALECT is the mesh's, FEATURES, EXEMPT_FEATURES and PROFILE say what is judged
+# and what is skipped, ARGS are further flags of the suite (see README).
 CLUSTER     ?= embedded
 KIND_IMAGE  ?=
 KIND_CONFIG ?=
 NODES       ?=
 LABELS      ?=
+DIALECT     ?=
+FEATURES    ?=
+EXEMPT_FEATURES ?=
+PROFILE     ?=
 ARGS        ?=
 
 # abspath: a suite runs from a folder of its own.
 WHERE = -cluster=$(CLUSTER) $(if $(KIND_IMAGE),-kind-image=$(KIND_IMAGE)) $(if $(KIND_CONFIG),-kind-config=$(abspath $(KIND_CONFIG))) $(if $(NODES),-nodes=$(NODES))
+
+WHAT = $(if $(DIALECT),-dialect=$(DIALECT)) $(if $(FEATURES),-features=$(FEATURES)) $(if $(EXEMPT_FEATURES),-exempt-features=$(EXEMPT_FEATURES)) $(if $(PROFILE),-profile=$(PROFILE))
 
 # CI systems name the folder of artifacts from where make is called.
 ifdef ARTIFACTS
@@ -32,7 +39,7 @@ KUBE_LDFLAGS := -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$(KU
 
 KUBE_SOURCES := $(wildcard cmd/meshproof-kube/*.go) cmd/meshproof-kube/go.mod cmd/meshproof-kube/go.sum
 
-.PHONY: build e2e clusters test vet unit smoke clean FORCE
+.PHONY: build e2e rules clusters test vet unit smoke clean FORCE
 
 build: bin/meshproof bin/meshproof-agent bin/meshproof-grpcurl bin/grpcurl bin/meshproof-kube
 
@@ -64,7 +71,33 @@ bin/conformance.test: FORCE
 # The suite runs from its own folder, as under go test, but writes its progress
 # while it works.
 e2e: build bin/conformance.test
-	cd suites/conformance && ../../bin/conformance.test -ginkgo.no-color -ginkgo.silence-skips -ginkgo.label-filter='$(LABELS)' $(WHERE) $(ARGS)
+	cd suites/conformance && ../../bin/conformance.test -ginkgo.no-color -ginkgo.silence-skips -ginkgo.label-filter='$(LABELS)' $(WHERE) $(WHAT) $(ARGS)
+
+# Which rules of the rule book are shown: by a run in each dialect, and by Go
+# tests where nothing can be seen from outside. Runs are made once for the
+# programs at hand; one that has findings is made again the next time. The last
+# line says how many rules are shown.
+RULES    := artifacts/rules
+DIALECTS := documented linkerd
+
+rules: build $(DIALECTS:%=$(RULES)/%.passed) $(RULES)/tests.json
+	@bin/meshproof rules $(DIALECTS:%=--run $(RULES)/%/latest) --tests $(RULES)/tests.json
+	@for dialect in $(DIALECTS); do test -e $(RULES)/$$dialect.passed || { echo "$(RULES)/$$dialect/latest/report.html has findings" >&2; exit 1; }; done
+
+# The Go tool touches programs even when nothing has changed; their sums do not
+# change then.
+$(RULES)/programs: build
+	@mkdir -p $(RULES)
+	@cd bin && sha256sum meshproof meshproof-agent meshproof-grpcurl grpcurl meshproof-kube > ../$@.new
+	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+
+# What a run with findings shows is reported all the same.
+$(RULES)/%.passed: $(RULES)/programs
+	@rm -f $@
+	bin/meshproof run --dialect $* --output-dir $(RULES)/$* && touch $@ || test $$? -le 2
+
+$(RULES)/tests.json: $(RULES)/programs FORCE
+	bin/meshproof rules --test-command | xargs -d '\n' $(GO) > $@ || echo "tests have failed: see $@"
 
 # What every kind of cluster is counted on for, as a suite of e2e-framework.
 bin/clusters.test: FORCE

@@ -1,5 +1,6 @@
 // Package reports turns the result tree of a run into files that people and
-// machines read: run.json, junit.xml, summary.md and report.html.
+// machines read: run.json, junit.xml, summary.md, report.html and
+// conformance.yaml.
 //
 // A result.Run flows in, files in the run's folder come out, each written to
 // a temporary name and renamed, so that a reader never sees half a file. It
@@ -17,6 +18,7 @@ import (
 	"regexp"
 	"sort"
 
+	"github.com/meshproof/meshproof/reports/conformance"
 	"github.com/meshproof/meshproof/reports/html"
 	"github.com/meshproof/meshproof/reports/junit"
 	"github.com/meshproof/meshproof/reports/markdown"
@@ -25,10 +27,11 @@ import (
 
 // Names of the files in a run's folder.
 const (
-	RunFile      = "run.json"
-	JUnitFile    = "junit.xml"
-	MarkdownFile = "summary.md"
-	HTMLFile     = "report.html"
+	RunFile         = "run.json"
+	JUnitFile       = "junit.xml"
+	MarkdownFile    = "summary.md"
+	HTMLFile        = "report.html"
+	ConformanceFile = "conformance.yaml"
 )
 
 // KeepRuns is how many runs stay below the artifacts folder.
@@ -48,6 +51,7 @@ func Formats() []Format {
 		{"junit", JUnitFile, junit.Write},
 		{"md", MarkdownFile, markdown.Write},
 		{"html", HTMLFile, html.Write},
+		{"conformance", ConformanceFile, conformance.Write},
 	}
 }
 

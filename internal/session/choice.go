@@ -13,8 +13,8 @@ import (
 // and the suites. What they leave out of a plan is skipped, with the reason.
 func ChoiceFlags(flags *flag.FlagSet) *scenarios.Choice {
 	c := &scenarios.Choice{Profile: scenarios.All}
-	flags.Func("features", "judge these `features` only, separated by commas", features(&c.Only))
-	flags.Func("exempt-features", "do not judge these `features`, separated by commas", features(&c.Exempt))
+	flags.Func("features", "judge these `features` only, separated by commas", listOf(&c.Only))
+	flags.Func("exempt-features", "do not judge these `features`, separated by commas", listOf(&c.Exempt))
 	flags.Func("profile", "`profile` whose features are judged: core, extended or all (default all)", func(text string) error {
 		if !slices.Contains(c.Profile.Values(), text) {
 			return fmt.Errorf("want one of %s", strings.Join(c.Profile.Values(), ", "))
@@ -25,8 +25,8 @@ func ChoiceFlags(flags *flag.FlagSet) *scenarios.Choice {
 	return c
 }
 
-// features reads a list. A flag that is given again adds to it.
-func features(list *[]scenarios.Feature) func(string) error {
+// listOf reads a list. A flag that is given again adds to it.
+func listOf(list *[]scenarios.Feature) func(string) error {
 	return func(text string) error {
 		for name := range strings.SplitSeq(text, ",") {
 			name = strings.TrimSpace(name)

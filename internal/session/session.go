@@ -25,6 +25,7 @@ import (
 	"github.com/meshproof/meshproof/internal/engine"
 	"github.com/meshproof/meshproof/reports/result"
 	"github.com/meshproof/meshproof/scenarios"
+	"github.com/meshproof/meshproof/workloads/images/reference"
 	"github.com/meshproof/meshproof/workloads/mesh"
 )
 
@@ -77,12 +78,21 @@ func Run(ctx context.Context, plan *scenarios.Plan, options Options) *result.Run
 	s := &session{Options: options, began: began}
 	out := s.run(ctx, plan)
 	took := time.Since(began)
-	out.Started = began
+	out.Started, out.Features = began, features()
 	out.Timings = append(out.Timings, result.Timing{Name: "total", Seconds: took.Seconds()})
 	if s.figures != nil {
 		out.Figures = slices.Concat(s.figures, []result.Figure{wholeRunFigure(took)}, out.Figures)
 	}
 	return out
+}
+
+// features are all that there are, as reports know them.
+func features() []result.Feature {
+	var all []result.Feature
+	for _, one := range scenarios.Features() {
+		all = append(all, result.Feature{Name: string(one.Feature), Profile: string(one.Profile)})
+	}
+	return all
 }
 
 // Quieten keeps the Kubernetes client library from writing to standard error
@@ -136,7 +146,7 @@ func (s *session) engineOptions() engine.Options {
 	return engine.Options{ID: s.ID, Dir: s.Dir, Observe: s.observe, Parallel: s.Parallel, Seed: s.Seed, Timings: s.timings,
 		Capabilities: s.capabilities, Registry: s.Mesh.Registry, ImagePullPolicy: corev1.PullPolicy(s.Mesh.ImagePullPolicy),
 		Tool: result.Tool{Version: s.Version}, Cluster: result.Cluster{Provider: s.Provider.Kind(), Name: s.ClusterName},
-		Mesh:      result.Mesh{Name: "builtin", Version: v.ProxyVersion, Dialect: v.Dialect, DefaultPolicy: string(v.DefaultInboundPolicy), ClusterNetworks: v.ClusterNetworks},
+		Mesh:      result.Mesh{Name: "builtin", Version: reference.Version(v.ControllerImage), Proxy: v.ProxyVersion, Dialect: v.Dialect, DefaultPolicy: string(v.DefaultInboundPolicy), ClusterNetworks: v.ClusterNetworks},
 		Manifests: func(o engine.InstallOptions) ([]byte, error) { return mesh.Install(s.meshFor(o)) }}
 }
 

@@ -16,6 +16,7 @@ import (
 	"io"
 	"slices"
 
+	"github.com/meshproof/meshproof/reports/conformance"
 	"github.com/meshproof/meshproof/reports/result"
 	"github.com/meshproof/meshproof/reports/text"
 )
@@ -44,6 +45,8 @@ type view struct {
 	// and script, known by their hashes, may take effect.
 	Policy    string
 	Scenarios []scenarioView
+	// Profiles tell of features; none where the run tells of none.
+	Profiles []conformance.Profile
 }
 
 type scenarioView struct {
@@ -83,6 +86,9 @@ func Write(w io.Writer, run *result.Run) error {
 	for i, scenario := range run.Scenarios {
 		one := result.Run{Scenarios: []result.Scenario{scenario}}
 		v.Scenarios = append(v.Scenarios, scenarioView{Scenario: scenario, ID: fmt.Sprintf("s%d", i), Count: one.Count(), Steps: steps(scenario)})
+	}
+	if len(run.Features) > 0 {
+		v.Profiles = conformance.Of(run).Profiles
 	}
 	return page.Execute(w, v)
 }

@@ -56,14 +56,20 @@ type property struct {
 }
 
 type testCase struct {
-	Name      string   `xml:"name,attr"`
-	Classname string   `xml:"classname,attr"`
-	File      string   `xml:"file,attr,omitempty"`
-	Line      int      `xml:"line,attr,omitempty"`
-	Time      string   `xml:"time,attr"`
-	Failure   *problem `xml:"failure,omitempty"`
-	Error     *problem `xml:"error,omitempty"`
-	Skipped   *problem `xml:"skipped,omitempty"`
+	Name       string      `xml:"name,attr"`
+	Classname  string      `xml:"classname,attr"`
+	File       string      `xml:"file,attr,omitempty"`
+	Line       int         `xml:"line,attr,omitempty"`
+	Time       string      `xml:"time,attr"`
+	Properties *properties `xml:"properties,omitempty"`
+	Failure    *problem    `xml:"failure,omitempty"`
+	Error      *problem    `xml:"error,omitempty"`
+	Skipped    *problem    `xml:"skipped,omitempty"`
+}
+
+// properties of a case; nil leaves the element out.
+type properties struct {
+	Property []property `xml:"property"`
 }
 
 type problem struct {
@@ -108,7 +114,7 @@ func suiteOf(run *result.Run, scenario result.Scenario) testSuite {
 	suite := testSuite{
 		Name: scenario.Name, File: scenario.Source.File, Time: seconds(scenario.Duration),
 		Timestamp:  scenario.Started.UTC().Format("2006-01-02T15:04:05"),
-		Properties: properties(run, scenario),
+		Properties: circumstances(run, scenario),
 	}
 	for _, step := range scenario.Steps {
 		for _, claim := range step.Claims {
@@ -129,8 +135,8 @@ func suiteOf(run *result.Run, scenario result.Scenario) testSuite {
 	return suite
 }
 
-// properties say under which circumstances the scenario ran.
-func properties(run *result.Run, scenario result.Scenario) []property {
+// circumstances say under which circumstances the scenario ran.
+func circumstances(run *result.Run, scenario result.Scenario) []property {
 	c := run.Cluster
 	all := []property{
 		{"run", run.ID}, {"seed", fmt.Sprint(run.Seed)}, {"mesh", strings.TrimSpace(run.Mesh.Name + " " + run.Mesh.Version)},
@@ -185,6 +191,9 @@ func caseOf(scenario result.Scenario, step result.Step, claim result.Claim) test
 	identity := result.Identify(&scenario, &step, &claim)
 	c := testCase{Name: strings.TrimPrefix(identity.String(), scenario.Name+" / "), Classname: classname(scenario),
 		File: claim.Source.File, Line: claim.Source.Line, Time: seconds(claim.Duration)}
+	if claim.Feature != "" {
+		c.Properties = &properties{[]property{{"feature", claim.Feature}}}
+	}
 	body := limit(text(claim))
 	message := orElse(claim.Reason, "expected "+claim.Expected+", observed "+claim.Observed)
 	switch claim.Outcome {

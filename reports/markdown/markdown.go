@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/meshproof/meshproof/reports/conformance"
 	"github.com/meshproof/meshproof/reports/result"
 )
 
@@ -44,6 +45,7 @@ func Write(w io.Writer, run *result.Run) error {
 		fmt.Fprintf(out, "| %s | %s | %d | %d | %d | %d | %.1f |\n", escape(scenario.Name), scenario.Outcome, c.Passed, c.Failed, c.Inconclusive, c.Skipped, scenario.Duration)
 	}
 	end(out)
+	features(out, run)
 	if len(run.Figures) > 0 {
 		open(out, "Figures")
 		fmt.Fprint(out, "| figure | value | target | n |\n|---|--:|--:|--:|\n")
@@ -57,6 +59,23 @@ func Write(w io.Writer, run *result.Run) error {
 		end(out)
 	}
 	return out.Flush()
+}
+
+// features tells of each feature by profile; those of which nothing was judged
+// are told, too.
+func features(out io.Writer, run *result.Run) {
+	if len(run.Features) == 0 {
+		return
+	}
+	open(out, fmt.Sprintf("Features (%d)", len(run.Features)))
+	fmt.Fprint(out, "| feature | profile | result | passed | failed | inconclusive | skipped |\n|---|---|---|--:|--:|--:|--:|\n")
+	for _, profile := range conformance.Of(run).Profiles {
+		for _, f := range profile.Features {
+			s := f.Statistics
+			fmt.Fprintf(out, "| %s | %s | %s | %d | %d | %d | %d |\n", escape(f.Name), profile.Name, f.Result, s.Passed, s.Failed, s.Inconclusive, s.Skipped)
+		}
+	}
+	end(out)
 }
 
 // open begins a part that is collapsed; GitHub and GitLab want the blank line.

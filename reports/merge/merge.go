@@ -69,9 +69,22 @@ func Runs(id string, runs ...*result.Run) (*result.Run, error) {
 		return cmp.Or(strings.Compare(a.Source.File, b.Source.File), cmp.Compare(a.Source.Line, b.Source.Line))
 	})
 	out.Tool, out.Cluster, out.Mesh = tool(runs), oneCluster(runs), oneMesh(runs)
-	out.Figures = figures(runs)
+	out.Figures, out.Features = figures(runs), features(runs)
 	conclude(out, runs, missing)
 	return out, nil
+}
+
+// features are those of all runs, each once, in the order of the first.
+func features(runs []*result.Run) []result.Feature {
+	var all []result.Feature
+	for _, run := range runs {
+		for _, one := range run.Features {
+			if !slices.Contains(all, one) {
+				all = append(all, one)
+			}
+		}
+	}
+	return all
 }
 
 func index(run *result.Run) int {
@@ -240,6 +253,7 @@ func oneMesh(runs []*result.Run) result.Mesh {
 	out := result.Mesh{
 		Name:          common(runs, func(r *result.Run) string { return r.Mesh.Name }),
 		Version:       common(runs, func(r *result.Run) string { return r.Mesh.Version }),
+		Proxy:         common(runs, func(r *result.Run) string { return r.Mesh.Proxy }),
 		Dialect:       common(runs, func(r *result.Run) string { return r.Mesh.Dialect }),
 		DefaultPolicy: common(runs, func(r *result.Run) string { return r.Mesh.DefaultPolicy }),
 	}

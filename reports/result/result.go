@@ -37,6 +37,8 @@ type Run struct {
 	Mesh          Mesh      `json:"mesh"`
 	Timings       []Timing  `json:"timings"`
 	Figures       []Figure  `json:"figures,omitempty"`
+	// Features lists all that there are, with and without claims in this run.
+	Features []Feature `json:"features,omitempty"`
 	// Shard is set when the run is a part of one, Parts when it was put together
 	// of several.
 	Shard     *Shard     `json:"shard,omitempty"`
@@ -68,11 +70,20 @@ type Cluster struct {
 }
 
 type Mesh struct {
-	Name            string   `json:"name"`
-	Version         string   `json:"version"`
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	// Proxy is the version of the proxies.
+	Proxy           string   `json:"proxy,omitempty"`
 	Dialect         string   `json:"dialect"`
 	DefaultPolicy   string   `json:"defaultPolicy"`
 	ClusterNetworks []string `json:"clusterNetworks"`
+}
+
+// Feature is a part of policy to which claims belong.
+type Feature struct {
+	Name string `json:"name"`
+	// Profile is the smallest one that holds the feature: core, extended or all.
+	Profile string `json:"profile"`
 }
 
 // Timing is how long a named phase of the run took.
