@@ -36,6 +36,13 @@ var tableFunctions = template.FuncMap{
 		}
 		return value, nil
 	},
+	// set adds to what dict has written down.
+	"set": func(values map[string]any, key string, value any) map[string]any {
+		values[key] = value
+		return values
+	},
+	// next is the value some places on, round and round.
+	"next": func(policies []api.PolicyName, at, by int) api.PolicyName { return policies[(at+by)%len(policies)] },
 	// slug makes a value fit for the name of an object.
 	"slug": func(value any) string {
 		return strings.NewReplacer("/", "", " ", "-").Replace(strings.ToLower(fmt.Sprint(value)))
@@ -54,8 +61,8 @@ func dict(pairs ...any) (map[string]any, error) {
 }
 
 // lineMark ends a line of a template while it is written out, and holds its
-// number; to YAML it is a comment.
-var lineMark = regexp.MustCompile(` #@(\d+)$`)
+// number. Lines that hold actions alone leave theirs behind it.
+var lineMark = regexp.MustCompile(`( #@(\d+))( #@\d+)*$`)
 
 // writeOut executes a template. lines[i] is the template's line that line i+1 of
 // the text comes from, so an action must not span lines.
@@ -78,7 +85,7 @@ func writeOut(name string, data []byte) (text []byte, lines []int, err error) {
 		if mark == nil {
 			return nil, nil, fmt.Errorf("%s: an action spans lines near %q", name, line)
 		}
-		number, _ := strconv.Atoi(mark[1])
+		number, _ := strconv.Atoi(mark[2])
 		line = strings.TrimRight(strings.TrimSuffix(line, mark[0]), " ")
 		if line == "" {
 			continue // it held actions alone
