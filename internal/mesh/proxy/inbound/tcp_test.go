@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"testing"
 	"testing/synctest"
@@ -233,6 +235,48 @@ func TestHoldLastsExactlyTheDiscoveryTimeOut(t *testing.T) {
 			t.Errorf("at the end: %v", snap)
 		}
 	})
+}
+
+// N-09 as current Linkerd has it: what is not understood denies, HTTP in its own
+// form, and is over with the next good message.
+func TestAnInvalidMessageDeniesEverythingInDialectLinkerd(t *testing.T) {
+	var log lines
+	w := newWorld(t, application(t, nil), func(c *Config) {
+		c.Dialect = policy.Linkerd
+		c.Default = func(uint16) *policy.Port { return nil }
+		c.Logger = slog.New(slog.NewJSONHandler(&log, nil))
+	})
+	w.apply(server(detect(), anyone(t, "all")))
+	w.apply(server(detect(), &pb.Authz{}))
+	for _, from := range []string{localhostIP, neighbourIP} {
+		if res, body := get1(t, w, client{from: from}, "GET / HTTP/1.1\r\nHost: app\r\n\r\n"); res.StatusCode != http.StatusForbidden || body != "" {
+			t.Errorf("HTTP from %s: %d %q", from, res.StatusCode, body)
+		}
+		conn, err := w.dial(client{from: from})
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(conn, "\x00 these are not the words of HTTP")
+		refusal(t, conn)
+		conn.Close()
+	}
+	for _, name := range []string{"inbound_http_authz_deny_total", "inbound_tcp_authz_deny_total"} {
+		if got := w.counter(name, map[string]string{"srv_name": "invalid"}); got != 2 {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	if log.find("Server misconfigured") == nil {
+		t.Error("nothing is logged of it")
+	}
+	w.apply(server(opaque(), anyone(t, "all")))
+	conn, err := w.dial(client{from: neighbourIP})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := echoed(conn, "again"); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestAnInvalidMessageLeavesTheLastGoodPolicyInForce(t *testing.T) {

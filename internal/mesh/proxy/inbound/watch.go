@@ -96,14 +96,21 @@ func (s *store) subscribe(ctx context.Context, c *cell) (received bool, err erro
 	}
 }
 
-// apply brings a message into force. One that cannot be understood changes
-// nothing: the last good policy stays (W-22), and without one everything is refused.
+// apply brings a message into force. Of one that cannot be understood nothing is
+// taken: the last good policy stays (W-22), and without one everything is
+// refused; or, in dialect linkerd, everything is denied from now on (N-09).
 func (s *store) apply(c *cell, msg *pb.Server) {
 	port, err := policy.Parse(msg, s.cfg.Dialect, c.current.Load().port)
 	if err != nil {
 		s.cfg.Metrics.policyInvalid.Inc()
-		s.cfg.Logger.Warn("Server misconfigured, the policy in force stays", "port", c.number, "error", err)
-		return
+		kept := !s.cfg.Dialect.InvalidDenies
+		s.cfg.Logger.Warn("Server misconfigured", "port", c.number, "error", err, "policy.kept", kept)
+		if kept {
+			return
+		}
+		if port, err = policy.InvalidPort(msg, s.cfg.Timeouts.Detect, s.cfg.Dialect); err != nil {
+			return // it cannot even be named; the policy in force stays
+		}
 	}
 	if c.put(port) {
 		s.cfg.Metrics.policyUpdates.Inc()

@@ -22,6 +22,8 @@ type Dialect struct {
 	RawPaths bool
 	// ResetRateLimits: every policy message starts with full rate-limit buckets (R-09).
 	ResetRateLimits bool
+	// InvalidDenies: a message that is not understood denies everything (N-09). Otherwise the last good policy stays (W-22).
+	InvalidDenies bool
 	// AuditNeedsNetworks: without cluster networks the default `audit` is refused at start (D-14).
 	AuditNeedsNetworks bool
 }
@@ -36,6 +38,7 @@ var Linkerd = Dialect{
 	UnsetRedirectStatus:    301,
 	RawPaths:               true,
 	ResetRateLimits:        true,
+	InvalidDenies:          true,
 	AuditNeedsNetworks:     true,
 }
 

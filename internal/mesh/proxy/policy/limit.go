@@ -54,7 +54,7 @@ func (l *RateLimit) take(identity string, now time.Time) (scope string, ok bool)
 	if identity != "" {
 		for i := range l.overrides {
 			if slices.Contains(l.overrides[i].identities, identity) {
-				return "identity", l.overrides[i].limit > 0 && l.shared[i].take(l.overrides[i].limit, now)
+				return "identity", l.shared[i].take(l.overrides[i].limit, now)
 			}
 		}
 	}

@@ -163,6 +163,9 @@ func parseLimit(msg *pb.HttpLocalRateLimit) (*RateLimit, error) {
 	}
 	for _, o := range msg.GetOverrides() {
 		entry := override{limit: o.GetLimit().GetRequestsPerSecond()}
+		if entry.limit == 0 {
+			return nil, fmt.Errorf("%w: rate limit of zero", ErrInvalid)
+		}
 		for _, id := range o.GetClients().GetIdentities() {
 			entry.identities = append(entry.identities, id.GetName())
 		}

@@ -103,7 +103,9 @@ type Port struct {
 	// onlyDefaults: no route but the built-in ones, hence judging a connection
 	// by the Server-level list is as strict as judging its requests.
 	onlyDefaults bool
-	limit        *RateLimit
+	// invalid: made of a message that was not understood; nothing is permitted (N-09).
+	invalid bool
+	limit   *RateLimit
 }
 
 // Client is what is known of a connection's peer. Nothing a header says is in it (T-05, I-07).

@@ -3,6 +3,9 @@ package policy
 // Request decides on one request (H-10): route, authorization, filters, rate limit.
 func (p *Port) Request(c Client, head *Head) Decision {
 	d := Decision{Server: p.Server}
+	if p.invalid {
+		return d
+	}
 	if !p.Protocol.hasHTTP() {
 		d.Verdict = NotFound
 		return d
