@@ -19,7 +19,7 @@ func GRPCMetrics(registry prometheus.Registerer) []grpc.ServerOption {
 	handled := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "grpc_server_handled_total", Help: "RPCs ended, by code."}, append(labels, "grpc_code"))
 	sent := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "grpc_server_msg_sent_total", Help: "Messages sent on streams."}, labels)
+		Name: "grpc_server_msg_sent_total", Help: "Messages sent, those of streams and single ones."}, labels)
 	seconds := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "grpc_server_handling_seconds", Help: "Time from begin to end of an RPC.",
 		Buckets: prometheus.ExponentialBuckets(0.0005, 4, 8)}, labels)
@@ -35,6 +35,9 @@ func GRPCMetrics(registry prometheus.Registerer) []grpc.ServerOption {
 			began := time.Now()
 			started.WithLabelValues(service, method).Inc()
 			response, err := handle(ctx, request)
+			if err == nil {
+				sent.WithLabelValues(service, method).Inc()
+			}
 			ended(service, method, began, err)
 			return response, err
 		}),

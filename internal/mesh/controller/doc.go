@@ -5,9 +5,10 @@
 // through watches (package watch), become immutable snapshots in an index that
 // knows neither Kubernetes clients nor gRPC (package index), and leave as
 // messages of io.linkerd.proxy.inbound (package inbound). Beside that path stand
-// the validating webhook (admission), events and metrics about objects that do
-// not do what they seem to (report), and the loopback answer to what has been
-// observed (observe).
+// the validating webhook (admission), the status of routes and rate limits
+// (status, written by the replica that holds the Lease), events and metrics about
+// objects that do not do what they seem to (report), and the loopback answer to
+// what has been observed (observe).
 //
 //	API server --watch--> index --snapshots--> gRPC :8090 --> proxies
 //	                        |--findings--> events, metrics

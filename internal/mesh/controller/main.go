@@ -8,10 +8,12 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/metadata"
@@ -23,6 +25,7 @@ import (
 	"github.com/meshproof/meshproof/internal/mesh/controller/index"
 	"github.com/meshproof/meshproof/internal/mesh/controller/observe"
 	"github.com/meshproof/meshproof/internal/mesh/controller/report"
+	"github.com/meshproof/meshproof/internal/mesh/controller/status"
 	"github.com/meshproof/meshproof/internal/mesh/controller/watch"
 	"github.com/meshproof/meshproof/internal/mesh/identity"
 	"github.com/meshproof/meshproof/internal/mesh/kube"
@@ -69,6 +72,7 @@ type controller struct {
 	index   *index.Index
 	watcher *watch.Watcher
 	report  *report.Reporter
+	status  *status.Controller
 	// hook is nil when the webhook is switched off.
 	hook  *webhook.Server
 	admin *admin.Server
@@ -107,10 +111,21 @@ func newController(ctx context.Context, o options, access *rest.Config) (*contro
 	if err != nil {
 		return nil, err
 	}
+	coordination, err := kube.For(access, coordinationv1.SchemeGroupVersion)
+	if err != nil {
+		return nil, err
+	}
+	// A pod's name, which is another one for each replica.
+	holder, err := os.Hostname()
+	if err != nil {
+		return nil, fmt.Errorf("find out this replica's name: %w", err)
+	}
 	c := &controller{options: o, core: core, index: index.New(config), admin: admin.New(), serving: make(chan struct{})}
 	c.watcher = watch.New(c.index, watch.Clients{Core: core, Custom: custom, Metadata: heads})
 	c.report = report.New(c.index, report.Events{Core: core}, c.admin.Registry)
 	c.index.OnChange(c.report.Note)
+	c.status = status.New(status.Clients{Custom: custom, Coordination: coordination},
+		status.Options{Namespace: o.namespace, Holder: holder, Dialect: config.Dialect}, c.admin.Registry)
 	if o.webhookAddr != "" {
 		c.hook = &webhook.Server{
 			Core: core, Registration: registration, Namespace: o.namespace, Service: webhookService, Secret: webhookSecret,
@@ -127,8 +142,10 @@ func (c *controller) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	c.admin.Await("synced", c.watcher.Synced())
 	c.admin.Await("serving", c.serving)
+	c.admin.Await("lease", c.status.Settled())
 	group.Go(func() error { c.watcher.Run(ctx); return nil })
 	group.Go(func() error { c.report.Run(ctx, c.watcher.Synced()); return nil })
+	group.Go(func() error { c.status.Run(ctx); return nil })
 	if c.hook != nil {
 		group.Go(func() error { return c.hook.Run(ctx, c.options.webhookAddr) })
 	}

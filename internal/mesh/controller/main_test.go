@@ -21,6 +21,7 @@ import (
 
 	"github.com/meshproof/meshproof/internal/mesh/controller/apistub"
 	"github.com/meshproof/meshproof/internal/mesh/controller/index"
+	"github.com/meshproof/meshproof/internal/mesh/controller/status"
 	"github.com/meshproof/meshproof/internal/policy/api"
 	"github.com/meshproof/meshproof/workloads/mesh/values"
 )
@@ -128,6 +129,11 @@ func TestTheRoleTurnsObjectsIntoAnswers(t *testing.T) {
 		"metadata": object{"namespace": ns, "name": "voting", "uid": "1", "labels": object{"app": "voting-svc", api.ControlPlaneLabel: "linkerd"}},
 		"spec":     object{"containers": []any{object{"name": "app", "ports": []any{object{"name": "grpc", "containerPort": 8080}}}}}})
 
+	// Another replica writes status.
+	stub.Put("/apis/coordination.k8s.io/v1/namespaces/linkerd/leases", object{"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+		"metadata": object{"namespace": "linkerd", "name": status.LeaseName},
+		"spec":     object{"holderIdentity": "another", "renewTime": time.Now().UTC().Format("2006-01-02T15:04:05.000000Z"), "leaseDurationSeconds": 3600}})
+
 	grpcAddr, adminAddr, observeAddr := free(t), free(t), free(t)
 	o, err := parseOptions([]string{"--plaintext", "--webhook-addr=", "--grpc-addr=" + grpcAddr, "--admin-addr=" + adminAddr, "--observe-addr=" + observeAddr})
 	if err != nil {
@@ -191,12 +197,14 @@ func TestTheRoleTurnsObjectsIntoAnswers(t *testing.T) {
 	if err := json.Unmarshal([]byte(fetch(t, observeAddr, "/observed?minServers="+version)), &answer); err != nil || answer.Observed["servers"] != version {
 		t.Errorf("observed %v, %v; written %s", answer.Observed, err, version)
 	}
+	<-c.status.Settled()
 	if ready := fetch(t, adminAddr, "/ready"); ready != "ready\n" {
 		t.Errorf("ready says %q", ready)
 	}
 	metrics := fetch(t, adminAddr, "/metrics")
 	for _, line := range []string{
 		fmt.Sprintf(`policy_observed_resource_version{kind="servers"} %s`, version),
+		`resource_status_lease_holder 0`,
 		`grpc_server_msg_sent_total{grpc_method="WatchPort",grpc_service="io.linkerd.proxy.inbound.InboundServerPolicies"} 3`,
 	} {
 		if !strings.Contains(metrics, line+"\n") {

@@ -246,6 +246,8 @@ func kindOf(path string) string {
 		return "Namespace"
 	case "configmaps":
 		return "ConfigMap"
+	case "leases":
+		return "Lease"
 	case "servers":
 		return "Server"
 	case "serverauthorizations":

@@ -1,8 +1,10 @@
 // Package kubetest is an API server in memory for the tests of whatever talks to
 // one through package kube.
 //
-// It keeps objects of any resource, answers get, list, create, update, delete and
-// the merge patch of webhook configurations, and streams watches from a list on.
+// It keeps objects of any resource, answers get, list, create, update, delete,
+// merge patches (of the status, too) and the strategic ones of webhook
+// configurations, and streams watches from a list on. An update or patch that
+// names another version than the last is a conflict.
 // Tests put and look at objects directly, and may have requests fail.
 //
 // It checks nothing: no schema, no rights, no admission. It is no place to find
@@ -25,11 +27,13 @@ import (
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 )
 
@@ -62,7 +66,7 @@ const backlog = 1000
 func New(tb testing.TB) *Server {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
-		corev1.AddToScheme, discoveryv1.AddToScheme, admissionregistrationv1.AddToScheme, authenticationv1.AddToScheme,
+		corev1.AddToScheme, discoveryv1.AddToScheme, admissionregistrationv1.AddToScheme, authenticationv1.AddToScheme, coordinationv1.AddToScheme,
 	} {
 		if err := add(scheme); err != nil {
 			tb.Fatal(err)
@@ -213,7 +217,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.requests = append(s.requests, r.Method+" "+r.URL.Path)
 	if s.fail != nil {
 		if code := s.fail(r.Method, r.URL.Path); code != 0 {
-			refuse(w, code, "InternalError")
+			refuse(w, code, reasonOf(code))
 			return
 		}
 	}
@@ -248,8 +252,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.put(at, body)
 		json.NewEncoder(w).Encode(body)
 	case http.MethodPut, http.MethodPatch:
-		if !there {
+		at = strings.TrimSuffix(at, "/status")
+		if _, there := s.objects[at]; !there {
 			refuse(w, http.StatusNotFound, metav1.StatusReasonNotFound)
+			return
+		}
+		// Who says what he has changed must have seen the last of it.
+		if version, said := fields(body, "metadata")["resourceVersion"]; said && version != fields(s.objects[at], "metadata")["resourceVersion"] {
+			refuse(w, http.StatusConflict, metav1.StatusReasonConflict)
 			return
 		}
 		if r.Method == http.MethodPatch {
@@ -257,7 +267,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			if err := convert(s.objects[at], &merged); err != nil {
 				s.tb.Error(err)
 			}
-			merge(merged, body)
+			merge(merged, body, r.Header.Get("Content-Type") != string(types.MergePatchType))
 			body = merged
 		}
 		s.put(at, body)
@@ -273,7 +283,7 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request) {
 	s.requests = append(s.requests, "WATCH "+r.URL.Path)
 	if s.fail != nil {
 		if code := s.fail("WATCH", r.URL.Path); code != 0 {
-			refuse(w, code, "InternalError")
+			refuse(w, code, reasonOf(code))
 			s.mu.Unlock()
 			return
 		}
@@ -323,6 +333,8 @@ func bookmark(collection, version string) map[string]any {
 var kinds = map[string]string{
 	"secrets": "Secret", "configmaps": "ConfigMap", "pods": "Pod", "namespaces": "Namespace", "services": "Service", "events": "Event",
 	"endpointslices": "EndpointSlice", "servers": "Server", "serverauthorizations": "ServerAuthorization", "tokenreviews": "TokenReview",
+	"authorizationpolicies": "AuthorizationPolicy", "meshtlsauthentications": "MeshTLSAuthentication", "networkauthentications": "NetworkAuthentication",
+	"httplocalratelimitpolicies": "HTTPLocalRateLimitPolicy", "httproutes": "HTTPRoute", "grpcroutes": "GRPCRoute", "leases": "Lease",
 	"mutatingwebhookconfigurations": "MutatingWebhookConfiguration", "validatingwebhookconfigurations": "ValidatingWebhookConfiguration",
 }
 
@@ -404,19 +416,23 @@ func namespaceOf(at string) (string, bool) {
 	return parts[i+1], true
 }
 
-// merge is the part of a strategic merge patch that webhook configurations need:
-// lists of named things are merged by name.
-func merge(into, patch map[string]any) {
+// merge is a merge patch. With strategic, it is the part of a strategic one that
+// webhook configurations need: lists of named things are merged by name.
+func merge(into, patch map[string]any, strategic bool) {
 	for key, value := range patch {
 		switch value := value.(type) {
 		case map[string]any:
-			merge(fields(into, key), value)
+			merge(fields(into, key), value, strategic)
 		case []any:
+			if !strategic {
+				into[key] = value
+				continue
+			}
 			current, _ := into[key].([]any)
 			for _, item := range value {
 				for _, old := range current {
 					if old.(map[string]any)["name"] == item.(map[string]any)["name"] {
-						merge(old.(map[string]any), item.(map[string]any))
+						merge(old.(map[string]any), item.(map[string]any), strategic)
 					}
 				}
 			}
@@ -442,6 +458,14 @@ func convert(from, into any) error {
 		return err
 	}
 	return json.Unmarshal(text, into)
+}
+
+// reasonOf is what a real server says of failures that tests ask for.
+func reasonOf(code int) metav1.StatusReason {
+	if code == http.StatusNotFound {
+		return metav1.StatusReasonNotFound
+	}
+	return metav1.StatusReasonInternalError
 }
 
 func refuse(w http.ResponseWriter, code int, reason metav1.StatusReason) {
