@@ -14,7 +14,7 @@ var defaults = []Rule{
 	rule("D-11", defaultPolicy, "later edits of the namespace and of the cluster's default leave running pods as they are"),
 	rule("D-12", defaultPolicy, "an annotation that is no policy counts for nothing, and the cluster's default holds"),
 	rule("D-13", defaultPolicy, "the default in the proxy's environment is fixed, and matters only until the controller has answered"),
-	rule("D-14", defaultPolicy, "without cluster networks a proxy cannot start with a policy that needs them"),
+	rule("D-14", defaultPolicy, "without cluster networks a proxy cannot start with a policy that needs them").unseen("every installation has cluster networks, and the injector hands them to every proxy", starting+"TestDefaultPoliciesNeedTheirNetworksInDialectLinkerd"),
 	rule("D-15", opaquePorts, "opaque ports are numbers and ranges; what a name among them does is a matter of dialect"),
 	rule("D-16", opaquePorts, "eight ports are opaque by default, as far as a pod declares them"),
 	rule("D-17", opaquePorts, "opaque ports change the default server alone; a Server's protocol holds, though clients see an opaque port"),

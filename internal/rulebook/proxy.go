@@ -1,7 +1,7 @@
 package rulebook
 
 var acceptance = []Rule{
-	rule("T-01", tls, "a connection for an address that is not the pod's is closed"),
+	rule("T-01", tls, "a connection for an address that is not the pod's is closed").unseen("a cluster brings a pod no connections for addresses that are not its own", serving+"TestDestinationsThatAreNotThePods"),
 	rule("T-02", server, "policy is looked up by the port that was dialled, whatever the address"),
 	rule("T-03", transportHeader, "a connection to the inbound port itself is one with a transport header"),
 	rule("T-04", serverAuthorization, "IPv4 addresses in IPv6 form are compared as IPv4"),
@@ -21,19 +21,19 @@ var acceptance = []Rule{
 	rule("T-22", tls, "half of HTTP/2's preface is enough to be taken for HTTP/2, and the rest is HTTP/2's own matter"),
 	rule("T-30", transportHeader, "meshed clients come to the inbound port and name their target; the verdict is that of dialling it with mesh TLS"),
 	rule("T-31", transportHeader, "such a connection wants TLS 1.3, the server's name, a client identity and the protocol's name, else it is closed"),
-	rule("T-32", transportHeader, "the header is a preface, a length and a message, awaited as long as detection"),
+	rule("T-32", transportHeader, "the header is a preface, a length and a message, awaited as long as detection").unseen("the header passes between proxies, within TLS", "internal/mesh/proxy/transport.TestAHeaderIsReadAsWrittenAndNotAByteMore", "internal/mesh/proxy/transport.TestATruncatedHeaderIsTheReadersError"),
 	rule("T-33", transportHeader, "a header without a session is TCP, and refused where the port's policy knows HTTP only"),
 	rule("T-34", transportHeader, "a header with a session is HTTP, and gets 404 where the port is opaque or TLS"),
 	rule("T-35", transportHeader, "a header with a name asks for a gateway").out(gateways),
 	rule("T-36", transportHeader, "clients leave out the session for ports that an annotation or an opaque Server marks"),
 	rule("T-37", transportHeader, "only Servers of the pod's own namespace mark its ports"),
 
-	rule("I-01", tls, "mesh TLS is version 1.3 with a few ciphers and key exchanges, and leaves are of ECDSA P-256"),
+	rule("I-01", tls, "mesh TLS is version 1.3 with a few ciphers and key exchanges, and leaves are of ECDSA P-256").unseen("which ciphers two proxies agree on is known to them alone", proving+"TestTLSIsVersion13WithoutResumption"),
 	rule("I-02", tls, "a client certificate is not demanded, but one that nobody trusts ends the handshake"),
 	rule("I-03", tls, "TLS without a certificate is a session without identity, which few grants let in"),
-	rule("I-04", tls, "before its own certificate a proxy ends every mesh handshake, and plaintext goes on"),
+	rule("I-04", tls, "before its own certificate a proxy ends every mesh handshake, and plaintext goes on").unseen("a pod is called only once it is ready, and then its proxy has its certificate", proving+"TestHandshakesFailBeforeTheFirstCertificate"),
 	rule("I-05", identity, "a new certificate is for new handshakes, and an expired one fails there only"),
-	rule("I-06", tls, "sessions are not resumed"),
+	rule("I-06", tls, "sessions are not resumed").unseen("whether two proxies resume a session is known to them alone", proving+"TestTLSIsVersion13WithoutResumption"),
 	rule("I-07", identity, "an identity comes from the certificate, and a header that claims one is replaced"),
 }
 
@@ -41,7 +41,7 @@ var requests = []Rule{
 	rule("H-01", transportHeader, "HTTP/1 of meshed clients travels as HTTP/2, and is what it was for routes and applications"),
 	rule("H-02", routes, "a malformed request is refused before any policy"),
 	rule("H-03", live, "upgrades and tunnels are judged once, as the request that they begin with"),
-	rule("H-04", denial, "beyond its capacity a proxy answers 503 before it asks any policy"),
+	rule("H-04", denial, "beyond its capacity a proxy answers 503 before it asks any policy").unseen("a hundred thousand requests at once are more than a cluster for tests bears", serving+"TestTooManyRequestsInFlightAreTurnedAwayUnjudged"),
 	rule("H-10", routes, "route, authorization, filters, limits, in that order; the first failure is the answer"),
 	rule("H-11", live, "each request is judged by the policy of its moment, also on an old connection"),
 	rule("H-12", routes, "hosts are compared regardless of case, port and last dot; a wildcard wants a label more"),
@@ -50,7 +50,7 @@ var requests = []Rule{
 	rule("H-15", routes, "the better host wins, then the longer path, more headers, more parameters, a method, and the older route"),
 	rule("H-16", routes, "without a rule there is no route, and the rule that is chosen stays chosen when it denies"),
 	rule("H-17", grpcRoutes, "gRPC routes match calls by service, method, both or neither, in exact case"),
-	rule("H-18", routes, "a policy of HTTP without routes is one default route"),
+	rule("H-18", routes, "a policy of HTTP without routes is one default route").unseen("the controller says routes for every port of HTTP", shapes),
 	rule("H-19", serverAuthorization, "a network fits unless one of its own exceptions does"),
 	rule("H-20", localhost, "every list of grants ends with localhost"),
 }
@@ -90,13 +90,13 @@ var rateLimits = []Rule{
 }
 
 var liveChanges = []Rule{
-	rule("L-01", live, "known ports are watched for ever, others from their first connection until they are idle"),
+	rule("L-01", live, "known ports are watched for ever, others from their first connection until they are idle").unseen("how long a proxy watches a port that nobody calls is known to it and the controller alone", serving+"TestLazyPortsAreDroppedWhenIdleAndBounded"),
 	rule("L-02", live, "who judges a connection before the first answer is a matter of dialect, and none waits for ever"),
 	rule("L-03", live, "the proxy's own deny closes connections, where the controller's answers requests"),
 	rule("L-04", live, "ports without detection fall back to the opaque form of the default"),
 	rule("L-05", live, "a watch has limits, after which it begins again, and the last policy holds meanwhile"),
 	rule("L-06", live, "without a controller the last policy holds, with no end, while the proxy tries again"),
-	rule("L-07", live, "two refusals of the controller end a watch for good"),
+	rule("L-07", live, "two refusals of the controller end a watch for good").unseen("the controller gives these refusals to callers that no proxy is", serving+"TestNotFoundIsRetriedAndRefusalsAreFinal"),
 	rule("L-08", live, "requests of an open connection get 404 after its port has become opaque"),
 	rule("L-09", live, "a change of policy cuts connections that nothing covers any more, and no others"),
 	rule("L-10", live, "a cut is at once, from the proxy's side"),

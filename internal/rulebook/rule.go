@@ -117,6 +117,27 @@ const (
 	identity            = scenarios.FeatureIdentity
 )
 
+// Why nothing can be seen from outside.
+const (
+	onTheWire = "it is how controller and proxies speak with each other; callers meet only what follows from it"
+	certified = "it is how proxies and issuer speak with each other; callers meet only the certificate that comes of it"
+	told      = "it is how the injector speaks to the proxy it adds; callers meet only what follows from it"
+)
+
+// Where the tests are that several rules name.
+const (
+	answers  = "internal/mesh/controller/inbound."
+	readings = "internal/mesh/proxy/policy."
+	serving  = "internal/mesh/proxy/inbound."
+	starting = "internal/mesh/proxy."
+	injected = "internal/mesh/injector."
+	proving  = "internal/mesh/identity."
+	issuing  = "internal/mesh/identity/issuer."
+
+	messages = answers + "TestMessagesAreAsTheWireHasThem"
+	shapes   = readings + "TestEveryShapeOfAMessageIsUnderstoodOrRefused"
+)
+
 // Why rules are out of scope.
 const (
 	egress    = "it is about traffic that leaves the cluster; this mesh polices what comes in"
