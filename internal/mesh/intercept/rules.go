@@ -14,9 +14,11 @@
 package intercept
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 
 	"github.com/google/nftables"
@@ -138,7 +140,7 @@ func (r Rules) add(conn *nftables.Conn, family nftables.TableFamily) {
 		}
 		conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: all})
 	}
-	for _, ports := range append([]PortRange{{controlPort, controlPort}, {adminPort, adminPort}}, r.SkipInbound...) {
+	for _, ports := range r.unseen() {
 		rule(in, tcp(), toPort(ports), leaveAlone())
 	}
 	rule(in, tcp(), redirect(r.InboundPort))
@@ -151,13 +153,41 @@ func (r Rules) add(conn *nftables.Conn, family nftables.TableFamily) {
 	if r.ProxyMark != 0 {
 		rule(out, metaIs(expr.MetaKeyMARK, binaryutil.NativeEndian.PutUint32(r.ProxyMark)), leaveAlone())
 	}
-	// The pod's own addresses are reached over lo too, so a pod that calls its
-	// own IP stays on this side of the proxy, as with Linkerd (B-02).
-	rule(out, metaIs(expr.MetaKeyOIFNAME, interfaceName("lo")), leaveAlone())
+	// The pod's own addresses are reached over lo too. A process that calls its own
+	// pod there is judged as it comes, from the pod's address (B-02); what stays on
+	// the loopback addresses is nobody's business but its own (H-20).
+	overLo := metaIs(expr.MetaKeyOIFNAME, interfaceName("lo"))
+	rule(out, overLo, toLoopback(family), leaveAlone())
+	for _, ports := range r.unseen() {
+		rule(out, overLo, tcp(), toPort(ports), leaveAlone())
+	}
+	rule(out, overLo, tcp(), redirect(r.InboundPort))
+	rule(out, overLo, leaveAlone())
 	for _, ports := range r.SkipOutbound {
 		rule(out, tcp(), toPort(ports), leaveAlone())
 	}
 	rule(out, tcp(), redirect(r.OutboundPort))
+}
+
+// unseen are the ports of the pod that are reached past the proxy, or that the
+// proxy itself serves.
+func (r Rules) unseen() []PortRange {
+	return append([]PortRange{{controlPort, controlPort}, {adminPort, adminPort}}, r.SkipInbound...)
+}
+
+// toLoopback matches destinations in 127.0.0.0/8, or ::1.
+func toLoopback(family nftables.TableFamily) []expr.Any {
+	offset, mask, want := uint32(16), []byte{255, 0, 0, 0}, []byte{127, 0, 0, 0}
+	if family == nftables.TableFamilyIPv6 {
+		loopback := netip.IPv6Loopback().As16()
+		offset, mask, want = 24, bytes.Repeat([]byte{255}, len(loopback)), loopback[:]
+	}
+	size := uint32(len(want))
+	return []expr.Any{
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: size},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: size, Mask: mask, Xor: make([]byte, size)},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: want},
+	}
 }
 
 func tcp() []expr.Any { return metaIs(expr.MetaKeyL4PROTO, []byte{unix.IPPROTO_TCP}) }

@@ -113,7 +113,7 @@ func TestRedirection(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			w.checkTable(t, len(rules.SkipInbound)+3, len(rules.SkipOutbound)+3)
+			w.checkTable(t, len(rules.SkipInbound)+3, len(rules.SkipInbound)+len(rules.SkipOutbound)+7)
 			for _, family := range w.families {
 				t.Run(family.name, func(t *testing.T) { w.checkRedirection(t, family, rules) })
 			}
@@ -385,10 +385,23 @@ func (w *world) checkRedirection(t *testing.T, f family, rules Rules) {
 	w.outbound(t, f, 2501, 0, direct)
 	w.outbound(t, f, 9999, 0, direct)
 	w.outbound(t, f, 2502, 0, "outbound")
-	for _, own := range []string{f.loopback, f.pod} {
-		target := net.JoinHostPort(own, "8080")
-		dial(t, 0, target)
-		w.expect(t, "loopback to "+target, direct, own, target)
+	// B-02: over the pod's own address through the inbound half, from that address.
+	for _, own := range []struct {
+		ip, port string
+		mark     int
+		at       string
+	}{
+		{f.loopback, "8080", 0, direct}, {f.pod, "8080", 0, "inbound"}, {f.pod, "9", 0, "inbound"},
+		{f.pod, fmt.Sprint(adminPort), 0, direct}, {f.pod, "4567", 0, direct}, {f.loopback, "4567", 0, direct},
+	} {
+		target := net.JoinHostPort(own.ip, own.port)
+		dial(t, own.mark, target)
+		w.expect(t, "to itself at "+target, own.at, own.ip, target)
+	}
+	if rules.ProxyMark != 0 {
+		target := net.JoinHostPort(f.pod, "8080")
+		dial(t, proxyMark, target)
+		w.expect(t, "the proxy to the application", direct, f.pod, target)
 	}
 	if rules.ProxyMark != 0 {
 		w.outbound(t, f, 9000, proxyMark, direct)

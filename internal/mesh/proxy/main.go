@@ -131,7 +131,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger, level *slog.LevelVar
 
 	halves, halvesCtx := errgroup.WithContext(ctx)
 	halves.Go(func() error { return server.Serve(halvesCtx, inboundListener, adminListener) })
-	halves.Go(func() error { return runOutbound(halvesCtx, cfg, id, registry, log) })
+	halves.Go(func() error { return runOutbound(halvesCtx, cfg, id, server.DialOwn, registry, log) })
 	err = halves.Wait()
 	stopBackground()
 	helpers.Wait()

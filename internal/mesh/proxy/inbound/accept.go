@@ -67,7 +67,12 @@ func (s *Server) serveRedirected(ctx context.Context, raw *net.TCPConn, dst neti
 // admit makes the session of a connection and waits for the policy of its port.
 // It returns nil when there is none to serve.
 func (s *Server) admit(ctx context.Context, raw *net.TCPConn, dst netip.AddrPort) (*session, *snapshot) {
-	sess := &session{server: s, raw: raw, dst: dst, client: policy.Client{Addr: peerOf(raw)}}
+	return s.admitFrom(ctx, raw, peerOf(raw), dst)
+}
+
+// admitFrom is admit for a connection that counts as this peer's.
+func (s *Server) admitFrom(ctx context.Context, raw *net.TCPConn, peer, dst netip.AddrPort) (*session, *snapshot) {
+	sess := &session{server: s, raw: raw, dst: dst, client: policy.Client{Addr: peer}}
 	if !s.track(sess) {
 		raw.Close()
 		return nil, nil

@@ -157,6 +157,7 @@ type Server struct {
 	http1   *http.Server
 	http2   *http2.Server
 	handoff *handoff
+	loop    loop
 
 	inFlight atomic.Int64
 
@@ -234,6 +235,14 @@ func (s *Server) Serve(ctx context.Context, inbound, admin net.Listener) error {
 	// Watches outlive ctx: policy changes count while connections drain.
 	s.store.start()
 	connCtx, cutConnections := context.WithCancel(context.WithoutCancel(ctx))
+	err := s.loop.open(func(raw *net.TCPConn, dst netip.AddrPort) {
+		s.handlers.Go(func() { s.serveOwn(connCtx, raw, dst) })
+	})
+	if err != nil {
+		cutConnections()
+		s.store.close()
+		return err
+	}
 
 	var servers sync.WaitGroup
 	servers.Go(func() { s.http1.Serve(s.handoff) })
@@ -245,13 +254,13 @@ func (s *Server) Serve(ctx context.Context, inbound, admin net.Listener) error {
 		servers.Go(func() { failed <- s.accept(ctx, connCtx, l.listener, l.handle) })
 	}
 
-	var err error
 	select {
 	case <-ctx.Done():
 	case err = <-failed:
 	}
 	inbound.Close()
 	admin.Close()
+	s.loop.close()
 	s.drain()
 	cutConnections()
 	s.http1.Close()

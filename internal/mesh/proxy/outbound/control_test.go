@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -289,20 +290,45 @@ func TestPortsOfTheProxyItselfAreDialledDirectly(t *testing.T) {
 	}
 }
 
+// B-02: without mesh TLS, and by way of the inbound half where that stands
+// before the port.
 func TestThePodsOwnAddressIsReachedInTheClear(t *testing.T) {
-	w := newWorld(t, nil)
-	own := w.newPod(99, webID, nil)
-	w.destinations.service(own.describe(meshedHTTP2))
-	for name, dst := range map[string]netip.AddrPort{"through its Service": serviceAddr, "by its address": own.app} {
-		seen, _ := w.get(w.http(dst, 1), w.request("GET", "http://a/", nil))
-		if seen.Pod != ownIP.String() || seen.Proto != "HTTP/1.1" || seen.OrigProto != "" {
-			t.Errorf("%s: %+v", name, seen)
-		}
-	}
-	for _, a := range own.seen() {
-		if a != (arrival{}) {
-			t.Errorf("arrived as %+v", a)
-		}
+	for _, row := range []struct {
+		name    string
+		service bool
+		// seen: the pod's proxy stands before the port.
+		seen bool
+	}{{"through its Service", true, true}, {"through its Service, past its proxy", true, false}, {"by its address", false, true}} {
+		t.Run(row.name, func(t *testing.T) {
+			var judged atomic.Int64
+			w := newWorld(t, func(c *Config) {
+				c.DialOwn = func(ctx context.Context, dst netip.AddrPort) (net.Conn, error) {
+					judged.Add(1)
+					return new(net.Dialer).DialContext(ctx, "tcp", dst.String())
+				}
+			})
+			own := w.newPod(99, webID, nil)
+			dst, at := own.app, own.describe(meshedHTTP2)
+			if !row.seen {
+				at.TlsIdentity = nil
+			}
+			if row.service {
+				dst = serviceAddr
+				w.destinations.service(at)
+			}
+			seen, _ := w.get(w.http(dst, 1), w.request("GET", "http://a/", nil))
+			if seen.Pod != ownIP.String() || seen.Proto != "HTTP/1.1" || seen.OrigProto != "" {
+				t.Errorf("the application saw %+v", seen)
+			}
+			if (judged.Load() > 0) != row.seen {
+				t.Errorf("by way of the inbound half: %d", judged.Load())
+			}
+			for _, a := range own.seen() {
+				if a != (arrival{}) {
+					t.Errorf("arrived as %+v", a)
+				}
+			}
+		})
 	}
 }
 

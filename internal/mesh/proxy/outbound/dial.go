@@ -43,6 +43,9 @@ func (e *endpoint) connect(ctx context.Context, session transport.SessionProtoco
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.config.ConnectTimeout)
 	defer cancel()
+	if e.own && p.config.DialOwn != nil {
+		return p.config.DialOwn(ctx, e.addr)
+	}
 	addr := e.addr
 	if e.inboundPort != 0 {
 		addr = netip.AddrPortFrom(addr.Addr(), e.inboundPort)

@@ -40,6 +40,8 @@ type endpointMeta struct {
 	inboundPort uint16
 	// http2 means HTTP/1 may be carried over HTTP/2 to it (H-01).
 	http2 bool
+	// own means that it is a port of this pod before which its proxy stands.
+	own bool
 	// opaque means sessions are not named in the transport header.
 	opaque bool
 	// labels are the values of dstLabels.
@@ -64,7 +66,8 @@ func (p *Proxy) parseEndpoint(a *pb.WeightedAddr, labels map[string]string) (m e
 		}
 	}
 	if p.isLocal(m.addr.Addr()) {
-		m.reason = reasonLoopback
+		// Without an identity the proxy does not see the port.
+		m.reason, m.own = reasonLoopback, a.GetTlsIdentity().GetStrategy() != nil && m.addr.Port() != controlPort && m.addr.Port() != adminPort
 		return m, true
 	}
 	switch tls := a.GetTlsIdentity(); strategy := tls.GetStrategy().(type) {

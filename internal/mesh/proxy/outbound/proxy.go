@@ -79,6 +79,9 @@ type Config struct {
 	Identity *identity.Client
 	// LocalIPs are the pod's own addresses, reached in the clear (B-02).
 	LocalIPs []netip.Addr
+	// DialOwn, when set, reaches a port of the pod itself by way of the inbound
+	// half, which judges the connection; without it the port is dialled.
+	DialOwn func(ctx context.Context, dst netip.AddrPort) (net.Conn, error)
 	// Registerer gets the metrics; none are kept when it is nil.
 	Registerer prometheus.Registerer
 	// SocketMark is put on every connection the proxy makes, 0 for none.
@@ -249,7 +252,7 @@ func (p *Proxy) serve(raw net.Conn) {
 		return
 	}
 	if p.isLocal(dst.Addr()) {
-		s.forward(p.force, newEndpoint(p, endpointMeta{addr: dst, reason: reasonLoopback}))
+		s.forward(p.force, newEndpoint(p, endpointMeta{addr: dst, reason: reasonLoopback, own: true}))
 		return
 	}
 	s.target = p.resolver.acquire(dst)
