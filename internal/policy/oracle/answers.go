@@ -89,21 +89,21 @@ func LimitsOf(p *api.HTTPLocalRateLimitPolicy, identity string, account func(nam
 	label := Label{Group: api.Group, Kind: api.HTTPLocalRateLimitPolicyKind, Name: p.Name}
 	var limits []Limit
 	if p.Spec.Total != nil {
-		limits = append(limits, Limit{label, "total", p.Spec.Total.RequestsPerSecond})
+		limits = append(limits, Limit{Policy: label, Scope: "total", RequestsPerSecond: p.Spec.Total.RequestsPerSecond})
 	}
-	for _, override := range p.Spec.Overrides {
+	for entry, override := range p.Spec.Overrides {
 		for _, ref := range override.ClientRefs {
 			namespace := ref.Namespace
 			if namespace == "" {
 				namespace = p.Namespace
 			}
 			if identity != "" && account(namespace, ref.Name) == identity {
-				return append(limits, Limit{label, "override", override.RequestsPerSecond})
+				return append(limits, Limit{Policy: label, Scope: "override", Entry: entry, RequestsPerSecond: override.RequestsPerSecond})
 			}
 		}
 	}
 	if p.Spec.Identity != nil {
-		limits = append(limits, Limit{label, "identity", p.Spec.Identity.RequestsPerSecond})
+		limits = append(limits, Limit{Policy: label, Scope: "identity", RequestsPerSecond: p.Spec.Identity.RequestsPerSecond})
 	}
 	return limits
 }

@@ -28,11 +28,13 @@ func (o Oracle) decideHTTP(p Policy, v Verdict, request Request, client Client, 
 	}
 	chosen, found := o.choose(p.Routes, request, path, &v.Steps)
 	if !found {
+		o.count(p, session, NotFound, &v)
 		return v.end("N-03", o.Rules.NotFoundForm(request), "no route matches%s", tellIdentified(session))
 	}
 	v.Route = chosen.route.Label
 	note(&v.Steps, "route", "H-16", true, "%s has the request", chosen.route.Label)
 	if !o.authorize(o.Rules.RouteList(chosen.route.Grants, p.Grants), address, session, &v) {
+		o.count(p, session, Forbidden, &v)
 		outcome := o.Rules.DenialForm(request)
 		return v.end(map[bool]string{true: "N-02", false: "N-01"}[outcome == PermissionDenied], outcome, "nothing admits the client%s", tellIdentified(session))
 	}
@@ -40,19 +42,27 @@ func (o Oracle) decideHTTP(p Policy, v Verdict, request Request, client Client, 
 		if filter.Type == api.FilterRequestRedirect && filter.RequestRedirect != nil {
 			outcome, status := o.Rules.RedirectForm(request, filter.RequestRedirect, o.Dialect)
 			v.Status = status
+			o.count(p, session, Redirected, &v)
 			return v.end("N-05", outcome, "the route redirects it")
 		}
 	}
-	if p.Limit != nil {
-		v.Limits = o.Rules.LimitsOf(p.Limit, session.Identity, o.account)
-		for _, l := range v.Limits {
-			note(&v.Steps, "limit", "R-05", true, "%s: %d requests per second (%s); more get 429", l.Policy.Name, l.RequestsPerSecond, l.Scope)
-		}
-	}
+	o.count(p, session, Delivered, &v)
 	if o.Rules.AdminLocal(p.Port, path, address) {
 		return v.end("B-06", Forbidden, "the proxy answers this path to its own pod alone")
 	}
 	return v.end("H-10", Delivered, "it is forwarded")
+}
+
+// count is: the limits that a request counts against which is to
+// have that outcome.
+func (o Oracle) count(p Policy, session Session, outcome Outcome, v *Verdict) {
+	if p.Limit == nil || !o.Rules.Counts(outcome) {
+		return
+	}
+	v.Limits = o.Rules.LimitsOf(p.Limit, session.Identity, o.account)
+	for _, l := range v.Limits {
+		note(&v.Steps, "limit", "R-05", true, "%s: %d requests per second (%s); more get 429", l.Policy.Name, l.RequestsPerSecond, l.Scope)
+	}
 }
 
 // tellIdentified is N-06: only a client with an identity is told more.

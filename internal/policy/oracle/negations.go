@@ -26,7 +26,7 @@ type Negation struct {
 // H-16, P-13), from defaults of the schemas (C-06, C-28), or is no matter of a
 // settled world.
 func Negations() []Negation {
-	return slices.Concat(podNegations, serverNegations, grantNegations, routeNegations, connectionNegations, answerNegations)
+	return slices.Concat(podNegations, serverNegations, grantNegations, routeNegations, connectionNegations, answerNegations, paceNegations)
 }
 
 var podNegations = []Negation{

@@ -98,6 +98,14 @@ type Rules struct {
 	Limitable    func(api.ProxyProtocol) bool
 	OlderLimit   func(a, b *api.HTTPLocalRateLimitPolicy) bool
 	LimitsOf     func(*api.HTTPLocalRateLimitPolicy, string, AccountNamer) []Limit
+	Counts       func(Outcome) bool
+
+	// A series of requests under limits.
+	ReplicaBucket      func(replica string) string
+	Burst              func(Limit) float64
+	UnidentifiedBucket func(Client) string
+	OverrideBucket     func(entry int, identity string) string
+	StaysTaken         func() bool
 }
 
 // DefaultRules are the rule book.
@@ -116,6 +124,7 @@ func DefaultRules() Rules {
 		HintsOpaque: HintsOpaque, HandshakeFails: HandshakeFails, SessionOf: SessionOf, Transported: Transported, SilentClosed: SilentClosed, Detected: Detected,
 		Spoken: Spoken, OwnCall: OwnCall, DirectClient: DirectClient,
 		DenialForm: DenialForm, NotFoundForm: NotFoundForm, RedirectForm: RedirectForm, AdminLocal: AdminLocal, AdminSpeaks: AdminSpeaks, Audited: Audited,
-		NamedFirst: NamedFirst, Limitable: Limitable, OlderLimit: OlderLimit, LimitsOf: LimitsOf,
+		NamedFirst: NamedFirst, Limitable: Limitable, OlderLimit: OlderLimit, LimitsOf: LimitsOf, Counts: Counts,
+		ReplicaBucket: ReplicaBucket, Burst: Burst, UnidentifiedBucket: UnidentifiedBucket, OverrideBucket: OverrideBucket, StaysTaken: StaysTaken,
 	}
 }

@@ -308,7 +308,10 @@ func TestEveryNegationIsNoticed(t *testing.T) {
 	all := rows()
 	for _, n := range oracle.Negations() {
 		t.Run(n.Rule+": "+n.As, func(t *testing.T) {
-			carried := false
+			carried, noticed := noticedInSeries(n)
+			if noticed {
+				return
+			}
 			for _, r := range all {
 				if !slices.Contains(strings.Split(r.rules, " "), strings.ReplaceAll(n.Rule, " ", "-")) {
 					continue

@@ -228,6 +228,8 @@ func (v Verdict) Allowed() bool { return v.Outcome.Allowed() }
 type Limit struct {
 	Policy Label `json:"policy"`
 	// Scope is total, identity or override.
-	Scope             string `json:"scope"`
-	RequestsPerSecond int64  `json:"requestsPerSecond"`
+	Scope string `json:"scope"`
+	// Entry is the override's place in its list.
+	Entry             int   `json:"entry,omitempty"`
+	RequestsPerSecond int64 `json:"requestsPerSecond"`
 }
