@@ -21,6 +21,9 @@ func (s *scenarioRun) act(ctx context.Context, a *scenarios.Action) (string, err
 	if why := s.lackedByAction(a); why != "" {
 		return "left out: " + why, nil
 	}
+	if !s.e.dialect().For(a.Dialects) {
+		return "left out: it is for another dialect", nil
+	}
 	switch {
 	case a.Apply != nil:
 		return s.apply(ctx, a.Apply, a.Wait)

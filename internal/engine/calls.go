@@ -4,16 +4,16 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"net"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/google/uuid"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/meshproof/meshproof/clients"
+	"github.com/meshproof/meshproof/internal/history"
+	"github.com/meshproof/meshproof/internal/policy/oracle"
 	"github.com/meshproof/meshproof/reports/result"
 	"github.com/meshproof/meshproof/scenarios"
 )
@@ -24,37 +24,48 @@ const callsAtOnce = 16
 
 // callJudge is a claim about a call on its way to a verdict.
 type callJudge struct {
+	s        *scenarioRun
 	claim    *scenarios.PlannedClaim
 	from     client
 	target   scenarios.Target
 	requests []clients.Request
 	outcomes []clients.Outcome
 	verdict  verdict
+	// oracle judges in the world of the step; worldErr is why it cannot.
+	oracle   oracle.Oracle
+	worldErr error
+	// rulings are what the rules say of each outcome, as far as they were asked.
+	rulings []*ruling
 }
 
 // witnessLog is what was recorded at one target pod while calls were made.
 type witnessLog struct {
 	pod        types.NamespacedName
+	running    *corev1.Pod
 	meshed     bool
 	echo       bool
 	sinceProxy int64
 	sinceEcho  int64
 	decisions  decisions
 	deliveries deliveries
+	// counted are the proxy's metrics before the calls and after them.
+	counted [2][]byte
 	// clock is that of the pod's node.
 	clock clock
 	err   error
 }
 
 // judgeCalls makes all calls, those of each client together, and holds every
-// outcome against what the target's proxy and application recorded.
-func (s *scenarioRun) judgeCalls(ctx context.Context, batch []*callJudge) {
+// outcome against the rules and against what the target's proxy and application
+// recorded.
+func (s *scenarioRun) judgeCalls(ctx context.Context, batch []*callJudge, base *baseline) {
 	if len(batch) == 0 {
 		return
 	}
 	var ready []*callJudge
 	for _, one := range batch {
 		call := one.claim.Call
+		one.s = s
 		one.target, _ = s.planned.Target(call.Target, call.Protocol)
 		for range max(call.Repeat, 1) {
 			request, from, err := s.request(ctx, &call.Request, uuid.NewString())
@@ -70,6 +81,7 @@ func (s *scenarioRun) judgeCalls(ctx context.Context, batch []*callJudge) {
 		}
 	}
 	logs := s.openLogs(ctx, ready)
+	recorded := s.lookUp(ctx, ready, logs, base)
 	s.makeCalls(ctx, ready)
 	s.readLogs(ctx, logs)
 	for _, one := range ready {
@@ -77,6 +89,27 @@ func (s *scenarioRun) judgeCalls(ctx context.Context, batch []*callJudge) {
 			one.verdict = one.decide(logs[one.target.Component])
 		}
 	}
+	s.compareCounters(ready, logs, base)
+	for _, one := range ready {
+		for _, said := range one.rulings {
+			if err := s.e.history.Add(recorded, said.question); err != nil && one.verdict.outcome == result.Passed {
+				one.verdict = unsure("%v", err)
+			}
+		}
+	}
+}
+
+// lookUp reads the world in which the calls of a batch are judged.
+func (s *scenarioRun) lookUp(ctx context.Context, batch []*callJudge, logs map[string][]*witnessLog, base *baseline) *history.World {
+	var recorded *history.World
+	for _, one := range batch {
+		pod := targetPod(logs[one.target.Component], nil, nil)
+		if pod == nil || one.claim.Claim.NoOracle != "" {
+			continue
+		}
+		recorded, one.oracle, one.worldErr = base.world.of(ctx, s, pod)
+	}
+	return recorded
 }
 
 // openLogs notes how far the records at each target have come.
@@ -89,7 +122,7 @@ func (s *scenarioRun) openLogs(ctx context.Context, batch []*callJudge) map[stri
 		logs[one.target.Component] = []*witnessLog{}
 		for _, pod := range s.componentPods(one.target.Component) {
 			logs[one.target.Component] = append(logs[one.target.Component],
-				&witnessLog{pod: nameOf(pod), meshed: meshed(pod), echo: one.target.Workload.Kind == scenarios.Echo})
+				&witnessLog{pod: nameOf(pod), running: pod, meshed: meshed(pod), echo: one.target.Workload.Kind == scenarios.Echo})
 		}
 	}
 	s.eachLog(logs, func(log *witnessLog) {
@@ -100,6 +133,9 @@ func (s *scenarioRun) openLogs(ctx context.Context, batch []*callJudge) map[stri
 				log.sinceProxy = page.Last
 				return page.Now, log.err
 			})
+		}
+		if log.meshed && log.err == nil {
+			log.counted[0], log.err = s.e.metrics(ctx, log.pod)
 		}
 		if log.echo && log.err == nil {
 			var page deliveries
@@ -117,6 +153,9 @@ func (s *scenarioRun) readLogs(ctx context.Context, logs map[string][]*witnessLo
 		}
 		if log.meshed {
 			log.decisions, log.err = s.e.decisionsSince(ctx, log.pod, log.sinceProxy, 0)
+		}
+		if log.meshed && log.err == nil {
+			log.counted[1], log.err = s.e.metrics(ctx, log.pod)
 		}
 		if log.echo && log.err == nil {
 			log.deliveries, log.err = s.e.deliveriesSince(ctx, log.pod, log.sinceEcho)
@@ -163,211 +202,4 @@ func (s *scenarioRun) makeCalls(ctx context.Context, batch []*callJudge) {
 		})
 	}
 	group.Wait()
-}
-
-// decide compares every outcome with the expectation and the records.
-func (j *callJudge) decide(logs []*witnessLog) verdict {
-	var v verdict
-	for i, outcome := range j.outcomes {
-		v = j.decideOne(outcome, logs)
-		v.call, v.samples = &j.outcomes[i], len(j.outcomes)
-		if v.outcome != result.Passed {
-			return v
-		}
-	}
-	return v
-}
-
-func (j *callJudge) decideOne(outcome clients.Outcome, logs []*witnessLog) verdict {
-	call := j.claim.Call
-	v := verdict{outcome: result.Passed, observed: saw(outcome), expected: call.Expect.String()}
-	if call.Status != nil {
-		v.expected += fmt.Sprintf(" with status %d", *call.Status)
-	}
-	record, recordKnown := j.record(outcome, logs)
-	delivered, deliveryKnown := arrived(outcome.RequestID, logs)
-	// The proxy's own port is answered by the proxy.
-	deliveryKnown = deliveryKnown && j.target.Port != adminPort
-	if record != nil {
-		v.details = append(v.details, record.String())
-	}
-	if outcome.Message != "" {
-		v.details = append(v.details, "client: "+outcome.Message)
-	}
-	wrong := func(outcome result.Outcome, format string, args ...any) verdict {
-		v.outcome, v.reason = outcome, fmt.Sprintf(format, args...)
-		return v
-	}
-	kinds := call.Expect.Kinds(call.Protocol)
-	switch {
-	case !slices.Contains(kinds, outcome.Kind) && outcome.Kind == clients.Timeout && call.Expect.Denial():
-		return wrong(result.Inconclusive, "expected %s, but the call timed out, which proves nothing", v.expected)
-	case !slices.Contains(kinds, outcome.Kind):
-		expected := v.expected
-		if all := join(kinds); all != call.Expect.String() {
-			expected += " (" + all + ")"
-		}
-		return wrong(result.Failed, "expected %s, observed %s", expected, v.observed)
-	case call.Status != nil && *call.Status != status(outcome):
-		return wrong(result.Failed, "expected %s, observed %s", v.expected, v.observed)
-	case deliveryKnown && delivered && outcome.Kind != clients.Allowed && call.Expect.Denial():
-		return wrong(result.Failed, "the client was refused (%s), but the application got the request", v.observed)
-	case deliveryKnown && !delivered && outcome.Kind == clients.Allowed:
-		return wrong(result.Failed, "the client got an answer, but the request never reached the application")
-	}
-	if told := whyTold(outcome); told != "" && !j.from.meshed {
-		// N-06 holds for every denial, so every one is looked at.
-		return wrong(result.Failed, "the proxy tells a client without an identity why it is denied: %q (N-06)", told)
-	}
-	if outcome.Kind.Denial() && call.Expect.Denial() {
-		switch {
-		case record != nil && record.Verdict != "allow":
-			v.witness = record.String()
-		case record != nil:
-			return wrong(result.Failed, "the client was refused (%s), but the proxy recorded: %s", v.observed, record)
-		case deliveryKnown:
-			v.witness = "the application's log: nothing arrived"
-		case !tcp(outcome.Kind):
-			// 403 and PermissionDenied say themselves who spoke.
-		default:
-			return wrong(result.Inconclusive, "observed %s, and no second witness tells a denial from a lost connection", v.observed)
-		}
-	} else if deliveryKnown && delivered {
-		v.witness = "the application's log: the request arrived"
-	}
-	if call.By != "" {
-		switch {
-		case !recordKnown || record == nil:
-			return wrong(result.Inconclusive, "expected the authorization %s, and the proxy has no record of the call", call.By)
-		case record.Authorization != call.By:
-			return wrong(result.Failed, "expected the authorization %s, the proxy recorded: %s", call.By, record)
-		}
-		v.expected += " by " + call.By
-	}
-	return v
-}
-
-// whyTold is what a denial gives away.
-func whyTold(outcome clients.Outcome) string {
-	switch outcome.Kind {
-	case clients.Forbidden:
-		return outcome.ProxyError
-	case clients.PermissionDenied:
-		return outcome.ProxyError + outcome.Message
-	}
-	return ""
-}
-
-func tcp(kind clients.Kind) bool {
-	return kind == clients.Refused || kind == clients.Reset || kind == clients.Closed
-}
-
-// status is the HTTP status of an outcome, or the gRPC status of a gRPC call.
-func status(outcome clients.Outcome) int {
-	if outcome.Protocol == string(clients.GRPC) || outcome.Protocol == string(clients.GRPCStream) {
-		return outcome.GRPCStatus
-	}
-	return outcome.HTTPStatus
-}
-
-// saw describes an outcome.
-func saw(outcome clients.Outcome) string {
-	switch {
-	case outcome.GRPCStatus >= 0:
-		return fmt.Sprintf("%s (grpc-status %d)", outcome.Kind, outcome.GRPCStatus)
-	case outcome.HTTPStatus > 0:
-		return fmt.Sprintf("%s (HTTP %d)", outcome.Kind, outcome.HTTPStatus)
-	case outcome.Kind == clients.Allowed:
-		return fmt.Sprintf("%s (%d bytes)", outcome.Kind, outcome.Bytes)
-	}
-	return string(outcome.Kind)
-}
-
-func join(kinds []clients.Kind) string {
-	var out []string
-	for _, kind := range kinds {
-		out = append(out, string(kind))
-	}
-	return strings.Join(out, " or ")
-}
-
-// clockSlack is how far a proxy's clock may be off the client's when a record is
-// matched to a call, beside what is known of their difference.
-const clockSlack = 100 * time.Millisecond
-
-// record finds the proxy's decision about a call: by the connection's address,
-// which is the client's own when it has no proxy, and the pod's with any port
-// otherwise. Times are compared as this machine's clock shows them. known is
-// false when no proxy could be asked.
-func (j *callJudge) record(outcome clients.Outcome, logs []*witnessLog) (found *decision, known bool) {
-	ip, _, _ := net.SplitHostPort(outcome.LocalAddr)
-	if j.from.proxied() {
-		ip = j.from.address.String()
-	}
-	score := 0
-	for _, log := range logs {
-		if log.err != nil || !log.meshed {
-			continue
-		}
-		known = true
-		slack := clockSlack + j.from.clock.slack + log.clock.slack
-		from, to := j.from.clock.local(outcome.Start).Add(-slack), j.from.clock.local(outcome.End).Add(slack)
-		for i := range log.decisions.Decisions {
-			d := &log.decisions.Decisions[i]
-			clientIP, _, _ := net.SplitHostPort(d.Client)
-			if d.TargetPort != j.target.Port || clientIP != ip {
-				continue
-			}
-			if at := log.clock.local(d.Time); at.Before(from) || at.After(to) {
-				continue
-			}
-			fits := 1
-			if d.Client == outcome.LocalAddr {
-				fits += 8
-			} else if !j.from.proxied() {
-				continue // another connection of the same pod
-			}
-			if sameProtocol(j.claim.Call.Protocol, d.Protocol) {
-				fits += 4
-			} else if j.from.proxied() {
-				continue
-			}
-			if path := j.claim.Call.Path; path != "" && d.Path == path {
-				fits += 2
-			}
-			if fits > score {
-				found, score = d, fits
-			}
-		}
-	}
-	return found, known
-}
-
-// sameProtocol compares what a client spoke with what a proxy recorded. Meshed
-// HTTP/1 travels as HTTP/2 (H-01), and a proxy may record either.
-func sameProtocol(spoken scenarios.Protocol, recorded string) bool {
-	switch spoken {
-	case scenarios.HTTP1, scenarios.HTTP2:
-		return recorded == "http1" || recorded == "http2"
-	case scenarios.GRPC:
-		return recorded == "grpc"
-	}
-	return recorded == "opaque" || recorded == "tls" || recorded == "tcp"
-}
-
-// arrived says whether a request reached the application of any pod; known is
-// false when the application keeps no log or it could not be read.
-func arrived(id string, logs []*witnessLog) (delivered, known bool) {
-	for _, log := range logs {
-		if !log.echo || log.err != nil || log.deliveries.Missed > 0 {
-			return false, false
-		}
-		known = true
-		for _, d := range log.deliveries.Deliveries {
-			if d.ID == id {
-				return true, true
-			}
-		}
-	}
-	return false, known
 }

@@ -64,7 +64,7 @@ func TestADenialOnTCPNeedsASecondWitness(t *testing.T) {
 			j := &callJudge{claim: &scenarios.PlannedClaim{Call: &scenarios.Call{Request: scenarios.Request{Protocol: scenarios.TCP}, Expect: test.expect, By: test.by}},
 				from: client{clientPod: &clientPod{address: netip.MustParseAddr("10.1.1.1")}}, target: scenarios.Target{Port: 9090}}
 			logs := []*witnessLog{{meshed: true, echo: test.echo, decisions: decisions{Decisions: test.decisions}, deliveries: deliveries{Deliveries: test.deliveries}}}
-			if got := j.decideOne(seen(test.saw), logs); got.outcome != test.want {
+			if got := unruled(j, seen(test.saw), logs); got.outcome != test.want {
 				t.Errorf("got %s (%s), want %s", got.outcome, got.reason, test.want)
 			}
 		})
@@ -82,7 +82,7 @@ func TestAMeshedClientIsFoundByItsPodsAddressAndProtocol(t *testing.T) {
 	}}}
 	outcome := seen(clients.Forbidden)
 	outcome.LocalAddr = "127.0.0.1:9999"
-	record, known := j.record(outcome, []*witnessLog{log})
+	record, _, known := j.record(outcome, []*witnessLog{log})
 	if !known || record == nil || record.Seq != 3 {
 		t.Errorf("got %v, %v, want decision 3", record, known)
 	}
@@ -95,7 +95,7 @@ func TestAStatusIsPartOfTheExpectation(t *testing.T) {
 	for http, want := range map[int]result.Outcome{500: result.Passed, 200: result.Failed} {
 		outcome := seen(clients.Allowed)
 		outcome.Protocol, outcome.HTTPStatus = "http1", http
-		if got := j.decideOne(outcome, nil); got.outcome != want {
+		if got := unruled(j, outcome, nil); got.outcome != want {
 			t.Errorf("status %d: got %s, want %s", http, got.outcome, want)
 		}
 	}
@@ -113,11 +113,17 @@ func TestAnUnidentifiedClientMustNotLearnWhyItIsDenied(t *testing.T) {
 		{true, func(o *clients.Outcome) { o.Message = "unauthorized request on route" }, result.Passed},
 	} {
 		j := &callJudge{claim: &scenarios.PlannedClaim{Call: &scenarios.Call{Request: scenarios.Request{Protocol: scenarios.GRPC}, Expect: scenarios.Expect{"denied"}}},
-			from: client{clientPod: &clientPod{meshed: test.meshed}}}
+			from: client{Client: scenarios.Client{Kind: map[bool]scenarios.ClientKind{true: scenarios.Meshed, false: scenarios.Unmeshed}[test.meshed]}, clientPod: &clientPod{meshed: test.meshed}}}
 		outcome := seen(clients.PermissionDenied)
 		test.change(&outcome)
-		if got := j.decideOne(outcome, nil); got.outcome != test.want {
+		if got := unruled(j, outcome, nil); got.outcome != test.want {
 			t.Errorf("meshed %v, %q, %q: got %s (%s), want %s", test.meshed, outcome.Message, outcome.ProxyError, got.outcome, got.reason, test.want)
 		}
 	}
+}
+
+// unruled decides a call without asking the rules.
+func unruled(j *callJudge, outcome clients.Outcome, logs []*witnessLog) verdict {
+	j.claim.Claim, j.outcomes = &scenarios.Claim{NoOracle: "this is about witnesses"}, []clients.Outcome{outcome}
+	return j.decide(logs)
 }

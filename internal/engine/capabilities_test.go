@@ -124,16 +124,16 @@ func TestARecordIsFoundThoughTheProxysClockIsOff(t *testing.T) {
 	j := &callJudge{claim: &scenarios.PlannedClaim{Call: &scenarios.Call{Request: scenarios.Request{Protocol: scenarios.TCP}}},
 		from: client{clientPod: &clientPod{onHost: true, meshed: true, address: netip.MustParseAddr("10.1.1.1")}}, target: scenarios.Target{Port: 9090}}
 	log := &witnessLog{meshed: true, clock: clock{ahead: -time.Hour}, decisions: decisions{Decisions: recorded("deny", func(d *decision) { d.Time = began.Add(-time.Hour) })}}
-	if found, _ := j.record(seen("closed"), []*witnessLog{log}); found == nil {
+	if found, _, _ := j.record(seen("closed"), []*witnessLog{log}); found == nil {
 		t.Error("not found with a clock that is an hour behind")
 	}
 	log.clock = clock{}
-	if found, _ := j.record(seen("closed"), []*witnessLog{log}); found != nil {
+	if found, _, _ := j.record(seen("closed"), []*witnessLog{log}); found != nil {
 		t.Error("found, though an hour old")
 	}
 	// A client on its node's network shares the address with others there.
 	log.decisions.Decisions[0].Time, log.decisions.Decisions[0].Client = began, "10.1.1.1:5001"
-	if found, _ := j.record(seen("closed"), []*witnessLog{log}); found != nil {
+	if found, _, _ := j.record(seen("closed"), []*witnessLog{log}); found != nil {
 		t.Error("found, though it is about another port of the node")
 	}
 }

@@ -21,6 +21,9 @@ import (
 // can speak of what happened since.
 type baseline struct {
 	at time.Time
+	// world is that of the step's claims.
+	world *world
+	step  *scenarios.PlannedStep
 	// metrics and logged are from before the step's actions: the text of the
 	// metrics, and how long a log was.
 	metrics  map[teller][]byte
@@ -40,7 +43,7 @@ type teller struct {
 // open begins the baseline before a step's actions, with what the claims need
 // that count what was caused by these too.
 func (s *scenarioRun) open(ctx context.Context, step *scenarios.PlannedStep) *baseline {
-	base := &baseline{metrics: map[teller][]byte{}, logged: map[logOf]int{}}
+	base := &baseline{step: step, world: s.worldOf(ctx, step), metrics: map[teller][]byte{}, logged: map[logOf]int{}}
 	for _, claim := range step.Claims {
 		if s.skipped(claim) != "" {
 			continue

@@ -15,6 +15,7 @@ import (
 
 	"github.com/meshproof/meshproof/clients"
 	"github.com/meshproof/meshproof/clients/agent/control"
+	"github.com/meshproof/meshproof/clients/certify"
 	"github.com/meshproof/meshproof/scenarios"
 	"github.com/meshproof/meshproof/workloads/manifests"
 )
@@ -42,8 +43,11 @@ func (p *clientPod) proxied() bool { return p.meshed && !p.onHost }
 // for themselves call from an unmeshed pod.
 func podName(c scenarios.Client) string {
 	kind := "unmeshed"
-	if c.Kind == scenarios.Meshed {
+	switch c.Kind {
+	case scenarios.Meshed:
 		kind = "meshed-" + account(c.ServiceAccount)
+	case scenarios.MeshedDirect:
+		kind = "direct-" + account(c.ServiceAccount)
 	}
 	if c.Network == scenarios.Outside {
 		kind += "-outside"
@@ -57,7 +61,7 @@ func podName(c scenarios.Client) string {
 // makeClientPod creates the pod of a client; one that is there is taken.
 func (e *run) makeClientPod(ctx context.Context, namespace string, c scenarios.Client) error {
 	serviceAccount := c.ServiceAccount
-	if c.Kind != scenarios.Meshed {
+	if c.Kind != scenarios.Meshed && c.Kind != scenarios.MeshedDirect {
 		serviceAccount = ""
 	}
 	if err := e.makeAccount(ctx, namespace, serviceAccount); err != nil {
@@ -71,10 +75,11 @@ func (e *run) makeClientPod(ctx context.Context, namespace string, c scenarios.C
 		if options.Nodes, err = e.hostsOutside(ctx); err != nil {
 			return err
 		}
-		if c.Kind == scenarios.Meshed {
-			if options.TrustAnchors, err = e.trustAnchors(ctx); err != nil {
-				return err
-			}
+	}
+	if c.Kind == scenarios.MeshedDirect || c.Kind == scenarios.Meshed && onHost {
+		var err error
+		if options.TrustAnchors, err = e.trustAnchors(ctx); err != nil {
+			return err
 		}
 	}
 	name := types.NamespacedName{Namespace: namespace, Name: podName(c)}
@@ -206,7 +211,7 @@ func newSharedClients(e *run) *sharedClients {
 
 // namespaceOf says where a shared client lives.
 func (s *sharedClients) namespaceOf(c scenarios.Client) string {
-	if c.Kind == scenarios.Meshed || s.e.onHost(c) {
+	if c.Kind == scenarios.Meshed || c.Kind == scenarios.MeshedDirect || s.e.onHost(c) {
 		return s.e.clientsNamespace()
 	}
 	return s.e.bystandersNamespace()
@@ -273,16 +278,52 @@ func (s *sharedClients) remove(ctx context.Context) {
 type client struct {
 	scenarios.Client
 	*clientPod
+	// certificate is what a client of kind spiffe presents, in place of its pod's.
+	certificate *clients.KeyPair
+	identity    string
+}
+
+// identified says whether the client presents an identity that proxies verify.
+func (c client) identified() bool {
+	return c.Kind == scenarios.Meshed || c.Kind == scenarios.MeshedDirect || c.Kind == scenarios.SPIFFE
 }
 
 // tls says how the client's own requests speak TLS to a server with that
 // identity.
-func (c client) tls(r clients.Request, server string) clients.Request {
+func (c client) tls(r clients.Request, server string) (clients.Request, error) {
 	switch c.Kind {
+	case scenarios.MeshedDirect:
+		r.TLS, r.ServerName = clients.OwnIdentity, server
+	case scenarios.SPIFFE:
+		r.TLS, r.ServerName, r.Certificate = clients.Presented, server, c.certificate
+		if c.certificate == nil {
+			return r, fmt.Errorf("client %s has no certificate", c.Name)
+		}
+	case scenarios.ForeignTLS:
+		r.TLS, r.ServerName = clients.NoIdentity, applicationName
 	case scenarios.TLSNoIdentity:
 		r.TLS, r.ServerName = clients.NoIdentity, server
 	case scenarios.ForeignRoot:
 		r.TLS, r.ServerName, r.ClaimedIdentity = clients.ForeignRoot, server, server
 	}
-	return r
+	return r, nil
 }
+
+// applicationName is the name in the certificate of an echo workload's own.
+const applicationName = "echo.example.test"
+
+// certify signs certificates for clients whose identity no pod has.
+func (e *run) certify(ctx context.Context, identity string) (*clients.KeyPair, error) {
+	secret, err := e.kube.typed.CoreV1().Secrets(meshNamespace).Get(ctx, issuerName, metav1.GetOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("read the mesh's issuer: %w", err)
+	}
+	issuer, err := certify.NewIssuer(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey])
+	if err != nil {
+		return nil, err
+	}
+	return issuer.Sign(identity)
+}
+
+// issuerName is the Secret with the certificate and key that sign the mesh's.
+const issuerName = "linkerd-identity-issuer"

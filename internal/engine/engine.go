@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"sync"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/meshproof/meshproof/clients"
 	"github.com/meshproof/meshproof/internal/cluster"
+	"github.com/meshproof/meshproof/internal/history"
 	"github.com/meshproof/meshproof/reports/result"
 	"github.com/meshproof/meshproof/scenarios"
 )
@@ -107,6 +109,11 @@ type run struct {
 	observing sync.Mutex
 	figures   figures
 	locks     map[string]*sync.Mutex
+	// history is nil where the run has no folder.
+	history *history.Writer
+	// settled are the options with which the mesh was installed last by a
+	// scenario; only serial ones do.
+	settled InstallOptions
 	// installed says that the mesh's settings are not the default ones; only
 	// serial scenarios change them.
 	installed bool
@@ -125,6 +132,7 @@ func Run(ctx context.Context, config *rest.Config, plan *scenarios.Plan, options
 		out.Tool.Go = runtime.Version()
 	}
 	e := &run{Options: options, plan: plan}
+	plan.ForDialect(e.dialect())
 	e.tell(Event{Kind: RunStarted, Text: fmt.Sprintf("%d claims in %d scenarios", len(plan.Claims()), len(plan.Scenarios))})
 	runs := e.carryOut(ctx, config, out)
 	input := false
@@ -169,6 +177,12 @@ func (e *run) carryOut(ctx context.Context, config *rest.Config, out *result.Run
 		return giveUp(err)
 	}
 	e.kube.registry, e.kube.pullPolicy = e.Registry, e.ImagePullPolicy
+	if e.Dir != "" {
+		if e.history, err = history.Create(filepath.Join(e.Dir, history.FileName)); err != nil {
+			return giveUp(err)
+		}
+		defer e.history.Close() // what was added was flushed
+	}
 	if e.pods, err = startPodStore(ctx, e.kube.typed); err != nil {
 		return giveUp(err)
 	}

@@ -127,6 +127,7 @@ func (e *run) install(ctx context.Context, options InstallOptions) error {
 	if err := e.awaitRollout(ctx, meshNamespace, func(deployment string) bool { return deployment == injectorName }); err != nil {
 		return err
 	}
+	e.settled = options
 	want := options.DefaultInboundPolicy
 	if want == "" {
 		want = e.Mesh.DefaultPolicy

@@ -80,7 +80,7 @@ func (s *scenarioRun) judge(ctx context.Context, index int, late error, base *ba
 		}
 	}
 	began := time.Now()
-	s.judgeCalls(ctx, batch)
+	s.judgeCalls(ctx, batch, base)
 	for i, one := range batch {
 		finish(places[i], began, cutOff(ctx, one.verdict))
 	}
@@ -97,7 +97,7 @@ func (s *scenarioRun) judgeOne(ctx context.Context, c *scenarios.PlannedClaim, b
 	case c.Call != nil:
 		return s.within(ctx, claim.Within, func() verdict {
 			one := &callJudge{claim: c}
-			s.judgeCalls(ctx, []*callJudge{one})
+			s.judgeCalls(ctx, []*callJudge{one}, base)
 			return one.verdict
 		})
 	case claim.Probe != nil:

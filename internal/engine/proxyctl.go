@@ -179,6 +179,7 @@ type decision struct {
 	Protocol       string    `json:"protocol"`
 	Method         string    `json:"method"`
 	Path           string    `json:"path"`
+	RequestID      string    `json:"requestID"`
 	Verdict        string    `json:"verdict"`
 	Server         string    `json:"server"`
 	Route          string    `json:"route"`

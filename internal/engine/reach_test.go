@@ -58,7 +58,7 @@ func withPods(t *testing.T, capabilities cluster.Capabilities, pods ...*corev1.P
 func TestOnlyWhoDialsAServiceHimselfWaitsForItsRules(t *testing.T) {
 	e, s := withPods(t, cluster.Capabilities{Nodes: 1, Outside: cluster.Outside{How: cluster.OutsideHosts, Networks: prefixes("172.18.0.2/32")}})
 	for _, c := range s.planned.Spec.Clients {
-		s.clients[c.Name] = client{c, &clientPod{meshed: c.Kind == scenarios.Meshed, onHost: e.onHost(c)}}
+		s.clients[c.Name] = client{Client: c, clientPod: &clientPod{meshed: c.Kind == scenarios.Meshed, onHost: e.onHost(c)}}
 	}
 	got := s.reaches(func(*scenarios.Workload) bool { return true })
 	slices.SortFunc(got, func(a, b reach) int { return len(a.client) - len(b.client) })

@@ -26,15 +26,15 @@ func (s *scenarioRun) request(ctx context.Context, r *scenarios.Request, id stri
 		return clients.Request{}, from, err
 	}
 	via := r.Via
-	if from.onHost {
+	if from.onHost || r.Transport != nil {
 		via = scenarios.ViaPod
 	}
 	address, pod, err := s.address(ctx, target, via)
 	if err != nil {
 		return clients.Request{}, from, err
 	}
-	out := clients.Request{ID: id, Protocol: clients.Protocol(r.Protocol), Address: address, Method: r.Method, Path: r.Path, Headers: r.Headers,
-		Connection: clients.Connection(r.Connection), Timeout: r.Timeout, SpeakAfter: r.SpeakAfter}
+	out := clients.Request{ID: id, Protocol: clients.Protocol(r.Protocol), Address: address, Method: r.Method, Path: r.Path, Host: r.Host, Headers: s.texts(r.Headers),
+		Body: []byte(r.Body), Connection: clients.Connection(r.Connection), Timeout: r.Timeout, SpeakAfter: r.SpeakAfter, Keep: true}
 	if out.Timeout == 0 {
 		out.Timeout = callTimeout
 	}
@@ -49,7 +49,23 @@ func (s *scenarioRun) request(ctx context.Context, r *scenarios.Request, id stri
 		out, err = s.e.asProxy(ctx, out, pod, target.Port, server)
 		return out, from, err
 	}
-	return from.tls(out, server), from, nil
+	if out, err = from.tls(out, server); err != nil {
+		return out, from, err
+	}
+	if r.Transport != nil {
+		out.Address = hostPort(pod.Status.PodIP, inboundPort)
+		out.Transport = &clients.TransportHeader{Port: target.Port, Name: r.Transport.Name, Session: clients.Protocol(r.Transport.Session)}
+	}
+	return out, from, nil
+}
+
+// texts puts named values in.
+func (s *scenarioRun) texts(values map[string]string) map[string]string {
+	out := map[string]string{}
+	for key, value := range values {
+		out[key] = s.text(value)
+	}
+	return out
 }
 
 func (s *scenarioRun) accountOf(t scenarios.Target) string {

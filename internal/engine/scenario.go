@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -36,6 +37,8 @@ type scenarioRun struct {
 	begun      bool
 	prepared   sync.Once
 	prepareErr error
+	// lastWorld is that of the step that was judged last.
+	lastWorld *world
 	// begins are the streams' positions when a step began.
 	begins map[string]map[string]int64
 
@@ -309,9 +312,16 @@ func (s *scenarioRun) setUp(ctx context.Context) error {
 			if err != nil {
 				return about(c.Pos, "client "+c.Name, err)
 			}
+			one := client{Client: c, clientPod: pod, identity: pod.identity}
+			if c.Kind == scenarios.SPIFFE {
+				one.identity = cmp.Or(s.text(c.Identity), "spiffe://cluster.local/ns/"+pod.name.Namespace+"/sa/"+account(c.ServiceAccount))
+				if one.certificate, err = s.e.certify(ctx, one.identity); err != nil {
+					return about(c.Pos, "client "+c.Name, err)
+				}
+			}
 			mu.Lock()
 			defer mu.Unlock()
-			s.clients[c.Name] = client{c, pod}
+			s.clients[c.Name] = one
 			return nil
 		})
 	}

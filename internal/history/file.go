@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 
@@ -108,6 +109,10 @@ type History struct {
 	Cut bool
 }
 
+// Open reads the history in a run's folder. The error is os.ErrNotExist where the
+// run left none.
+func Open(folder string) (*History, error) { return Read(filepath.Join(folder, FileName)) }
+
 // Read reads the history of a run. A file that was cut off by a crash is read as
 // far as it goes.
 func Read(path string) (*History, error) {
@@ -147,13 +152,15 @@ func Read(path string) (*History, error) {
 	}
 }
 
-// Turned lists the claims that come out differently by other rules than they
-// were observed, each once, in the order of asking. Only questions of claims for
-// which keep says yes are asked; nil keeps all.
-func (h *History) Turned(rules oracle.Rules, keep func(*Question) bool) ([]string, error) {
+// Turned lists the claims that say that they show the rule which is negated, and
+// that by the negation are at odds with what was observed: each once, in the
+// order of asking.
+func (h *History) Turned(n oracle.Negation) ([]string, error) {
+	rules := oracle.DefaultRules()
+	n.Apply(&rules)
 	var turned []string
 	for _, q := range h.Questions {
-		if keep != nil && !keep(q) || slices.Contains(turned, q.Claim) {
+		if !slices.Contains(q.Shows, n.Rule) || slices.Contains(turned, q.Claim) {
 			continue
 		}
 		differences, err := q.Judge(rules)

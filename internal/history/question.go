@@ -189,6 +189,9 @@ func recordDifferences(v oracle.Verdict, o Observed) []string {
 	if want := Verdicts(v, o.Kind); len(want) > 0 && !slices.Contains(want, o.Record.Verdict) {
 		differs("decision", want[0], o.Record.Verdict)
 	}
+	if o.Record.Verdict == refused {
+		return found // before there was any policy to name
+	}
 	if v.Server.String() != o.Record.Server {
 		differs("server", v.Server.String(), o.Record.Server)
 	}
@@ -200,6 +203,9 @@ func recordDifferences(v oracle.Verdict, o Observed) []string {
 	}
 	return found
 }
+
+// refused is how a proxy records what it refused without asking the policy.
+const refused = "refuse"
 
 // Verdicts are the words with which a proxy records such a decision; none where
 // it records nothing, or whatever it likes.
@@ -218,6 +224,8 @@ func Verdicts(v oracle.Verdict, seen clients.Kind) []string {
 		return []string{"not-found"}
 	case v.Outcome == oracle.BadRequest:
 		return []string{"ambiguous"}
+	case v.Outcome == oracle.HandshakeFailed, v.Outcome == oracle.Closed:
+		return []string{refused}
 	}
 	return nil
 }

@@ -74,6 +74,18 @@ func SessionOf(client Client, protocol api.ProxyProtocol) Session {
 	}
 }
 
+// tlsLabel is M-05. On the redirected path an opaque port looks into nothing.
+func tlsLabel(session Session, protocol api.ProxyProtocol) string {
+	switch {
+	case session.Terminated:
+		return "true"
+	case session.Foreign && protocol != api.ProtocolOpaque:
+		return "opaque"
+	default:
+		return "no_identity"
+	}
+}
+
 // Transported is T-33 and T-34: with the transport header, and a session protocol
 // or none.
 func Transported(protocol api.ProxyProtocol, session bool) (Course, string) {

@@ -169,6 +169,7 @@ func (o Oracle) Decide(p Policy, client Client, request Request) Verdict {
 		return v.end("I-02", HandshakeFailed, "the client's certificate is of another trust root")
 	}
 	session := o.Rules.SessionOf(client, p.Protocol)
+	v.TLS = tlsLabel(session, p.Protocol)
 	address := o.Rules.ClientAddress(client.Address)
 	course, rule := o.course(p, request, session)
 	v.Course = course

@@ -204,6 +204,8 @@ type Verdict struct {
 	Outcome Outcome `json:"outcome"`
 	// Course is what the proxy made of the connection; empty where it came to none.
 	Course Course `json:"course,omitempty"`
+	// TLS is what metrics call the connection's TLS state (M-05).
+	TLS string `json:"tls,omitempty"`
 	// Status is the HTTP status that the proxy itself answers with, if it does.
 	Status int `json:"status,omitempty"`
 	// Server, Route and Authorization are those that decided; Route is empty
