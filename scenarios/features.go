@@ -133,11 +133,11 @@ func (c Choice) LeftOut(f Feature) string {
 	}
 	switch {
 	case slices.Contains(c.Exempt, f):
-		return named + " is exempt (exempt-features)"
+		return named + " is exempt (--exempt-features)"
 	case len(c.Only) > 0 && !slices.Contains(c.Only, f):
-		return named + " is not among those asked for (features)"
+		return named + " is not among those asked for (--features)"
 	case c.Profile != "" && !c.Profile.Holds(f.Profile()):
-		return fmt.Sprintf("%s is not in profile %s (profile)", named, c.Profile)
+		return fmt.Sprintf("%s is not in profile %s (--profile)", named, c.Profile)
 	}
 	return ""
 }

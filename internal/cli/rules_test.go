@@ -57,7 +57,7 @@ func TestRulesRefuseWhatIsNoRunAndNoOutputOfTests(t *testing.T) {
 
 func TestTheListSaysWhatAChoiceOfFeaturesSkips(t *testing.T) {
 	code, out, errOut := runLine(t, "list", "-o", "wide", "--features", "Authz", "walk-through")
-	if code != ExitOK || !strings.Contains(out, "[skipped: feature Emojivoto is not among those asked for (features)]") || !strings.Contains(out, "of them skipped)") {
+	if code != ExitOK || !strings.Contains(out, "[skipped: feature Emojivoto is not among those asked for (--features)]") || !strings.Contains(out, "of them skipped)") {
 		t.Errorf("exit code %d:\n%s%s", code, out, errOut)
 	}
 }
