@@ -23,7 +23,7 @@ type Index struct {
 	services   map[key]*service
 	slices     map[key]map[string]*slice // by Service, then by name
 	pods       map[key]*pod
-	servers    map[key]bool                // names only; the policy index has the rest
+	servers    map[key]string              // the port's name, "" for a number; the policy index has the rest
 	byService  map[netip.Addr]key          // cluster IPs
 	byPod      map[netip.Addr]map[key]bool // pod IPs
 	watches    map[*Watch]struct{}
@@ -42,7 +42,7 @@ func NewIndex(v values.Values) (*Index, error) {
 	}
 	x := &Index{
 		config: v, dialect: dialect, opaqueByDefault: parsePorts(v.OpaquePorts),
-		namespaces: map[string]ports{}, services: map[key]*service{}, slices: map[key]map[string]*slice{}, pods: map[key]*pod{}, servers: map[key]bool{},
+		namespaces: map[string]ports{}, services: map[key]*service{}, slices: map[key]map[string]*slice{}, pods: map[key]*pod{}, servers: map[key]string{},
 		byService: map[netip.Addr]key{}, byPod: map[netip.Addr]map[key]bool{}, watches: map[*Watch]struct{}{},
 		policy: index.New(index.Config{
 			DefaultPolicy: v.DefaultInboundPolicy, ControlPlaneNamespace: v.ControlPlaneNamespace,

@@ -40,6 +40,13 @@ type pod struct {
 	// opaque holds the pod's own list; without one the namespace's applies.
 	opaque    ports
 	annotated bool
+	hostPorts []hostPort
+}
+
+// hostPort is a named port of a container that the node has under another number.
+type hostPort struct {
+	host, container uint16
+	name            string
 }
 
 // newPod also returns what the policy index is to know; it does not know pods
@@ -67,6 +74,13 @@ func newPod(p *corev1.Pod, controlPlane string, dialect api.Dialect) (*pod, inde
 	for _, container := range p.Spec.InitContainers {
 		if at := slices.Index(container.Args, skipInboundFlag); container.Name == initContainer && at >= 0 && at+1 < len(container.Args) {
 			made.skipInbound = parsePorts(container.Args[at+1])
+		}
+	}
+	for _, container := range slices.Concat(p.Spec.InitContainers, p.Spec.Containers) {
+		for _, port := range container.Ports {
+			if port.HostPort > 0 && port.Name != "" && (port.Protocol == "" || port.Protocol == corev1.ProtocolTCP) {
+				made.hostPorts = append(made.hostPorts, hostPort{uint16(port.HostPort), uint16(port.ContainerPort), port.Name})
+			}
 		}
 	}
 	return made, spec

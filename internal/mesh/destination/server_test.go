@@ -394,6 +394,31 @@ func TestOpaqueEndpointsFollowAnnotationsAndServers(t *testing.T) {
 	}
 }
 
+// T-36: a Server that names its port makes the port's hostPort opaque as well, for
+// as long as it does.
+func TestTheHostPortOfANamedPortIsAsOpaqueAsThePort(t *testing.T) {
+	c := mkCluster(t)
+	c.pod("a", "10.244.0.5", func(p *corev1.Pod) { p.Spec.Containers[1].Ports[0].HostPort = 18080 })
+	port := addr(votingIP, 8080, "a", nil)
+	profile := func(opaque bool) *pb.DestinationProfile {
+		if opaque {
+			return &pb.DestinationProfile{OpaqueProtocol: true, Endpoint: addr(votingIP, 18080, "a", opaqueHint)}
+		}
+		return &pb.DestinationProfile{Endpoint: addr(votingIP, 18080, "a", nil)}
+	}
+	s := c.profile("10.244.0.5:18080")
+	s.expect(profile(false))
+	c.index.Servers().Put(server("s", "grpc", "opaque"))
+	s.expect(profile(true))
+	c.index.Servers().Put(server("s", int64(8080), "opaque")) // the port, by number only
+	s.expect(profile(false))
+	c.index.Servers().Put(server("s", "grpc", "opaque"))
+	s.expect(profile(true))
+	c.index.Servers().Put(server("s", "grpc", "TLS"))
+	s.expect(profile(false))
+	c.profile("10.244.0.5:8080").expect(&pb.DestinationProfile{Endpoint: port})
+}
+
 func TestAServicesProfileTellsWhetherToLookAtTheBytes(t *testing.T) {
 	for name, row := range map[string]struct {
 		change func(*cluster)

@@ -126,15 +126,18 @@ func (x *Index) EndpointSlices() kube.Sink[*discoveryv1.EndpointSlice] {
 // Servers takes what is watched of Servers.
 func (x *Index) Servers() kube.Sink[*unstructured.Unstructured] {
 	return sink[*unstructured.Unstructured]{x,
-		func(object *unstructured.Unstructured, _ *touched) {
+		func(object *unstructured.Unstructured, t *touched) {
 			k := keyOf(object)
-			x.servers[k] = true
 			var server api.Server
 			spec := index.ServerSpec{}
 			if err := runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, &server); err != nil {
 				spec = index.NewUnreadableServerSpec(string(object.GetUID()), object.GetCreationTimestamp().Time, err)
 			} else {
 				spec = index.NewServerSpec(&server)
+			}
+			if old, known := x.servers[k]; !known || old != server.Spec.Port.StrVal {
+				x.servers[k] = server.Spec.Port.StrVal
+				t.namespace(k.namespace)
 			}
 			x.policy.Update(func(tx *index.Tx) { tx.SetServer(k.namespace, k.name, spec) })
 		},

@@ -3,6 +3,7 @@ package destination
 import (
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/meshproof/meshproof/internal/mesh/controller/index"
@@ -182,17 +183,25 @@ func (x *Index) endpoint(p *pod, at netip.AddrPort, opaque bool) Endpoint {
 }
 
 // podOpaque applies that part of T-36 which a pod's port decides: its annotation,
-// else its namespace's, or the Server that decides about the port.
+// else its namespace's, or the Server that decides about the port. A Server that
+// names its port decides about the port's hostPort, too.
 func (x *Index) podOpaque(p *pod, port uint16) bool {
 	list := p.opaque
 	if !p.annotated {
 		list = x.namespaces[p.namespace]
 	}
-	if list.contains(port) {
-		return true
-	}
+	return list.contains(port) || x.opaqueServer(p, port, "") ||
+		slices.ContainsFunc(p.hostPorts, func(h hostPort) bool { return h.host == port && x.opaqueServer(p, h.container, h.name) })
+}
+
+// opaqueServer tells whether the Server that decides about a port is opaque, and
+// selects the port by this name, when there is one.
+func (x *Index) opaqueServer(p *pod, port uint16, name string) bool {
 	snapshot, err := x.policy.Lookup(p.namespace, p.name, port)
-	return err == nil && snapshot.Server.Reference.Kind == index.Server && snapshot.Server.Protocol.Kind == index.Opaque
+	if err != nil || snapshot.Server.Reference.Kind != index.Server || snapshot.Server.Protocol.Kind != index.Opaque {
+		return false
+	}
+	return name == "" || x.servers[key{p.namespace, snapshot.Server.Reference.Name}] == name
 }
 
 // serviceOpaque decides whether clients may look at what is spoken to a Service's
