@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/meshproof/meshproof/internal/history"
 	"github.com/meshproof/meshproof/internal/rulebook"
 	"github.com/meshproof/meshproof/reports"
 	"github.com/meshproof/meshproof/scenarios"
@@ -92,7 +93,15 @@ func evidence(folders []string, testFile string) (rulebook.Evidence, error) {
 		if err != nil {
 			return e, &ExitError{Code: ExitUsage, Err: err}
 		}
-		e.Runs = append(e.Runs, rulebook.Run{Result: run})
+		one := rulebook.Run{Result: run}
+		recording, err := history.Open(folder)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return e, &ExitError{Code: ExitUsage, Err: err}
+		}
+		if err == nil {
+			one.Recording = recording
+		}
+		e.Runs = append(e.Runs, one)
 	}
 	if testFile == "" {
 		return e, nil
