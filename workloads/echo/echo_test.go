@@ -113,6 +113,8 @@ func TestEveryPortAnswersAndRecordsWhoCameWithWhat(t *testing.T) {
 			echo.Delivery{Event: echo.EventRequest, ID: "g3", Protocol: "grpc", Method: "POST", Path: "/meshproof.echo.v1.Echo/Watch"}, 8},
 		{echo.PortGRPC, clients.Request{ID: "g4", Protocol: clients.GRPC, Method: "/grpc.health.v1.Health/Check"},
 			echo.Delivery{Event: echo.EventRequest, ID: "g4", Protocol: "grpc", Method: "POST", Path: "/grpc.health.v1.Health/Check"}, 2},
+		{echo.PortGRPC, clients.Request{ID: "g5", Protocol: clients.GRPC, Method: "/nobodys.Service/Call"},
+			echo.Delivery{Event: echo.EventRequest, ID: "g5", Protocol: "grpc", Method: "POST", Path: "/nobodys.Service/Call"}, 0},
 		{echo.PortTCP, clients.Request{ID: "c1", Protocol: clients.TCP, Body: []byte("hello")},
 			echo.Delivery{Event: echo.EventLine, ID: "c1", Protocol: "tcp", Bytes: 9}, 9},
 		{echo.PortServerFirst, clients.Request{ID: "c2", Protocol: clients.TCPServerFirst},

@@ -7,10 +7,12 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/dynamicpb"
 
@@ -53,6 +55,11 @@ func newGRPC(recorder *Recorder, port int) *grpc.Server {
 			recorder.Add(d)
 			stream.SetHeader(metadata.Pairs(HeaderID, d.ID))
 			return next(srv, stream)
+		}),
+		// A call of anything else reached the application, too.
+		grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
+			method, _ := grpc.MethodFromServerStream(stream)
+			return status.Errorf(codes.Unimplemented, "unknown method %s", method)
 		}))
 	rpc.Register(server, File, rpc.Handlers{
 		Unary: func(_ context.Context, _ string, in, out *dynamicpb.Message) error {
