@@ -193,6 +193,16 @@ func TestControlPlanePodsAreRestricted(t *testing.T) {
 	}
 }
 
+// D-06.
+func TestTheControlPlaneKeepsADefaultOfItsOwn(t *testing.T) {
+	objects, _ := installed(t, Options{DefaultInboundPolicy: "deny"})
+	for name, deployment := range deploymentsOf(objects) {
+		if got := deployment.Spec.Template.Annotations[api.DefaultPolicyAnnotation]; got != string(api.AllUnauthenticated) {
+			t.Errorf("%s: the default policy is %q", name, got)
+		}
+	}
+}
+
 // Without a type kubectl sends a patch each time, to a Deployment that stays the
 // same; and with surge a role is never without a pod.
 func TestRolloutsNeverLeaveARoleWithoutAPod(t *testing.T) {

@@ -99,7 +99,10 @@ type choices struct {
 	logLevel                   string
 	ingress                    bool
 	resources                  corev1.ResourceRequirements
+	listeners                  listeners
 	inboundPorts               string
+	detectTimeout              string
+	unusedTimeout              string // "": the proxy's own
 	image                      string
 	pullPolicy                 corev1.PullPolicy
 	nativeSidecar              bool
@@ -111,7 +114,7 @@ type choices struct {
 // cluster's setting, with a note: a typing error in an annotation must not keep
 // a pod from starting, nor from being told.
 func choose(pod *corev1.Pod, namespace *corev1.Namespace, s Settings) choices {
-	c := choices{defaultPolicy: s.DefaultInboundPolicy, podAnnotations: map[string]string{}, inboundPorts: inboundPorts(pod)}
+	c := choices{defaultPolicy: s.DefaultInboundPolicy, podAnnotations: map[string]string{}}
 	note := func(reason, format string, args ...any) {
 		c.notes = append(c.notes, Note{reason, fmt.Sprintf(format, args...)})
 	}
@@ -167,6 +170,9 @@ func choose(pod *corev1.Pod, namespace *corev1.Namespace, s Settings) choices {
 	mode, _ := annotation(pod, namespace, InjectAnnotation)
 	c.ingress = mode == injectIngress
 
+	c.listeners = chooseListeners(pod, namespace, note)
+	c.inboundPorts = chooseInboundPorts(pod, namespace, resolve)
+	c.detectTimeout, c.unusedTimeout = chooseTimeouts(pod, namespace, note)
 	c.image, c.pullPolicy = chooseImage(pod, namespace, s, note)
 	c.nativeSidecar = chooseSidecar(pod, namespace, s, note)
 

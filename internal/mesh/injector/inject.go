@@ -23,8 +23,7 @@ const (
 	// ProxyMark stands in for it where all containers run under one user.
 	ProxyMark = 2102
 
-	inboundPort, outboundPort, adminPort, controlPort = 4143, 4140, 4191, 4190
-	observeAddress                                    = "127.0.0.1:4192"
+	outboundPort, observePort = 4140, 4192
 
 	tokenVolume   = "linkerd-identity-token"
 	tokenPath     = "/var/run/secrets/tokens"
@@ -117,13 +116,13 @@ func Inject(pod *corev1.Pod, namespace *corev1.Namespace, s Settings) Result {
 }
 
 func initContainer(s Settings, c choices) corev1.Container {
-	args := []string{"proxy-init", "--incoming-proxy-port", strconv.Itoa(inboundPort), "--outgoing-proxy-port", strconv.Itoa(outboundPort)}
+	args := []string{"proxy-init", "--incoming-proxy-port", strconv.Itoa(c.listeners.inbound), "--outgoing-proxy-port", strconv.Itoa(outboundPort)}
 	if s.ProxyExemption == values.ExemptMark {
 		args = append(args, "--proxy-mark", strconv.Itoa(ProxyMark))
 	} else {
 		args = append(args, "--proxy-uid", strconv.Itoa(ProxyUID))
 	}
-	skipInbound := strconv.Itoa(controlPort) + "," + strconv.Itoa(adminPort)
+	skipInbound := c.listeners.skipped()
 	if c.skipInbound != "" {
 		skipInbound += "," + c.skipInbound
 	}
@@ -154,13 +153,13 @@ func proxyContainer(s Settings, c choices) corev1.Container {
 		Name: api.ProxyContainer, Image: c.image, ImagePullPolicy: c.pullPolicy, Args: []string{"proxy"},
 		Env: environment(s, c),
 		Ports: []corev1.ContainerPort{
-			{Name: "linkerd-proxy", ContainerPort: inboundPort, Protocol: corev1.ProtocolTCP},
-			{Name: "linkerd-admin", ContainerPort: adminPort, Protocol: corev1.ProtocolTCP},
+			{Name: "linkerd-proxy", ContainerPort: int32(c.listeners.inbound), Protocol: corev1.ProtocolTCP},
+			{Name: "linkerd-admin", ContainerPort: int32(c.listeners.admin), Protocol: corev1.ProtocolTCP},
 		},
-		ReadinessProbe: probe("/ready", readinessPeriodSeconds, 0),
-		LivenessProbe:  probe("/live", livenessPeriodSeconds, livenessDelaySeconds),
+		ReadinessProbe: probe("/ready", c.listeners.admin, readinessPeriodSeconds, 0),
+		LivenessProbe:  probe("/live", c.listeners.admin, livenessPeriodSeconds, livenessDelaySeconds),
 		Lifecycle: &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{
-			Exec: &corev1.ExecAction{Command: []string{agent, "proxy-await", "--timeout=" + awaitTimeout}}}},
+			Exec: &corev1.ExecAction{Command: c.listeners.awaiting()}}},
 		Resources: c.resources,
 		SecurityContext: &corev1.SecurityContext{
 			Capabilities: capabilities,
@@ -176,9 +175,9 @@ func proxyContainer(s Settings, c choices) corev1.Container {
 	}
 }
 
-func probe(path string, period, delay int32) *corev1.Probe {
+func probe(path string, port int, period, delay int32) *corev1.Probe {
 	return &corev1.Probe{
-		ProbeHandler:  corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromInt32(adminPort)}},
+		ProbeHandler:  corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromInt32(int32(port))}},
 		PeriodSeconds: period, InitialDelaySeconds: delay,
 	}
 }
@@ -214,17 +213,20 @@ func environment(s Settings, c choices) []corev1.EnvVar {
 	field("_pod_nodeName", "spec.nodeName")
 
 	set("LINKERD2_PROXY_LOG", c.logLevel)
-	set("LINKERD2_PROXY_INBOUND_LISTEN_ADDR", "0.0.0.0:"+strconv.Itoa(inboundPort))
+	set("LINKERD2_PROXY_INBOUND_LISTEN_ADDR", "0.0.0.0:"+strconv.Itoa(c.listeners.inbound))
 	set("LINKERD2_PROXY_OUTBOUND_LISTEN_ADDR", "127.0.0.1:"+strconv.Itoa(outboundPort))
-	set("LINKERD2_PROXY_ADMIN_LISTEN_ADDR", "0.0.0.0:"+strconv.Itoa(adminPort))
-	set("LINKERD2_PROXY_CONTROL_LISTEN_ADDR", "0.0.0.0:"+strconv.Itoa(controlPort))
+	set("LINKERD2_PROXY_ADMIN_LISTEN_ADDR", "0.0.0.0:"+strconv.Itoa(c.listeners.admin))
+	set("LINKERD2_PROXY_CONTROL_LISTEN_ADDR", "0.0.0.0:"+strconv.Itoa(c.listeners.control))
 	field("LINKERD2_PROXY_INBOUND_IPS", "status.podIPs")
 	set("LINKERD2_PROXY_INBOUND_PORTS", c.inboundPorts)
 	set("LINKERD2_PROXY_INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION", c.opaquePorts)
 	if c.identityPorts != "" {
 		set("LINKERD2_PROXY_INBOUND_PORTS_REQUIRE_IDENTITY", c.identityPorts)
 	}
-	set("LINKERD2_PROXY_INBOUND_DETECT_TIMEOUT", detectTimeout)
+	set("LINKERD2_PROXY_INBOUND_DETECT_TIMEOUT", c.detectTimeout)
+	if c.unusedTimeout != "" {
+		set("LINKERD2_PROXY_INBOUND_DISCOVERY_IDLE_TIMEOUT", c.unusedTimeout)
+	}
 	set(api.ProxyDefaultPolicyVariable, string(c.defaultPolicy))
 	if c.ingress {
 		set("LINKERD2_PROXY_INGRESS_MODE", "true")
@@ -249,7 +251,7 @@ func environment(s Settings, c choices) []corev1.EnvVar {
 	if s.ProxyExemption == values.ExemptMark {
 		set("MESHPROOF_PROXY_SOCKET_MARK", strconv.Itoa(ProxyMark))
 	}
-	set("MESHPROOF_PROXY_OBSERVE_ADDR", observeAddress)
+	set("MESHPROOF_PROXY_OBSERVE_ADDR", "127.0.0.1:"+strconv.Itoa(observePort))
 	set("MESHPROOF_DIALECT", s.Dialect)
 	return env
 }

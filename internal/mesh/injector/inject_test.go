@@ -62,7 +62,7 @@ func with(pairs ...string) map[string]string {
 	return m
 }
 
-// Each golden file is a whole pod.
+// Each golden file is a whole pod (K-01 to K-06, D-13, D-19, P-15).
 func TestInjectedPodsAreExactlyThese(t *testing.T) {
 	rich := func() *corev1.Pod {
 		pod := mkPod(with(InjectAnnotation, "ingress",
@@ -294,6 +294,7 @@ func TestWhoIsInjected(t *testing.T) {
 
 // Every one of the six policies at every level, over every cluster default:
 // the more specific level wins (DOC-05).
+// D-07 to D-09.
 func TestTheMostSpecificDefaultPolicyWins(t *testing.T) {
 	for _, cluster := range api.PolicyNames() {
 		settings := mkSettings(t, func(v *values.Values) { v.DefaultInboundPolicy = cluster })
@@ -316,6 +317,7 @@ func TestTheMostSpecificDefaultPolicyWins(t *testing.T) {
 	}
 }
 
+// D-12.
 func TestAnInvalidDefaultPolicyFallsBackToTheClustersAndIsTold(t *testing.T) {
 	settings := mkSettings(t, func(v *values.Values) { v.DefaultInboundPolicy = api.Deny })
 	for from, row := range map[string]struct{ pod, namespace map[string]string }{
@@ -336,6 +338,7 @@ func TestAnInvalidDefaultPolicyFallsBackToTheClustersAndIsTold(t *testing.T) {
 // D-08 in Linkerd's dialect, where the controller follows the pod's annotation.
 // In the documented one an annotation that looks effective and is not would only
 // mislead.
+// D-08.
 func TestTheNamespacesDefaultIsCopiedOnlyWhereAnnotationsAreFollowed(t *testing.T) {
 	for dialect, want := range map[string]string{api.DialectLinkerd: "deny", api.DialectDocumented: ""} {
 		settings := mkSettings(t, func(v *values.Values) { v.Dialect = dialect })
@@ -346,6 +349,8 @@ func TestTheNamespacesDefaultIsCopiedOnlyWhereAnnotationsAreFollowed(t *testing.
 	}
 }
 
+// D-15, D-16, K-06: names are resolved for the proxy in both dialects; default ports
+// count where the pod exposes them.
 func TestPortListsAreResolved(t *testing.T) {
 	type ports struct{ annotation, env string }
 	for name, row := range map[string]struct {
