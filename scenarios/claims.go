@@ -40,6 +40,8 @@ type Claim struct {
 	Metric *MetricClaim `yaml:"metric"`
 	// Log compares what is logged.
 	Log *LogClaim `yaml:"log"`
+	// Rate calls at fixed rates and compares how many calls are limited.
+	Rate *RateClaim `yaml:"rate"`
 	// Status compares a condition of an object.
 	Status *StatusClaim `yaml:"status"`
 	// Command runs a command in a pod and compares its end and output.
@@ -108,6 +110,30 @@ type Row struct {
 	Expect Cells `yaml:"expect"`
 	// Clients that must see what the rules say.
 	Clients []string `yaml:"clients"`
+}
+
+// Calls of the matrix, one for each cell and protocol, in order.
+func (m *Matrix) Calls() []*Call {
+	var calls []*Call
+	for i := range m.Rows {
+		calls = append(calls, m.calls(&m.Rows[i])...)
+	}
+	return calls
+}
+
+func (m *Matrix) calls(row *Row) []*Call {
+	protocols := row.Protocols
+	if protocols == nil {
+		protocols = m.Protocols
+	}
+	var calls []*Call
+	for _, cell := range row.cells() {
+		for _, protocol := range protocols {
+			calls = append(calls, &Call{Pos: cell.Pos, Expect: cell.Expect, Request: Request{Client: cell.Client, Target: row.Target,
+				Protocol: protocol, Path: m.Path, Method: m.Method, Headers: m.Headers, Host: m.Host, Via: m.Via}})
+		}
+	}
+	return calls
 }
 
 // Cells of the row: those whose outcome it gives, then those that the rules decide.

@@ -18,6 +18,7 @@ func TestEveryFormOfClaimIsTakenAsItIsWritten(t *testing.T) {
 		`log: {controlPlane: identity, message: certified, is: 0}`,
 		`status: {kind: HTTPRoute, name: r, parent: http, condition: Accepted, is: "True", reason: Accepted}`,
 		`status: {apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, name: r, namespace: "${ns.other}", parent: Gateway/g, controller: example.com/other, condition: Accepted, is: absent, for: 2s}`,
+		`rate: {calls: [{client: alice, target: app, protocol: http1, rate: 20, limited: {atLeast: 40, atMost: 60}}, {client: bob, target: "app:http", protocol: http2, rate: 0.5, expect: denied}], for: 2s, limited: {atMost: 0}}`,
 		`status: {kind: HTTPLocalRateLimitPolicy, name: r, condition: Accepted, is: "False"}`,
 	} {
 		if _, err := Parse("s.yaml", []byte(claimed(form)), noManifest); err != nil {
@@ -40,6 +41,15 @@ func TestMistakesInAFormOfClaimAreToldWithTheirRemedy(t *testing.T) {
 		{"condition without quotes", `status: {kind: HTTPRoute, name: r, parent: http, condition: Accepted, is: True}`, `s.yaml:21:85: expected a condition's status, "True", "False" or "Unknown" in quotes, or absent, found True (true or false)`},
 		{"controller without entry", `status: {kind: HTTPLocalRateLimitPolicy, name: r, controller: x, condition: Accepted, is: absent}`, `s.yaml:21:19: only the entries of parents tell who has written them: give parent, or remove controller`},
 		{"reason of nothing", `status: {kind: HTTPRoute, name: r, parent: http, condition: Accepted, is: absent, reason: Accepted}`, `s.yaml:21:19: a condition that is absent has no reason: remove reason`},
+		{"rate without a call", `rate: {calls: []}`, `s.yaml:21:17: nobody calls: give calls`},
+		{"rate of nothing", `rate: {calls: [{client: alice, target: app, protocol: http1, rate: 0}]}`, `s.yaml:21:26: rate 0: want more than 0 calls per second`},
+		{"rate below one call", `rate: {calls: [{client: alice, target: app, protocol: http1, rate: 0.1}]}`, `s.yaml:21:26: no call is made in 3s at 0.1 per second: call longer or faster`},
+		{"too many calls", `rate: {for: 10s, calls: [{client: alice, target: app, protocol: http1, rate: 300}]}`, `s.yaml:21:17: 3000 calls are too many: want at most 2000`},
+		{"too long", `rate: {for: 1m, calls: [{client: alice, target: app, protocol: http1, rate: 1}]}`, `s.yaml:21:17: for 1m0s is too long: want at most 10s`},
+		{"rate of connections", `rate: {calls: [{client: alice, target: app, protocol: tcp, rate: 1}]}`, `s.yaml:21:26: tcp has no requests that could be limited: want http1, http2 or grpc`},
+		{"share that is none", `rate: {limited: {atLeast: 60, atMost: 40}, calls: [{client: alice, target: app, protocol: http1, rate: 1}]}`, `s.yaml:21:27: 60 to 40 percent is no share`},
+		{"share without bounds", `rate: {limited: {}, calls: [{client: alice, target: app, protocol: http1, rate: 1}]}`, `s.yaml:21:27: nothing is said about the share: give atLeast, atMost or both`},
+		{"somebody unknown who calls", `rate: {calls: [{client: alcie, target: app, protocol: http1, rate: 1}]}`, `s.yaml:21:26: no client is called "alcie": did you mean "alice"?`},
 		{"oracle that nobody asks", "noOracle: it is new\n          metric: {workload: app, name: x, is: none}", `s.yaml:18:11: the oracle is not asked about a claim of this form: remove noOracle`},
 	} {
 		_, err := Parse("s.yaml", []byte(claimed(test.form)), noManifest)

@@ -113,26 +113,18 @@ func expandStep(scenario *Scenario, stepIndex int) []*PlannedClaim {
 		m := claim.Matrix
 		for r := range m.Rows {
 			row := &m.Rows[r]
-			protocols := row.Protocols
-			if protocols == nil {
-				protocols = m.Protocols
-			}
 			shows := slices.Clone(claim.Shows)
 			for _, id := range row.Shows {
 				if !slices.Contains(shows, id) {
 					shows = append(shows, id)
 				}
 			}
-			for _, cell := range row.cells() {
-				for _, protocol := range protocols {
-					call := &Call{Pos: cell.Pos, Expect: cell.Expect, Request: Request{Client: cell.Client, Target: row.Target,
-						Protocol: protocol, Path: m.Path, Method: m.Method, Headers: m.Headers, Host: m.Host, Via: m.Via}}
-					name := fmt.Sprintf("%s: %s → %s over %s is %s", claim.Name, cell.Client, row.Target, protocol, cell.Expect)
-					if len(cell.Expect) == 0 {
-						name = fmt.Sprintf("%s: %s → %s over %s", claim.Name, cell.Client, row.Target, protocol)
-					}
-					add(claim, call, name, shows, cell.Pos)
+			for _, call := range m.calls(row) {
+				name := fmt.Sprintf("%s: %s → %s over %s", claim.Name, call.Client, row.Target, call.Protocol)
+				if len(call.Expect) > 0 {
+					name += " is " + call.Expect.String()
 				}
+				add(claim, call, name, shows, call.Pos)
 			}
 		}
 	}

@@ -311,6 +311,8 @@ type Request struct {
 	Connection Connection `yaml:"connection"`
 	// Timeout of the call.
 	Timeout time.Duration `yaml:"timeout"`
+	// Dribbled sends the first few bytes alone, fewer than a protocol is told by.
+	Dribbled bool `yaml:"dribbled"`
 	// SpeakAfter is how long the client stays silent after it has connected.
 	SpeakAfter time.Duration `yaml:"speakAfter"`
 }

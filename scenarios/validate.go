@@ -248,7 +248,7 @@ func (v *validator) claim(c *Claim) {
 		v.shown(c.Pos, id)
 	}
 	v.exactlyOne(c.Pos, "claim", reflect.ValueOf(*c), "name", "shows", "feature", "skip", "dialects", "noOracle", "within")
-	if c.NoOracle != "" && c.Call == nil && c.Matrix == nil && c.Held == nil && c.Probe == nil && c.Policy == nil && c.Admission == nil {
+	if c.NoOracle != "" && c.Call == nil && c.Matrix == nil && c.Held == nil && c.Probe == nil && c.Policy == nil && c.Rate == nil && c.Admission == nil {
 		v.add(c.Pos, "the oracle is not asked about a claim of this form: remove noOracle")
 	}
 	switch {
@@ -278,6 +278,8 @@ func (v *validator) claim(c *Claim) {
 		v.metric(c.Metric)
 	case c.Log != nil:
 		v.log(c.Log)
+	case c.Rate != nil:
+		v.rate(c.Rate)
 	case c.Status != nil:
 		v.status(c.Status)
 	case c.Command != nil:

@@ -34,7 +34,7 @@ func (j *callJudge) decide(logs []*witnessLog) verdict {
 		var said *ruling
 		if j.claim.Claim.NoOracle == "" {
 			var err error
-			if said, err = j.rule(outcome, record, targetPod(logs, by, reached)); err != nil {
+			if said, err = j.rule(outcome, record, targetPod(logs, by, reached), reached != nil); err != nil {
 				return unsure("the rules could not be asked: %v", err)
 			}
 			j.rulings = append(j.rulings, said)
@@ -71,7 +71,7 @@ func targetPod(logs []*witnessLog, by, reached *witnessLog) *corev1.Pod {
 }
 
 // rule asks the rules about one call, and keeps what was observed.
-func (j *callJudge) rule(outcome clients.Outcome, record *decision, pod *corev1.Pod) (*ruling, error) {
+func (j *callJudge) rule(outcome clients.Outcome, record *decision, pod *corev1.Pod, reached bool) (*ruling, error) {
 	if pod == nil {
 		return nil, fmt.Errorf("%s has no pods", j.target.Component)
 	}
@@ -88,7 +88,7 @@ func (j *callJudge) rule(outcome clients.Outcome, record *decision, pod *corev1.
 		}
 	}
 	q.Form = history.Call
-	q.Observed = history.Observed{Kind: outcome.Kind, HTTPStatus: outcome.HTTPStatus}
+	q.Observed = history.Observed{Kind: outcome.Kind, HTTPStatus: outcome.HTTPStatus, Reached: reached}
 	if record != nil {
 		q.Observed.Record = &history.Record{Verdict: record.Verdict, Server: record.Server, Route: record.Route, Authorization: record.Authorization}
 	}
@@ -127,7 +127,7 @@ func (j *callJudge) expected(said *ruling) (kinds []clients.Kind, text string, d
 		return kinds, text, denial, ""
 	}
 	v, q := said.verdict, said.question
-	fits := func(kind clients.Kind) bool { return asked.Fits(kind, v, q.Client, q.Request.Protocol) }
+	fits := func(kind clients.Kind) bool { return asked.CanBe(kind, v, q.Client, q.Request.Protocol) }
 	by := func(label oracle.Label) bool { return label.String() == call.By }
 	switch {
 	case !slices.ContainsFunc(kinds, fits):

@@ -34,7 +34,7 @@ func (s *scenarioRun) request(ctx context.Context, r *scenarios.Request, id stri
 		return clients.Request{}, from, err
 	}
 	out := clients.Request{ID: id, Protocol: clients.Protocol(r.Protocol), Address: address, Method: r.Method, Path: r.Path, Host: r.Host, Headers: s.texts(r.Headers),
-		Body: []byte(r.Body), Connection: clients.Connection(r.Connection), Timeout: r.Timeout, SpeakAfter: r.SpeakAfter, Keep: true}
+		Body: []byte(r.Body), Connection: clients.Connection(r.Connection), Timeout: r.Timeout, SpeakAfter: r.SpeakAfter, Dribbled: r.Dribbled, Keep: true}
 	if out.Timeout == 0 {
 		out.Timeout = callTimeout
 	}

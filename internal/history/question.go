@@ -25,7 +25,7 @@ const (
 	Policy Form = "policy"
 	// Probe: whether the kubelet's probes are let in.
 	Probe Form = "probe"
-	// Rate: which share of many calls is limited.
+	// Rate: how many of a series of calls are limited.
 	Rate Form = "rate"
 )
 
@@ -55,6 +55,8 @@ type Question struct {
 	// Client and Request; neither is asked for with Policy.
 	Client  oracle.Client  `json:"client"`
 	Request oracle.Request `json:"request"`
+	// Flows are asked for with Rate, in place of the fields above.
+	Flows []Flow `json:"flows,omitempty"`
 	// Observed is what was seen.
 	Observed Observed `json:"observed"`
 
@@ -69,6 +71,8 @@ type Observed struct {
 	// and closed for one that is not.
 	Kind       clients.Kind `json:"kind,omitempty"`
 	HTTPStatus int          `json:"httpStatus,omitempty"`
+	// Reached says that the application is known to have got the request.
+	Reached bool `json:"reached,omitempty"`
 	// Record is the proxy's own of its decision; nil when none was found.
 	Record *Record `json:"record,omitempty"`
 	// Server is whose policy the port has, as kind/name; empty where nothing is
@@ -77,10 +81,8 @@ type Observed struct {
 	// Logged says whether the proxy wrote that it allowed the request for the
 	// sake of audit; nil when nobody looked.
 	Logged *bool `json:"logged,omitempty"`
-	// Rate is calls per second, Calls how many, and Limited how many of them were.
-	Rate    float64 `json:"rate,omitempty"`
-	Calls   int     `json:"calls,omitempty"`
-	Limited int     `json:"limited,omitempty"`
+	// Sent are the calls of a series, in any order.
+	Sent []Sent `json:"sent,omitempty"`
 }
 
 // Record is a proxy's record of a decision: kind/name of what decided.
@@ -119,13 +121,20 @@ func (q *Question) Judge(rules oracle.Rules) ([]string, error) {
 }
 
 func (q *Question) judgeIn(w *World, rules oracle.Rules) ([]string, error) {
-	pod := w.pod(q.Pod)
-	if pod == nil {
-		return nil, fmt.Errorf("question of claim %s: pod %s is not in its world", q.Claim, q.Pod)
-	}
 	o, err := w.Oracle(rules)
 	if err != nil {
 		return nil, err
+	}
+	if q.Form == Rate {
+		forecast, err := q.Forecast(w, o)
+		if err != nil {
+			return nil, err
+		}
+		return forecast.Differences(q), nil
+	}
+	pod := w.pod(q.Pod)
+	if pod == nil {
+		return nil, fmt.Errorf("question of claim %s: pod %s is not in its world", q.Claim, q.Pod)
 	}
 	if q.Form == Policy {
 		return policyDifferences(o.Resolve(pod, q.Port), q.Observed), nil
@@ -155,13 +164,9 @@ func Differences(v oracle.Verdict, q *Question) []string {
 			add("by the rules it is %s, observed %s", v.Outcome, o.Kind)
 		}
 		return found
-	case Rate:
-		if low, high := Band(v, o.Rate, o.Calls); o.Calls > 0 && (share(o) < low || share(o) > high) {
-			add("by the rules %.0f to %.0f%% of the calls are limited, observed %.0f%%", 100*low, 100*high, 100*share(o))
-		}
-		return found
 	}
-	if !asked.Fits(o.Kind, v, q.Client, q.Request.Protocol) {
+	reached := o.Reached || o.Record != nil && o.Record.Verdict == allowed
+	if !asked.Fits(o.Kind, v, q.Client, q.Request.Protocol, reached) {
 		add("by the rules it is %s, observed %s", v.Outcome, o.Kind)
 		return found
 	}
@@ -173,9 +178,6 @@ func Differences(v oracle.Verdict, q *Question) []string {
 	}
 	return append(found, recordDifferences(v, o)...)
 }
-
-// share is which part of the calls was limited.
-func share(o Observed) float64 { return float64(o.Limited) / float64(o.Calls) }
 
 // recordDifferences compares the proxy's record with the verdict.
 func recordDifferences(v oracle.Verdict, o Observed) []string {
@@ -204,8 +206,12 @@ func recordDifferences(v oracle.Verdict, o Observed) []string {
 	return found
 }
 
-// refused is how a proxy records what it refused without asking the policy.
-const refused = "refuse"
+const (
+	// allowed is how a proxy records what policy lets through.
+	allowed = "allow"
+	// refused is how it records what it refused without asking the policy.
+	refused = "refuse"
+)
 
 // Verdicts are the words with which a proxy records such a decision; none where
 // it records nothing, or whatever it likes.
@@ -215,7 +221,7 @@ func Verdicts(v oracle.Verdict, seen clients.Kind) []string {
 	case seen == clients.Limited && len(v.Limits) > 0:
 		return []string{"limited"}
 	case v.Outcome == oracle.Delivered, v.Outcome == oracle.Forbidden && authorized, v.Outcome == oracle.Closed && authorized:
-		return []string{"allow"} // what the admin port refuses in spite of a grant was granted
+		return []string{allowed} // what the admin port refuses in spite of a grant was granted
 	case v.Outcome == oracle.Redirected, v.Outcome == oracle.GRPCNotFound && authorized:
 		return []string{"redirect"}
 	case v.Outcome == oracle.Forbidden, v.Outcome == oracle.PermissionDenied, v.Outcome == oracle.Closed && v.Course == oracle.AsTCP:
@@ -228,27 +234,6 @@ func Verdicts(v oracle.Verdict, seen clients.Kind) []string {
 		return []string{refused}
 	}
 	return nil
-}
-
-// bandSlack is how far the share of limited calls may be off what the rates say:
-// calls come and are counted in turns of a second (R-12).
-const bandSlack = 0.06
-
-// Band is which share of calls at a rate is limited by the limits of a verdict:
-// the strictest counts, and its bucket is full at the beginning (R-04).
-func Band(v oracle.Verdict, rate float64, calls int) (low, high float64) {
-	if calls == 0 || rate <= 0 {
-		return 0, 1
-	}
-	share := 0.0
-	for _, limit := range v.Limits {
-		passed := float64(limit.RequestsPerSecond) * (float64(calls)/rate + 1)
-		share = max(share, 1-passed/float64(calls))
-	}
-	if share == 0 {
-		return 0, 0
-	}
-	return max(share-bandSlack, 0.01), min(share+bandSlack, 1)
 }
 
 // Pods without what no rule asks for: the worlds of a run are many.

@@ -48,7 +48,7 @@ const EchoMethod = "/meshproof.echo.v1.Echo/Say"
 // Request is a request of the language; address is what is dialled, which is the
 // authority of a request that names none.
 func Request(r *scenarios.Request, address string) (oracle.Request, error) {
-	out := oracle.Request{Protocol: protocols[r.Protocol], Method: r.Method, Path: r.Path, Host: r.Host, Headers: r.Headers}
+	out := oracle.Request{Protocol: protocols[r.Protocol], Method: r.Method, Path: r.Path, Host: r.Host, Headers: r.Headers, Dribbled: r.Dribbled}
 	if out.Protocol == "" {
 		return out, fmt.Errorf("the protocol %s is none of the oracle's", r.Protocol)
 	}
@@ -92,9 +92,19 @@ func Kinds(v oracle.Verdict, client oracle.Client, protocol oracle.Protocol) []c
 	return kinds
 }
 
-// Fits reports whether what a client saw, or is expected to see, can be with the
-// verdict. Beside Kinds that is an application that does not answer: the request
-// was let through to it all the same (N-10).
-func Fits(kind clients.Kind, v oracle.Verdict, client oracle.Client, protocol oracle.Protocol) bool {
-	return slices.Contains(Kinds(v, client, protocol), kind) || kind == clients.Unavailable && (v.Outcome == oracle.Delivered || v.Outcome == oracle.Unpoliced)
+// Fits reports whether what a client saw can be with the verdict. reached says
+// that the application is known to have got the request: then it may have said
+// itself what otherwise a proxy says.
+func Fits(kind clients.Kind, v oracle.Verdict, client oracle.Client, protocol oracle.Protocol, reached bool) bool {
+	return slices.Contains(Kinds(v, client, protocol), kind) || reached && CanBe(kind, v, client, protocol)
+}
+
+// own are the outcomes of which the application, or its absence (N-10), can be
+// the cause.
+var own = []clients.Kind{clients.Unavailable, clients.NotFound, clients.BadRequest, clients.Redirected}
+
+// CanBe reports whether an expectation can be with the verdict.
+func CanBe(kind clients.Kind, v oracle.Verdict, client oracle.Client, protocol oracle.Protocol) bool {
+	through := v.Outcome == oracle.Delivered || v.Outcome == oracle.Unpoliced
+	return slices.Contains(Kinds(v, client, protocol), kind) || through && slices.Contains(own, kind)
 }

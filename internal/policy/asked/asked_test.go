@@ -45,13 +45,26 @@ func TestEveryOutcomeIsSeenAsSomething(t *testing.T) {
 	}
 }
 
-func TestAnApplicationThatDoesNotAnswerWasReachedAllTheSame(t *testing.T) {
+func TestOnlyARequestThatWasLetThroughIsAnsweredByTheApplication(t *testing.T) {
 	for _, row := range []struct {
-		outcome oracle.Outcome
-		fits    bool
-	}{{oracle.Delivered, true}, {oracle.Unpoliced, true}, {oracle.Forbidden, false}, {oracle.NotFound, false}} {
-		if got := Fits(clients.Unavailable, oracle.Verdict{Outcome: row.outcome}, oracle.Client{}, oracle.HTTP1); got != row.fits {
-			t.Errorf("%s and a 502: %v", row.outcome, got)
+		outcome          oracle.Outcome
+		kind             clients.Kind
+		can, fits, knows bool
+	}{
+		{oracle.Delivered, clients.Unavailable, true, false, true},
+		{oracle.Delivered, clients.NotFound, true, false, true},
+		{oracle.Delivered, clients.Forbidden, false, false, false},
+		{oracle.Delivered, clients.Allowed, true, true, true},
+		{oracle.Unpoliced, clients.Unavailable, true, false, true},
+		{oracle.Forbidden, clients.Unavailable, false, false, false},
+		{oracle.Forbidden, clients.Forbidden, true, true, true},
+		{oracle.NotFound, clients.Allowed, false, false, false},
+	} {
+		v := oracle.Verdict{Outcome: row.outcome}
+		can := CanBe(row.kind, v, oracle.Client{}, oracle.HTTP1)
+		fits, knows := Fits(row.kind, v, oracle.Client{}, oracle.HTTP1, false), Fits(row.kind, v, oracle.Client{}, oracle.HTTP1, true)
+		if can != row.can || fits != row.fits || knows != row.knows {
+			t.Errorf("%s seen as %s: can be %v, fits %v, and %v when the application got it", row.outcome, row.kind, can, fits, knows)
 		}
 	}
 }

@@ -26,6 +26,19 @@ func PolicyKinds() []schema.GroupKind {
 	return kinds
 }
 
+// Join adds the objects of another world.
+func Join(world *oracle.World, other oracle.World) {
+	world.Namespaces = append(world.Namespaces, other.Namespaces...)
+	world.Servers = append(world.Servers, other.Servers...)
+	world.ServerAuthorizations = append(world.ServerAuthorizations, other.ServerAuthorizations...)
+	world.AuthorizationPolicies = append(world.AuthorizationPolicies, other.AuthorizationPolicies...)
+	world.MeshTLSAuthentications = append(world.MeshTLSAuthentications, other.MeshTLSAuthentications...)
+	world.NetworkAuthentications = append(world.NetworkAuthentications, other.NetworkAuthentications...)
+	world.HTTPRoutes = append(world.HTTPRoutes, other.HTTPRoutes...)
+	world.GRPCRoutes = append(world.GRPCRoutes, other.GRPCRoutes...)
+	world.RateLimits = append(world.RateLimits, other.RateLimits...)
+}
+
 // Keep adds an object of one of PolicyKinds, as a cluster has it, to a world. Of
 // its metadata only that stays which rules are about.
 func Keep(world *oracle.World, object *unstructured.Unstructured) error {

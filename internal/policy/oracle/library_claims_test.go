@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/meshproof/meshproof/clients"
 	"github.com/meshproof/meshproof/internal/policy/api"
+	"github.com/meshproof/meshproof/internal/policy/asked"
 	"github.com/meshproof/meshproof/internal/policy/objects"
 	"github.com/meshproof/meshproof/internal/policy/oracle"
 	"github.com/meshproof/meshproof/scenarios"
@@ -23,19 +23,15 @@ func (p *paper) claim(c scenarios.Claim) {
 	switch {
 	case c.Skip != "":
 		p.leftOut[skippedItself]++
+	case !p.dialect.For(c.Dialects):
+		p.leftOut[aboutDialects]++
+	case c.NoOracle != "":
+		p.leftOut[notAsked]++
 	case c.Call != nil:
-		p.call(c.Name, c.Call.Request, c.Call.Expect, c.Call.By)
+		p.call(c, c.Call)
 	case c.Matrix != nil:
-		for _, row := range c.Matrix.Rows {
-			protocols := c.Matrix.Protocols
-			if row.Protocols != nil {
-				protocols = row.Protocols
-			}
-			for _, cell := range row.Expect {
-				for _, protocol := range protocols {
-					p.call(c.Name, scenarios.Request{Client: cell.Client, Target: row.Target, Protocol: protocol, Path: c.Matrix.Path, Method: c.Matrix.Method}, cell.Expect, "")
-				}
-			}
+		for _, call := range c.Matrix.Calls() {
+			p.call(c, call)
 		}
 	case c.Policy != nil:
 		p.policy(c)
@@ -69,7 +65,7 @@ func (p *paper) holds(c scenarios.Claim) {
 	verdict := p.oracle().Judge(pod, port, p.client(r.Client), p.request(r))
 	p.asked["held"]++
 	if verdict.Allowed() != (c.Held.State == scenarios.Open) {
-		p.t.Errorf("%s: it is said to be %s, and the oracle says %s\n%s", c.Name, c.Held.State, verdict.Outcome, chain(verdict))
+		p.differs(c, fmt.Sprintf("it is said to be %s, and the oracle says %s\n%s", c.Held.State, verdict.Outcome, chain(verdict)))
 	}
 }
 
@@ -99,7 +95,7 @@ func (p *paper) probe(c scenarios.Claim) {
 		asked = true
 		p.asked["probe"]++
 		if verdict.Allowed() != (c.Probe.Answered > 0) {
-			p.t.Errorf("%s: the oracle says %s of a %s probe\n%s", c.Name, verdict.Outcome, kind.kind, chain(verdict))
+			p.differs(c, fmt.Sprintf("the oracle says %s of a %s probe\n%s", verdict.Outcome, kind.kind, chain(verdict)))
 		}
 	}
 	if !asked {
@@ -118,10 +114,10 @@ func (p *paper) admission(c scenarios.Claim) {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	_, err = objects.Read([]objects.Source{{Name: c.Name, Stream: strings.NewReader(p.named(string(text)))}}, objects.Options{Namespace: p.real("")})
+	_, err = objects.Read([]objects.Source{{Name: c.Name, Stream: strings.NewReader(p.named(string(text)))}}, objects.Options{Namespace: p.real(""), WebhookAway: p.passedOver(p.real(""))})
 	p.asked["admission"]++
 	if (err != nil) != (c.Admission.Expect == scenarios.AdmissionRefused) {
-		p.t.Errorf("%s: it is said to be %s: %v", c.Name, c.Admission.Expect, err)
+		p.differs(c, fmt.Sprintf("it is said to be %s: %v", c.Admission.Expect, err))
 	}
 }
 
@@ -130,10 +126,10 @@ func (p *paper) policy(c scenarios.Claim) {
 	found := p.oracle().Resolve(pod, target)
 	p.asked["policy"]++
 	if c.Policy.Enforced != nil && *c.Policy.Enforced == found.Unpoliced {
-		p.t.Errorf("%s: enforced is said to be %v", c.Name, *c.Policy.Enforced)
+		p.differs(c, fmt.Sprintf("enforced is said to be %v", *c.Policy.Enforced))
 	}
 	if want := c.Policy.Server; want != "" && found.Server.String() != want {
-		p.t.Errorf("%s: the server is said to be %s, and the oracle says %s", c.Name, want, found.Server)
+		p.differs(c, fmt.Sprintf("the server is said to be %s, and the oracle says %s", want, found.Server))
 	}
 }
 
@@ -149,34 +145,25 @@ func (p *paper) target(text string, protocol scenarios.Protocol) (uint16, *corev
 	return uint16(target.Port), pod
 }
 
-// seenAs are the outcomes that a client may see when the oracle says so.
-var seenAs = map[oracle.Outcome][]clients.Kind{
-	oracle.Delivered: {clients.Allowed}, oracle.Unpoliced: {clients.Allowed}, oracle.Redirected: {clients.Redirected},
-	oracle.Forbidden: {clients.Forbidden}, oracle.PermissionDenied: {clients.PermissionDenied},
-	oracle.NotFound: {clients.NotFound}, oracle.GRPCNotFound: {clients.NotFound},
-	oracle.Closed: {clients.Closed, clients.Reset, clients.Refused}, oracle.HandshakeFailed: {clients.TLSFailure},
-	oracle.ProtocolError: {clients.ProtocolError, clients.Closed, clients.Reset}, oracle.BadRequest: {clients.BadRequest},
-}
-
-func TestEveryOutcomeIsSeenAsSomething(t *testing.T) {
-	for _, outcome := range oracle.Outcomes() {
-		if len(seenAs[outcome]) == 0 {
-			t.Errorf("%s is seen as nothing", outcome)
-		}
-	}
-}
-
-func (p *paper) call(claim string, r scenarios.Request, expect scenarios.Expect, by string) {
-	port, pod := p.target(r.Target, r.Protocol)
-	verdict := p.oracle().Judge(pod, port, p.client(r.Client), p.request(r))
+func (p *paper) call(c scenarios.Claim, call *scenarios.Call) {
+	port, pod := p.target(call.Target, call.Protocol)
+	client, request := p.client(call.Client), p.request(call.Request)
+	verdict := p.oracle().Judge(pod, port, client, request)
 	p.asked["call"]++
-	what := fmt.Sprintf("%s: %s to %s by %s", claim, r.Client, r.Target, r.Protocol)
-	kinds := expect.Kinds(r.Protocol)
-	if !slices.ContainsFunc(seenAs[verdict.Outcome], func(k clients.Kind) bool { return slices.Contains(kinds, k) }) {
-		p.t.Errorf("%s: %s is expected, and the oracle says %s\n%s", what, expect, verdict.Outcome, chain(verdict))
+	if len(call.Expect) == 0 {
+		return // the rules decide
 	}
-	if by != "" && verdict.Authorization.String() != by {
-		p.t.Errorf("%s: by %s is expected, and the oracle says %s", what, by, verdict.Authorization)
+	what := fmt.Sprintf("%s to %s by %s", call.Client, call.Target, call.Protocol)
+	fits := func(kind clients.Kind) bool { return asked.CanBe(kind, verdict, client, request.Protocol) }
+	if !slices.ContainsFunc(call.Expect.Kinds(call.Protocol), fits) {
+		p.differs(c, fmt.Sprintf("%s: %s is expected, and the oracle says %s\n%s", what, call.Expect, verdict.Outcome, chain(verdict)))
+	}
+	by := func(label oracle.Label) bool { return label.String() == call.By }
+	if call.By != "" && !by(verdict.Authorization) && !slices.ContainsFunc(verdict.Fitting, by) {
+		p.differs(c, fmt.Sprintf("%s: by %s is expected, and the oracle says %s", what, call.By, verdict.Authorization))
+	}
+	if call.Status != nil && verdict.Status != 0 && call.Protocol != scenarios.GRPC && *call.Status != verdict.Status {
+		p.differs(c, fmt.Sprintf("%s: status %d is expected, and the oracle says %d", what, *call.Status, verdict.Status))
 	}
 }
 
@@ -186,32 +173,30 @@ func (p *paper) client(name string) oracle.Client {
 		p.t.Fatalf("no client is called %s", name)
 	}
 	c := p.scenario.Spec.Clients[at]
-	out := oracle.Client{Address: insideAddress, Way: map[scenarios.ClientKind]oracle.Way{
-		scenarios.Meshed: oracle.Meshed, scenarios.Unmeshed: oracle.Plain, scenarios.TLSNoIdentity: oracle.TLSNoIdentity, scenarios.ForeignRoot: oracle.ForeignRoot,
-	}[c.Kind]}
-	if out.Way == "" {
-		p.t.Fatalf("client %s is of kind %s, which is none of the oracle's", name, c.Kind)
-	}
+	address := insideAddress
 	if c.Network == scenarios.Outside {
-		out.Address = outsideAddress
+		address = outsideAddress
 	}
-	if c.Kind == scenarios.Meshed {
-		namespace := p.real(c.Namespace)
-		if c.Shared {
-			namespace = paperClients
-		}
-		out.Identity = fmt.Sprintf("%s.%s.serviceaccount.identity.linkerd.cluster.local", cmp.Or(c.ServiceAccount, "default"), namespace)
+	namespace := p.real(c.Namespace)
+	if c.Shared {
+		namespace = paperClients
+	}
+	account := cmp.Or(c.ServiceAccount, "default")
+	identity := fmt.Sprintf("%s.%s.serviceaccount.identity.linkerd.cluster.local", account, namespace)
+	if c.Kind == scenarios.SPIFFE {
+		identity = cmp.Or(p.named(c.Identity), fmt.Sprintf("spiffe://cluster.local/ns/%s/sa/%s", namespace, account))
+	}
+	out, err := asked.Client(c, address, identity)
+	if err != nil {
+		p.t.Fatal(err)
 	}
 	return out
 }
 
 func (p *paper) request(r scenarios.Request) oracle.Request {
-	out := oracle.Request{Method: r.Method, Path: r.Path, Headers: r.Headers, Protocol: map[scenarios.Protocol]oracle.Protocol{
-		scenarios.HTTP1: oracle.HTTP1, scenarios.HTTP2: oracle.HTTP2, scenarios.GRPC: oracle.GRPC, scenarios.TCP: oracle.TCP,
-		scenarios.TCPServerFirst: oracle.Silent, scenarios.TCPSilent: oracle.Silent,
-	}[r.Protocol]}
-	if out.Protocol == "" {
-		p.t.Fatalf("protocol %s is none of the oracle's", r.Protocol)
+	out, err := asked.Request(&r, "10.244.0.9:80")
+	if err != nil {
+		p.t.Fatal(err)
 	}
 	return out
 }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -27,7 +28,7 @@ import (
 // The library's scenarios carry expectations that people wrote from the
 // documents. Here each scenario is played on paper: its writes change a world,
 // and every call, matrix cell and policy claim is put to the oracle, which has to
-// agree. A difference is a mistake in one of the two.
+// agree, in each dialect. A difference is a mistake in one of the two.
 
 // Why a claim is not put to the oracle.
 const (
@@ -37,6 +38,8 @@ const (
 	aboutCluster  = "it is about pods, events and health, which are no matter of policy"
 	aboutCommands = "it is about the output of a program"
 	aboutOthers   = "it is about a probe that is no request to a port"
+	aboutDialects = "it is for another dialect"
+	notAsked      = "it says itself that the rules do not decide it"
 )
 
 const (
@@ -55,6 +58,9 @@ type paper struct {
 	set      *scenarios.Set
 	scenario *scenarios.Scenario
 	settings oracle.Settings
+	dialect  scenarios.Dialect
+	// rules are the rule book unless somebody has put others in.
+	rules oracle.Rules
 	// namespaces by their real names.
 	namespaces map[string]*corev1.Namespace
 	// pods by the name of the component.
@@ -62,8 +68,12 @@ type paper struct {
 	// written are the policy objects by kind, namespace and name.
 	written map[string]map[string]any
 	clock   time.Time
-	// now judges the world as it is; nil after a change.
-	now *oracle.Oracle
+	// now judges the world as it is; nil after a change. In a step that is frozen
+	// it is what it was before.
+	now    *oracle.Oracle
+	frozen bool
+	// differs is told what is wrong with a claim.
+	differs func(scenarios.Claim, string)
 	// held are the connections that actions have opened.
 	held map[string]scenarios.Request
 	// asked counts expectations by kind of claim, and leftOut claims by reason.
@@ -76,12 +86,15 @@ func TestTheOracleAgreesWithTheLibrary(t *testing.T) {
 		t.Fatal(err)
 	}
 	asked, leftOut := map[string]int{}, map[string]int{}
-	for _, scenario := range set.Scenarios {
-		t.Run(scenario.Metadata.Name, func(t *testing.T) {
-			p := &paper{t: t, set: set, scenario: scenario, settings: oracle.DefaultSettings(), namespaces: map[string]*corev1.Namespace{}, pods: map[string]*corev1.Pod{},
-				written: map[string]map[string]any{}, clock: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), held: map[string]scenarios.Request{}, asked: asked, leftOut: leftOut}
-			p.play()
-		})
+	for _, dialect := range []scenarios.Dialect{scenarios.Documented, scenarios.Linkerd} {
+		for _, scenario := range set.Scenarios {
+			t.Run(string(dialect)+" "+scenario.Metadata.Name, func(t *testing.T) {
+				p := newPaper(t, set, scenario, dialect)
+				p.asked, p.leftOut = asked, leftOut
+				p.differs = func(c scenarios.Claim, what string) { t.Errorf("%s: %s: %s", c.Pos, c.Name, what) }
+				p.play()
+			})
+		}
 	}
 	// The numbers only grow: a library that no longer said anything would go
 	// unnoticed.
@@ -98,10 +111,30 @@ func TestTheOracleAgreesWithTheLibrary(t *testing.T) {
 	}
 }
 
+// newPaper is a scenario before its first step, by the rules of the rule book.
+func newPaper(t *testing.T, set *scenarios.Set, scenario *scenarios.Scenario, dialect scenarios.Dialect) *paper {
+	return &paper{t: t, set: set, scenario: scenario, settings: oracle.DefaultSettings(), dialect: dialect, rules: oracle.DefaultRules(),
+		namespaces: map[string]*corev1.Namespace{}, pods: map[string]*corev1.Pod{}, written: map[string]map[string]any{},
+		clock: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), held: map[string]scenarios.Request{}, asked: map[string]int{}, leftOut: map[string]int{}}
+}
+
+// reads is the dialect as the rules know it.
+func (p *paper) reads() api.Dialect {
+	dialect, err := api.ParseDialect(string(p.dialect))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return dialect
+}
+
 // play takes the steps in order.
 func (p *paper) play() {
 	spec := p.scenario.Spec
-	p.namespace("", spec.Annotations, nil)
+	if !p.dialect.For(spec.Dialects) {
+		p.leftOut[aboutDialects]++
+		return
+	}
+	p.namespace("", spec.Annotations, spec.Labels)
 	for _, n := range spec.Namespaces {
 		p.namespace(n.Name, n.Annotations, n.Labels)
 	}
@@ -112,11 +145,25 @@ func (p *paper) play() {
 		}
 	}
 	for _, step := range spec.Steps {
-		for _, action := range step.Actions {
-			p.act(action)
+		if !p.dialect.For(step.Dialects) {
+			p.leftOut[aboutDialects] += len(step.Claims)
+			continue
+		}
+		if p.frozen = step.Frozen; p.frozen {
+			p.oracle() // as it is before the step
+		}
+		for range max(step.Repeat, 1) {
+			for _, action := range step.Actions {
+				if p.dialect.For(action.Dialects) {
+					p.act(action)
+				}
+			}
 		}
 		for _, claim := range step.Claims {
 			p.claim(claim)
+		}
+		if step.Frozen {
+			p.now = nil
 		}
 	}
 }
@@ -176,6 +223,9 @@ func (p *paper) deploy(w *scenarios.Workload) {
 	}
 	container.ReadinessProbe, container.LivenessProbe = probeOf(w.Readiness, "http-ready"), probeOf(w.Liveness, "http-live")
 	pod.Spec.Containers = []corev1.Container{container}
+	if w.Declares() {
+		w.Declare(&pod.Spec)
+	}
 	p.create(pod, inject, w.Annotations)
 	p.pods[w.Name] = pod
 }
@@ -196,11 +246,32 @@ func (p *paper) create(pod *corev1.Pod, inject bool, annotations map[string]stri
 		pod.Annotations[api.InjectAnnotation] = api.InjectDisabled
 		return
 	}
-	policy, _ := oracle.DefaultPolicy(p.settings, pod, p.namespaces[pod.Namespace], api.Documented())
+	namespace := p.namespaces[pod.Namespace]
+	policy, _ := p.rules.DefaultPolicy(p.settings, pod, namespace, p.reads())
+	var opaque []string
+	for _, port := range oracle.Ports(pod) {
+		if is, _ := p.rules.OpaqueByDefault(pod, namespace, uint16(port.ContainerPort), p.reads()); is {
+			opaque = append(opaque, strconv.Itoa(int(port.ContainerPort)))
+		}
+	}
+	// What the injector copies from the namespace, unless the pod says it (D-08).
+	for _, key := range []string{api.DefaultPolicyAnnotation, api.OpaquePortsAnnotation, api.SkipInboundPortsAnnotation, api.RequireIdentityAnnotation} {
+		if value, there := namespace.Annotations[key]; there && pod.Annotations[key] == "" {
+			pod.Annotations[key] = value
+		}
+	}
+	if _, said := pod.Annotations[api.OpaquePortsAnnotation]; !said && len(opaque) > 0 {
+		pod.Annotations[api.OpaquePortsAnnotation] = strings.Join(opaque, ",") // D-16
+	}
 	pod.Labels[api.ControlPlaneLabel] = "linkerd"
+	probe := func(path string) *corev1.Probe {
+		return &corev1.Probe{ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromInt32(api.AdminPort)}}}
+	}
 	pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: api.ProxyContainer,
 		Env:   []corev1.EnvVar{{Name: api.ProxyDefaultPolicyVariable, Value: string(policy)}},
-		Ports: []corev1.ContainerPort{{Name: "linkerd-proxy", ContainerPort: api.InboundPort}, {Name: api.AdminPortName, ContainerPort: api.AdminPort}}})
+		Ports: []corev1.ContainerPort{{Name: "linkerd-proxy", ContainerPort: api.InboundPort}, {Name: api.AdminPortName, ContainerPort: api.AdminPort}},
+		// P-15
+		LivenessProbe: probe("/live"), ReadinessProbe: probe("/ready")})
 }
 
 func (p *paper) workload(name string) *scenarios.Workload {
@@ -219,7 +290,9 @@ func (p *paper) workload(name string) *scenarios.Workload {
 // act is what an action writes; what it does besides, traffic for instance, is no
 // matter of policy.
 func (p *paper) act(a scenarios.Action) {
-	p.now = nil
+	if !p.frozen {
+		p.now = nil
+	}
 	switch {
 	case a.Apply != nil:
 		for _, o := range a.Apply {
@@ -262,10 +335,22 @@ func (p *paper) act(a scenarios.Action) {
 				p.settings.ClusterNetworks = append(p.settings.ClusterNetworks, netip.MustParsePrefix(p.named(text)))
 			}
 		}
+		if a.Install.ProbeNetworks != nil {
+			p.settings.ProbeNetworks = nil
+			for _, text := range a.Install.ProbeNetworks {
+				p.settings.ProbeNetworks = append(p.settings.ProbeNetworks, netip.MustParsePrefix(p.named(text)))
+			}
+		}
 	}
 }
 
+// key is what an object is kept under; a kind without its group is of policy, or
+// is a GRPCRoute.
 func (p *paper) key(kind, namespace, name string) string {
+	if kind == api.GRPCRouteKind {
+		kind += "." + api.GatewayGroup
+	}
+	kind = strings.TrimSuffix(kind, "."+api.Group)
 	return kind + " " + cmp.Or(p.named(namespace), p.real("")) + "/" + p.named(name)
 }
 
@@ -281,7 +366,8 @@ func (p *paper) apply(content map[string]any) {
 	}
 	meta := object["metadata"].(map[string]any)
 	namespace, _ := meta["namespace"].(string)
-	key := p.key(object["kind"].(string), namespace, meta["name"].(string))
+	group, _, _ := strings.Cut(object["apiVersion"].(string), "/")
+	key := p.key(object["kind"].(string)+"."+group, namespace, meta["name"].(string))
 	meta["namespace"] = cmp.Or(namespace, p.real(""))
 	p.clock = p.clock.Add(time.Second)
 	meta["creationTimestamp"] = p.clock.Format(time.RFC3339)
@@ -356,26 +442,43 @@ func (p *paper) oracle() oracle.Oracle {
 }
 
 func (p *paper) judge() oracle.Oracle {
-	var text bytes.Buffer
+	// Some namespaces are passed over by the webhook.
+	var texts [2]bytes.Buffer
 	for _, key := range slices.Sorted(maps.Keys(p.written)) {
 		object, err := json.Marshal(p.written[key])
 		if err != nil {
 			p.t.Fatal(err)
 		}
+		text := &texts[0]
+		if p.passedOver(p.written[key]["metadata"].(map[string]any)["namespace"].(string)) {
+			text = &texts[1]
+		}
 		text.WriteString("---\n")
 		text.Write(object)
 		text.WriteString("\n")
 	}
-	set, err := objects.Read([]objects.Source{{Name: p.scenario.Metadata.Name, Stream: &text}}, objects.Options{})
+	world := p.read(&texts[0], false)
+	objects.Join(&world, p.read(&texts[1], true))
+	for _, n := range p.namespaces {
+		world.Namespaces = append(world.Namespaces, n)
+	}
+	world.Settings = p.settings
+	now := oracle.New(world, p.reads())
+	now.Rules = p.rules
+	return now
+}
+
+func (p *paper) passedOver(namespace string) bool {
+	return p.namespaces[namespace] != nil && p.namespaces[namespace].Labels["config.linkerd.io/admission-webhooks"] == "disabled"
+}
+
+func (p *paper) read(text *bytes.Buffer, webhookAway bool) oracle.World {
+	set, err := objects.Read([]objects.Source{{Name: p.scenario.Metadata.Name, Stream: text}}, objects.Options{WebhookAway: webhookAway})
 	if err != nil {
 		p.t.Fatal(err)
 	}
 	if len(set.Others) > 0 {
 		p.t.Fatalf("%v is no policy", set.Others)
 	}
-	for _, n := range p.namespaces {
-		set.World.Namespaces = append(set.World.Namespaces, n)
-	}
-	set.World.Settings = p.settings
-	return oracle.New(set.World, api.Documented())
+	return set.World
 }
