@@ -3,6 +3,7 @@ package inbound
 import (
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -31,23 +32,31 @@ const (
 	otherLabel     = "other"
 )
 
-// Metrics are the inbound metrics of section 4.4.
+type (
+	counters   = *vector[prometheus.Counter]
+	histograms = *vector[prometheus.Observer]
+)
+
+// Metrics are the inbound metrics of section 4.4. A series that nobody uses is
+// forgotten after seriesRetention.
 type Metrics struct {
-	httpAllow, httpDeny, routeNotFound, rateLimited *prometheus.CounterVec
-	tcpAllow, tcpDeny, tcpTerminate                 *prometheus.CounterVec
-	httpErrors, tcpErrors                           *prometheus.CounterVec
-	requests, responses                             *prometheus.CounterVec
-	latency                                         *prometheus.HistogramVec
-	detectResults                                   *prometheus.CounterVec
+	httpAllow, httpDeny, routeNotFound, rateLimited counters
+	tcpAllow, tcpDeny, tcpTerminate                 counters
+	httpErrors, tcpErrors                           counters
+	requests, responses                             counters
+	latency                                         histograms
+	detectResults                                   counters
 	policyUpdates, policyInvalid                    prometheus.Counter
 
 	ports, names valueSet
 }
 
 // NewMetrics registers the metrics.
-func NewMetrics(registry prometheus.Registerer) *Metrics {
-	counter := func(name, help string, labels ...[]string) *prometheus.CounterVec {
-		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, concat(labels...))
+func NewMetrics(registry prometheus.Registerer) *Metrics { return newMetrics(registry, time.Now) }
+
+func newMetrics(registry prometheus.Registerer, clock func() time.Time) *Metrics {
+	counter := func(name, help string, labels ...[]string) counters {
+		c := newCounters(clock, prometheus.CounterOpts{Name: name, Help: help}, concat(labels...))
 		registry.MustRegister(c)
 		return c
 	}
@@ -66,11 +75,11 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 		responses: counter("response_total", "Answers to permitted HTTP requests.", direction, connLabels, serverLabels, routeLabels, authzLabels,
 			[]string{"status_code", "classification", "grpc_status", "error"}),
 		detectResults: counter("inbound_tcp_detect_http_results_total", "Outcomes of HTTP detection.", []string{"result"}, serverLabels),
-		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		latency: newHistograms(clock, prometheus.HistogramOpts{
 			Name: "response_latency_ms", Help: "Time from the head of a permitted request to the end of its answer.", Buckets: latencyBuckets,
 		}, concat(direction, connLabels, serverLabels, routeLabels, authzLabels, []string{"status_code"})),
 		policyUpdates: prometheus.NewCounter(prometheus.CounterOpts{Name: "inbound_policy_updates_total", Help: "Policy messages brought into force."}),
-		policyInvalid: prometheus.NewCounter(prometheus.CounterOpts{Name: "inbound_policy_invalid_total", Help: "Policy messages that were not understood and left the last good policy in force."}),
+		policyInvalid: prometheus.NewCounter(prometheus.CounterOpts{Name: "inbound_policy_invalid_total", Help: "Policy messages that were not understood."}),
 	}
 	registry.MustRegister(m.latency, m.policyUpdates, m.policyInvalid)
 	return m
@@ -141,22 +150,24 @@ func (m *Metrics) tcpError(kind string, port uint16) {
 	if port != 0 {
 		label = m.ports.admit(strconv.Itoa(int(port)))
 	}
-	m.tcpErrors.WithLabelValues(kind, label).Inc()
+	m.tcpErrors.with([]string{kind, label}, inc)
 }
 
-func (m *Metrics) httpError(kind string) { m.httpErrors.WithLabelValues(kind).Inc() }
+func (m *Metrics) httpError(kind string) { m.httpErrors.with([]string{kind}, inc) }
 
 func (m *Metrics) detected(snap *snapshot, sess *session, result string) {
-	m.detectResults.WithLabelValues(concat([]string{result}, m.serverValues(snap.port.Server, sess))...).Inc()
+	m.detectResults.with(concat([]string{result}, m.serverValues(snap.port.Server, sess)), inc)
 }
 
-// handles are the series of one permit on one connection, looked up once.
+// handles are the series of one permit on one connection, looked up once and held
+// as long as the connection.
 type handles struct {
-	allow, request prometheus.Counter
+	allow, request *series[prometheus.Counter]
 	labels         []string // direction, connection, server, route, authorization
 
 	mu        sync.Mutex
 	responses map[responseKey]response
+	released  bool
 }
 
 type responseKey struct {
@@ -165,8 +176,25 @@ type responseKey struct {
 }
 
 type response struct {
-	count   prometheus.Counter
-	latency prometheus.Observer
+	count   *series[prometheus.Counter]
+	latency *series[prometheus.Observer]
+}
+
+func (r response) release() {
+	r.count.release()
+	r.latency.release()
+}
+
+// release lets all series go; what is asked for afterwards is not held.
+func (h *handles) release() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.released = true
+	h.allow.release()
+	h.request.release()
+	for _, r := range h.responses {
+		r.release()
+	}
 }
 
 // labelCache keeps the handles of a connection's permits.
@@ -174,6 +202,7 @@ type labelCache struct {
 	mu    sync.Mutex
 	conn  []string
 	known map[*policy.Permit]*handles
+	ended bool
 }
 
 // maxCachedPermits bounds the cache of one long-lived connection over many policy changes.
@@ -199,15 +228,35 @@ func (l *labelCache) http(m *Metrics, sess *session, permit *policy.Permit) *han
 	labels := concat([]string{"inbound"}, conn, m.serverValues(permit.Server, sess), refValues(permit.Route), refValues(permit.Authz))
 	h := &handles{
 		labels:    labels,
-		allow:     m.httpAllow.WithLabelValues(labels[1:]...),
-		request:   m.requests.WithLabelValues(labels...),
+		allow:     m.httpAllow.hold(labels[1:]),
+		request:   m.requests.hold(labels),
 		responses: map[responseKey]response{},
 	}
+	if l.ended {
+		h.release() // the last answer of a connection that is over
+		return h
+	}
 	if l.known == nil || len(l.known) >= maxCachedPermits {
+		l.releaseAll()
 		l.known = map[*policy.Permit]*handles{}
 	}
 	l.known[permit] = h
 	return h
+}
+
+// release is called at the connection's end.
+func (l *labelCache) release() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ended = true
+	l.releaseAll()
+	l.known = nil
+}
+
+func (l *labelCache) releaseAll() {
+	for _, h := range l.known {
+		h.release()
+	}
 }
 
 // response returns the series of an answer. status 0 is an answer that never came; grpc -1 is none.
@@ -229,8 +278,12 @@ func (h *handles) response(m *Metrics, status, grpc int, failed bool, fault stri
 		class = "failure"
 	}
 	r := response{
-		count:   m.responses.WithLabelValues(concat(h.labels, []string{code, class, grpcCode, fault})...),
-		latency: m.latency.WithLabelValues(concat(h.labels, []string{code})...),
+		count:   m.responses.hold(concat(h.labels, []string{code, class, grpcCode, fault})),
+		latency: m.latency.hold(concat(h.labels, []string{code})),
+	}
+	if h.released {
+		r.release()
+		return r
 	}
 	h.responses[key] = r
 	return r

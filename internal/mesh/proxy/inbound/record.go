@@ -18,7 +18,7 @@ func (s *Server) decided(c *call) {
 	verdict := d.Verdict.String()
 	if d.Permit != nil {
 		h := sess.labels.http(m, sess, d.Permit)
-		h.allow.Inc()
+		h.allow.metric.Inc()
 		if d.Permit.Audit {
 			s.log.info("Request allowed", s.details(sess, d.Server, d.Route, d.Permit)...)
 		}
@@ -27,20 +27,20 @@ func (s *Server) decided(c *call) {
 	server := func() []string { return m.serverValues(d.Server, sess) }
 	switch d.Verdict {
 	case policy.Deny:
-		m.httpDeny.WithLabelValues(concat(conn(), server(), refValues(d.Route))...).Inc()
+		m.httpDeny.with(concat(conn(), server(), refValues(d.Route)), inc)
 		s.log.info("Request denied", s.details(sess, d.Server, d.Route, nil)...)
 	case policy.NotFound:
-		m.routeNotFound.WithLabelValues(concat(conn(), server())...).Inc()
+		m.routeNotFound.with(concat(conn(), server()), inc)
 	case policy.Ambiguous:
 		// No route was chosen for it; it is counted with those that none matches.
-		m.routeNotFound.WithLabelValues(concat(conn(), server())...).Inc()
+		m.routeNotFound.with(concat(conn(), server()), inc)
 	case policy.Limited:
 		limit := c.snap.port.LimitRef()
-		m.rateLimited.WithLabelValues(concat(conn(), server(), refValues(d.Route), refValues(limit), []string{d.LimitScope})...).Inc()
+		m.rateLimited.with(concat(conn(), server(), refValues(d.Route), refValues(limit), []string{d.LimitScope}), inc)
 	case policy.Fault:
 		m.httpError(errUnexpected)
 	case policy.Allow:
-		sess.labels.http(m, sess, d.Permit).request.Inc()
+		sess.labels.http(m, sess, d.Permit).request.metric.Inc()
 	}
 	record := s.record(sess, c.snap, c.protocol(), verdict, d.Server, d.Permit)
 	record.Method, record.Path, record.Route = c.head.Method, c.head.Path, d.Route.String()
@@ -51,7 +51,7 @@ func (s *Server) decided(c *call) {
 // allowed notes a permitted connection.
 func (s *Server) allowed(sess *session, snap *snapshot, permit *policy.Permit) {
 	m := s.cfg.Metrics
-	m.tcpAllow.WithLabelValues(concat(sess.labels.connection(m, sess), m.serverValues(permit.Server, sess), refValues(permit.Authz))...).Inc()
+	m.tcpAllow.with(concat(sess.labels.connection(m, sess), m.serverValues(permit.Server, sess), refValues(permit.Authz)), inc)
 	if permit.Audit {
 		s.log.info("Connection allowed", s.details(sess, permit.Server, policy.Ref{}, permit)...)
 	}
@@ -61,7 +61,7 @@ func (s *Server) allowed(sess *session, snap *snapshot, permit *policy.Permit) {
 // denied notes a refused connection; the caller closes it without a byte (N-08).
 func (s *Server) denied(sess *session, snap *snapshot) {
 	m := s.cfg.Metrics
-	m.tcpDeny.WithLabelValues(concat(sess.labels.connection(m, sess), m.serverValues(snap.port.Server, sess))...).Inc()
+	m.tcpDeny.with(concat(sess.labels.connection(m, sess), m.serverValues(snap.port.Server, sess)), inc)
 	s.log.info("Connection denied", s.details(sess, snap.port.Server, policy.Ref{}, nil)...)
 	s.cfg.Decisions.add(s.record(sess, snap, "opaque", "deny", snap.port.Server, nil))
 }
@@ -69,7 +69,7 @@ func (s *Server) denied(sess *session, snap *snapshot) {
 // terminated notes an established connection that nothing covers any more.
 func (s *Server) terminated(sess *session, snap *snapshot) {
 	m := s.cfg.Metrics
-	m.tcpTerminate.WithLabelValues(concat(sess.labels.connection(m, sess), m.serverValues(snap.port.Server, sess))...).Inc()
+	m.tcpTerminate.with(concat(sess.labels.connection(m, sess), m.serverValues(snap.port.Server, sess)), inc)
 	s.log.info("Connection terminated due to policy change", s.details(sess, snap.port.Server, policy.Ref{}, nil)...)
 	s.cfg.Decisions.add(s.record(sess, snap, "opaque", "terminate", snap.port.Server, nil))
 }
@@ -78,7 +78,7 @@ func (s *Server) terminated(sess *session, snap *snapshot) {
 func (s *Server) undiscovered(sess *session) {
 	m := s.cfg.Metrics
 	m.tcpError(errNoPolicy, sess.dst.Port())
-	m.tcpDeny.WithLabelValues(concat(sess.labels.connection(m, sess), m.serverValues(policy.Ref{}, sess))...).Inc()
+	m.tcpDeny.with(concat(sess.labels.connection(m, sess), m.serverValues(policy.Ref{}, sess)), inc)
 	s.log.info("Connection denied", append(s.details(sess, policy.Ref{}, policy.Ref{}, nil), "reason", errNoPolicy)...)
 	s.cfg.Decisions.add(s.record(sess, sess.cell.current.Load(), "opaque", "deny", policy.Ref{}, nil))
 }
@@ -158,6 +158,6 @@ func (s *Server) observeStatus(c *call, status int) { s.count(c, status, -1, sta
 func (s *Server) count(c *call, status, grpc int, failed bool, fault string) {
 	h := c.sess.labels.http(s.cfg.Metrics, c.sess, c.made.Permit)
 	r := h.response(s.cfg.Metrics, status, grpc, failed, fault)
-	r.count.Inc()
-	r.latency.Observe(float64(time.Since(c.start)) / float64(time.Millisecond))
+	r.count.metric.Inc()
+	r.latency.metric.Observe(float64(time.Since(c.start)) / float64(time.Millisecond))
 }

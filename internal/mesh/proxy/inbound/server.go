@@ -78,6 +78,8 @@ type Config struct {
 	// Timeouts' zero fields mean the defaults.
 	Timeouts Timeouts
 
+	// watch is defaultWatchLimits outside tests.
+	watch watchLimits
 	// originalDst replaces SO_ORIGINAL_DST in tests.
 	originalDst func(*net.TCPConn) (netip.AddrPort, error)
 }
@@ -180,6 +182,9 @@ func New(cfg Config) (*Server, error) {
 		return nil, errors.New("inbound: this dialect needs a default policy")
 	}
 	cfg.Timeouts.setDefaults()
+	if cfg.watch == (watchLimits{}) {
+		cfg.watch = defaultWatchLimits
+	}
 	if cfg.MaxInFlight == 0 {
 		cfg.MaxInFlight = DefaultMaxInFlight
 	}

@@ -154,7 +154,7 @@ func TestNotFoundIsRetriedAndRefusalsAreFinal(t *testing.T) {
 			w.policies.Set(port, msg)
 			wait := soon
 			if tt.final {
-				wait = 5 * watchRetryMin
+				wait = 5 * defaultWatchLimits.retryMin
 			}
 			ctx, cancel = context.WithTimeout(context.Background(), wait)
 			defer cancel()

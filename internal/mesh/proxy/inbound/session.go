@@ -58,6 +58,7 @@ func (sess *session) end() {
 	}
 	sess.raw.Close()
 	sess.upstream.close()
+	sess.labels.release()
 	s := sess.server
 	if sess.cell != nil {
 		sess.cell.remove(sess)

@@ -17,19 +17,36 @@ import (
 	"github.com/meshproof/meshproof/internal/mesh/proxy/policy"
 )
 
-// Limits of a watch stream (L-05); after each of them the port is subscribed
-// again, and the last policy stays in force meanwhile.
-const (
-	watchFirstMessage = 3 * time.Second
-	watchIdle         = 5 * time.Minute
-	watchLifetime     = time.Hour
+// watchLimits are the durations of a watch.
+type watchLimits struct {
+	// The stream (L-05): after each of them the port is subscribed again, and the
+	// last policy stays in force meanwhile.
+	firstMessage, idle, lifetime time.Duration
+	// Waits between attempts (L-06).
+	retryMin, retryMax time.Duration
+}
 
-	// Waits between attempts (L-06). The rule allows 60 s; ten bound how long a
-	// returned controller goes unnoticed.
-	watchRetryMin = 100 * time.Millisecond
-	watchRetryMax = 10 * time.Second
-	watchJitter   = 0.1
-)
+// defaultWatchLimits are the rule's, but for the longest wait: of the 60 s that
+// it allows ten are taken, which bound how long a returned controller goes
+// unnoticed.
+var defaultWatchLimits = watchLimits{
+	firstMessage: 3 * time.Second, idle: 5 * time.Minute, lifetime: time.Hour,
+	retryMin: 100 * time.Millisecond, retryMax: 10 * time.Second,
+}
+
+// watchJitter is the part of a wait by which it may differ.
+const watchJitter = 0.1
+
+// retryWait is the n-th wait in a row from 0; chance is from 0 to 1.
+func (l watchLimits) retryWait(n int, chance float64) time.Duration {
+	wait := l.retryMin
+	for range n {
+		if wait = min(2*wait, l.retryMax); wait == l.retryMax {
+			break
+		}
+	}
+	return time.Duration(float64(wait) * (1 + watchJitter*(2*chance-1)))
+}
 
 // watch keeps the cell's policy current until ctx ends.
 func (s *store) watch(ctx context.Context, c *cell) {
@@ -41,14 +58,13 @@ func (s *store) watch(ctx context.Context, c *cell) {
 		}
 	}
 	log := s.cfg.Logger.With("port", c.number)
-	retry := watchRetryMin
-	for {
+	for failures := 0; ; failures++ {
 		received, err := s.subscribe(ctx, c)
 		if ctx.Err() != nil {
 			return
 		}
 		if received {
-			retry = watchRetryMin
+			failures = 0
 		}
 		switch status.Code(err) {
 		case codes.InvalidArgument, codes.FailedPrecondition:
@@ -56,9 +72,9 @@ func (s *store) watch(ctx context.Context, c *cell) {
 			log.Error("policy watch refused for good, the policy in force stays", "error", err)
 			return
 		}
-		wait := time.Duration(float64(retry) * (1 + watchJitter*(2*rand.Float64()-1)))
+		wait := s.cfg.watch.retryWait(failures, rand.Float64())
 		level := slog.LevelDebug
-		if retry == watchRetryMin && err != nil { // the first of a series
+		if failures == 0 && err != nil { // the first of a series
 			level = slog.LevelWarn
 		}
 		log.Log(ctx, level, "policy watch ended, the policy in force stays", "error", err, "retry", wait)
@@ -67,16 +83,15 @@ func (s *store) watch(ctx context.Context, c *cell) {
 		case <-ctx.Done():
 			return
 		}
-		retry = min(2*retry, watchRetryMax)
 	}
 }
 
 // subscribe runs one stream to its end and tells whether a message came.
 func (s *store) subscribe(ctx context.Context, c *cell) (received bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, watchLifetime)
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.watch.lifetime)
 	defer cancel()
 	// The stream itself has no time-out per message: cancelling it is one.
-	quiet := time.AfterFunc(watchFirstMessage, cancel)
+	quiet := time.AfterFunc(s.cfg.watch.firstMessage, cancel)
 	defer quiet.Stop()
 	stream, err := s.cfg.Policies.WatchPort(ctx, &pb.PortSpec{Workload: s.cfg.Workload, Port: uint32(c.number)}, grpc.WaitForReady(true))
 	if err != nil {
@@ -91,7 +106,7 @@ func (s *store) subscribe(ctx context.Context, c *cell) (received bool, err erro
 			return received, err
 		}
 		received = true
-		quiet.Reset(watchIdle)
+		quiet.Reset(s.cfg.watch.idle)
 		s.apply(c, msg)
 	}
 }
