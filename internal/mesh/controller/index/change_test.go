@@ -2,11 +2,9 @@ package index
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -233,79 +231,4 @@ func TestAnUnusableServerKeepsItsPortAndDeniesEverybody(t *testing.T) {
 		x.apply(mkServer("grpc", "voting", intstr.FromString("grpc"), edits["protocol"]))
 		expect(t, before, x.at(t, "voting", 8080))
 	})
-}
-
-// TestRandomHistoriesEndAsIfTheObjectsHadAlwaysBeenThere compares the index after
-// every step with one that is made anew from the objects that exist then.
-func TestRandomHistoriesEndAsIfTheObjectsHadAlwaysBeenThere(t *testing.T) {
-	const seeds, steps = 10, 150
-	for seed := range uint64(seeds) {
-		for _, dialect := range []api.Dialect{api.Documented(), api.Linkerd()} {
-			history(t, seed, steps, dialect)
-		}
-	}
-}
-
-func history(t *testing.T, seed uint64, steps int, dialect api.Dialect) {
-	random := rand.New(rand.NewPCG(seed, 1))
-	pick := func(of ...string) string { return of[random.IntN(len(of))] }
-	x := mkIndex(dialect, nil)
-	objects := map[string]any{}
-	watches := map[string]*Watch{}
-	for step := range steps {
-		var key string
-		var object any
-		switch random.IntN(4) {
-		case 0:
-			name := pick("p", "q")
-			key, object = "pod/"+name, mkPod(name, labelled("app", pick("a", "b")), annotated(api.OpaquePortsAnnotation, pick("8080", "1")), withProbe("/up", 8080))
-		case 1, 2:
-			name := pick("r", "s")
-			key, object = "server/"+name, mkServer(name, pick("a", "b"), intstr.Parse(pick("8080", "grpc", "8801")), func(s *api.Server) {
-				s.Labels = map[string]string{"x": pick("1", "2")}
-				s.Spec.ProxyProtocol = api.ProxyProtocol(pick("HTTP/1", "gRPC", "opaque"))
-			})
-		default:
-			name := pick("m", "n")
-			authorization := mkAuthorization(name, pick("r", "s"), anyone)
-			if random.IntN(2) == 0 {
-				authorization.Spec.Server = api.ServerReference{Selector: &api.LabelSelector{MatchLabels: map[string]string{"x": pick("1", "2")}}}
-			}
-			key, object = "authorization/"+name, authorization
-		}
-		if random.IntN(3) == 0 {
-			x.remove(object)
-			delete(objects, key)
-		} else {
-			x.apply(object)
-			objects[key] = object
-		}
-
-		anew := mkIndex(dialect, nil)
-		for _, o := range objects {
-			anew.apply(o)
-		}
-		for _, name := range []string{"p", "q"} {
-			for _, port := range []uint16{8080, 8801} {
-				at := fmt.Sprintf("%s:%d", name, port)
-				want, wantErr := anew.Lookup(ns, name, port)
-				got, gotErr := x.Lookup(ns, name, port)
-				if wantErr != gotErr {
-					t.Fatalf("seed %d step %d %s: error %v, want %v", seed, step, at, gotErr, wantErr)
-				}
-				if wantErr != nil {
-					delete(watches, at)
-					continue
-				}
-				if diff := cmp.Diff(want.Server, got.Server, equateValues); diff != "" {
-					t.Fatalf("seed %d step %d %s: -anew +incremental\n%s", seed, step, at, diff)
-				}
-				if w := watches[at]; w == nil {
-					watches[at] = mustWatch(t, x, name, port)
-				} else if diff := cmp.Diff(want.Server, w.Snapshot().Server, equateValues); diff != "" {
-					t.Fatalf("seed %d step %d %s: -anew +watched\n%s", seed, step, at, diff)
-				}
-			}
-		}
-	}
 }

@@ -186,17 +186,33 @@ func newNamespace(name string) *namespace {
 }
 
 func (ns *namespace) empty() bool {
-	return ns.bare() && len(ns.meshTLS)+len(ns.networks)+len(ns.routes)+len(ns.limits)+len(ns.accounts)+len(ns.bystanders)+len(ns.object.Problems) == 0
+	return len(ns.pods)+len(ns.servers)+len(ns.authorizations)+len(ns.policies)+len(ns.meshTLS)+len(ns.networks)+
+		len(ns.routes)+len(ns.limits)+len(ns.accounts)+len(ns.bystanders)+len(ns.object.Problems) == 0
 }
 
 // bare reports whether nothing is left of the kinds that keep Linkerd's index of a
-// namespace alive.
+// namespace alive. What never was understood is not in that index.
 func (ns *namespace) bare() bool {
-	if len(ns.pods)+len(ns.servers)+len(ns.authorizations)+len(ns.policies) > 0 {
+	if len(ns.pods) > 0 {
 		return false
 	}
-	for ref := range ns.routes {
-		if ref.Kind.http() {
+	for _, s := range ns.servers {
+		if s.spec.understood() {
+			return false
+		}
+	}
+	for _, authorization := range ns.authorizations {
+		if authorization.usable() {
+			return false
+		}
+	}
+	for _, policy := range ns.policies {
+		if policy.usable() {
+			return false
+		}
+	}
+	for ref, route := range ns.routes {
+		if ref.Kind.http() && route.understood() {
 			return false
 		}
 	}

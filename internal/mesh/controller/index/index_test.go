@@ -3,6 +3,7 @@ package index
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -106,39 +107,82 @@ func mkAuthorization(name, server string, client api.Client) *api.ServerAuthoriz
 
 var anyone = api.Client{Unauthenticated: true}
 
-// apply is what the watches do with objects.
-func (x *Index) apply(objects ...any) {
-	x.Update(func(tx *Tx) {
-		for _, object := range objects {
-			switch o := object.(type) {
-			case *corev1.Pod:
-				tx.SetPod(o.Namespace, o.Name, NewPodSpec(o, x.config.Dialect))
-			case *api.Server:
-				tx.SetServer(o.Namespace, o.Name, NewServerSpec(o))
-			case *api.ServerAuthorization:
-				tx.SetAuthorization(o.Namespace, o.Name, x.config.NewAuthorizationSpec(o))
-			case *corev1.Namespace:
-				tx.SetNamespace(o.Name, NewNamespaceSpec(o))
-			default:
-				panic(fmt.Sprintf("%T", o))
-			}
-		}
-	})
+// routeKind is the kind of an HTTPRoute by its apiVersion, policy.linkerd.io if
+// it has none.
+func routeKind(route *api.HTTPRoute) Kind {
+	if strings.HasPrefix(route.APIVersion, api.GatewayGroup) {
+		return GatewayHTTPRoute
+	}
+	return PolicyHTTPRoute
 }
 
-func (x *Index) remove(objects ...any) {
-	x.Update(func(tx *Tx) {
-		for _, object := range objects {
-			switch o := object.(type) {
-			case *corev1.Pod:
-				tx.DeletePod(o.Namespace, o.Name)
-			case *api.Server:
-				tx.DeleteServer(o.Namespace, o.Name)
-			case *api.ServerAuthorization:
-				tx.DeleteAuthorization(o.Namespace, o.Name)
-			}
+// apply is what the watches do with objects.
+func (x *Index) apply(objects ...any) { x.Update(func(tx *Tx) { tx.apply(objects...) }) }
+
+func (tx *Tx) apply(objects ...any) {
+	x := tx.index
+	for _, object := range objects {
+		switch o := object.(type) {
+		case *corev1.Pod:
+			tx.SetPod(o.Namespace, o.Name, NewPodSpec(o, x.config.Dialect))
+		case *api.Server:
+			tx.SetServer(o.Namespace, o.Name, NewServerSpec(o))
+		case *api.ServerAuthorization:
+			tx.SetAuthorization(o.Namespace, o.Name, x.config.NewAuthorizationSpec(o))
+		case *corev1.Namespace:
+			tx.SetNamespace(o.Name, NewNamespaceSpec(o))
+		case *api.AuthorizationPolicy:
+			tx.SetPolicy(o.Namespace, o.Name, x.config.NewPolicySpec(o))
+		case *api.MeshTLSAuthentication:
+			tx.SetMeshTLS(o.Namespace, o.Name, x.config.NewMeshTLSSpec(o))
+		case *api.NetworkAuthentication:
+			tx.SetNetworks(o.Namespace, o.Name, NewNetworksSpec(o))
+		case *api.HTTPRoute:
+			kind := routeKind(o)
+			tx.SetRoute(kind, o.Namespace, o.Name, x.config.NewHTTPRouteSpec(kind, o))
+		case *api.GRPCRoute:
+			tx.SetRoute(GatewayGRPCRoute, o.Namespace, o.Name, x.config.NewGRPCRouteSpec(o))
+		case *api.HTTPLocalRateLimitPolicy:
+			tx.SetRateLimit(o.Namespace, o.Name, x.config.NewRateLimitSpec(o))
+		case *corev1.ServiceAccount:
+			tx.SetAccount(o.Namespace, o.Name, struct{}{})
+		default:
+			panic(fmt.Sprintf("%T", o))
 		}
-	})
+	}
+}
+
+func (x *Index) remove(objects ...any) { x.Update(func(tx *Tx) { tx.remove(objects...) }) }
+
+func (tx *Tx) remove(objects ...any) {
+	for _, object := range objects {
+		switch o := object.(type) {
+		case *corev1.Pod:
+			tx.DeletePod(o.Namespace, o.Name)
+		case *api.Server:
+			tx.DeleteServer(o.Namespace, o.Name)
+		case *api.ServerAuthorization:
+			tx.DeleteAuthorization(o.Namespace, o.Name)
+		case *corev1.Namespace:
+			tx.DeleteNamespace(o.Name)
+		case *api.AuthorizationPolicy:
+			tx.DeletePolicy(o.Namespace, o.Name)
+		case *api.MeshTLSAuthentication:
+			tx.DeleteMeshTLS(o.Namespace, o.Name)
+		case *api.NetworkAuthentication:
+			tx.DeleteNetworks(o.Namespace, o.Name)
+		case *api.HTTPRoute:
+			tx.DeleteRoute(routeKind(o), o.Namespace, o.Name)
+		case *api.GRPCRoute:
+			tx.DeleteRoute(GatewayGRPCRoute, o.Namespace, o.Name)
+		case *api.HTTPLocalRateLimitPolicy:
+			tx.DeleteRateLimit(o.Namespace, o.Name)
+		case *corev1.ServiceAccount:
+			tx.DeleteAccount(o.Namespace, o.Name)
+		default:
+			panic(fmt.Sprintf("%T", o))
+		}
+	}
 }
 
 func (x *Index) at(t *testing.T, pod string, port uint16) InboundServer {

@@ -26,6 +26,8 @@ type RateLimitSpec struct {
 	// ServiceAccounts. Both are for findings alone.
 	target  string
 	clients []mention
+	// kept means that the rest is a previous version, still in force.
+	kept bool
 }
 
 // NewRateLimitSpec reads an HTTPLocalRateLimitPolicy.
@@ -85,12 +87,17 @@ func (s RateLimitSpec) inForce(old *RateLimitSpec, dialect api.Dialect) RateLimi
 		return s
 	}
 	kept := RateLimitSpec{UID: s.UID, Created: s.Created}
-	if old != nil {
+	if old != nil && old.understood() {
 		kept = *old
+		kept.kept = true
 	}
 	kept.Problems, kept.target, kept.clients = s.Problems, s.target, s.clients
 	return kept
 }
+
+// understood reports whether the object, or a version of it that is kept, can be
+// used.
+func (s *RateLimitSpec) understood() bool { return len(s.Problems) == 0 || s.kept }
 
 // before orders the limits of one Server: the older one holds, then the one whose
 // name sorts first (S-09).

@@ -38,6 +38,10 @@ type RouteSpec struct {
 	// are the parents that are no Servers. Both are for findings alone.
 	parents   []string
 	strangers []parent
+	// kept means that the rest is a previous version, still in force.
+	kept bool
+	// unread means that not even the parents are known.
+	unread bool
 }
 
 // parent is a parent of a route as it is written, defaults filled in.
@@ -49,7 +53,7 @@ type parent struct {
 // NewUnreadableRouteSpec stands for an object whose fields have other types than
 // they should.
 func NewUnreadableRouteSpec(uid string, created time.Time, err error) RouteSpec {
-	return RouteSpec{UID: uid, Created: created, Problems: Problems{{"spec", err.Error()}}}
+	return RouteSpec{UID: uid, Created: created, Problems: Problems{{"spec", err.Error()}}, unread: true}
 }
 
 // newRouteSpec reads what routes of all kinds have in common. defaultGroup is the
@@ -121,8 +125,9 @@ func (s RouteSpec) inForce(old *RouteSpec, dialect api.Dialect) RouteSpec {
 	}
 	if !dialect.InvalidRevokes {
 		kept := RouteSpec{UID: s.UID, Created: s.Created}
-		if old != nil {
+		if old != nil && old.understood() {
 			kept = *old
+			kept.kept = true
 		}
 		kept.Problems, kept.Ignored, kept.Dropped, kept.parents, kept.strangers = s.Problems, s.Ignored, s.Dropped, s.parents, s.strangers
 		return kept
@@ -133,13 +138,17 @@ func (s RouteSpec) inForce(old *RouteSpec, dialect api.Dialect) RouteSpec {
 		return s
 	}
 	s.Closed = true
-	if s.parents == nil && old != nil {
+	if s.unread && old != nil {
 		s.Servers = old.Servers
 	}
 	return s
 }
 
-// HTTP reports whether routes of the kind are for HTTP rather than gRPC.
+// understood reports whether the object, or a version of it that is kept, can be
+// used.
+func (s *RouteSpec) understood() bool { return len(s.Problems)+len(s.Ignored) == 0 || s.kept }
+
+// http reports whether routes of the kind are for HTTP rather than gRPC.
 func (k Kind) http() bool { return k == PolicyHTTPRoute || k == GatewayHTTPRoute }
 
 // readValues reads comparisons of headers or query parameters.

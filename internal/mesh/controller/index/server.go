@@ -120,6 +120,9 @@ func (s ServerSpec) inForce(old *ServerSpec, dialect api.Dialect) ServerSpec {
 	return s
 }
 
+// understood reports whether the object, or a version of it that is kept, is one.
+func (s *ServerSpec) understood() bool { return len(s.Problems) == 0 || s.Pods != nil }
+
 func portReference(port intstr.IntOrString) (PortReference, string) {
 	if port.Type == intstr.String {
 		if port.StrVal == "" {

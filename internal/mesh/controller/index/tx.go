@@ -147,11 +147,13 @@ func (tx *Tx) DeleteServer(namespace, name string) {
 	for c := range ns.servers[name].cells {
 		mark(&tx.cells, c)
 	}
+	if ns.servers[name].spec.understood() {
+		mark(&tx.reduced, namespace)
+	}
 	delete(ns.servers, name)
 	ns.ways.selecting.set("", name, nil)
 	ns.ways.labelled.remove(name)
 	tx.touch(namespace)
-	mark(&tx.reduced, namespace)
 }
 
 // SetBystander adds or replaces the labels of a pod without a proxy.

@@ -35,7 +35,7 @@ func (tx *Tx) authorization(ns *namespace, name string, next *AuthorizationSpec)
 	}
 	ns.ways.authorizing.set("", name, nil)
 	if next == nil {
-		mark(&tx.reduced, ns.name)
+		tx.reduce(ns, before.usable())
 		return
 	}
 	tx.affect(ns, ns.serversOf(next))
@@ -77,7 +77,7 @@ func (tx *Tx) policy(ns *namespace, name string, next *PolicySpec) {
 		ns.ways.policies.add(next.target, name)
 		tx.mention(self, next.mentions())
 	} else {
-		mark(&tx.reduced, ns.name)
+		tx.reduce(ns, before.usable())
 	}
 }
 
@@ -160,7 +160,7 @@ func (tx *Tx) route(ns *namespace, ref Reference, next *RouteSpec) {
 		}
 		tx.affect(ns, slices.Values(next.Servers))
 	} else {
-		mark(&tx.reduced, ns.name)
+		tx.reduce(ns, before.understood())
 	}
 }
 
@@ -194,7 +194,7 @@ func (tx *Tx) limit(ns *namespace, name string, next *RateLimitSpec) {
 		tx.affect(ns, slices.Values([]string{next.Server}))
 		tx.mention(self, next.clients)
 	} else {
-		mark(&tx.reduced, ns.name)
+		tx.reduce(ns, before.understood())
 	}
 }
 
@@ -224,6 +224,13 @@ func (tx *Tx) AccountsKnown() {
 	tx.index.accountsKnown = true
 	for name := range tx.index.namespaces {
 		tx.touch(name)
+	}
+}
+
+// reduce marks a namespace that has lost an object which counted.
+func (tx *Tx) reduce(ns *namespace, counted bool) {
+	if counted {
+		mark(&tx.reduced, ns.name)
 	}
 }
 
