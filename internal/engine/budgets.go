@@ -47,6 +47,9 @@ const (
 	// countRest is how long a number that must not be higher is left alone before
 	// it is looked at again.
 	countRest = 300 * time.Millisecond
+	// fullAfter is how long nobody has called when every bucket of a rate limit is
+	// full: a second by the rules, and what clocks are coarse by.
+	fullAfter = 1050 * time.Millisecond
 	// statusBudget is for a status to be written, which controllers do at least
 	// every 10 s (S-03).
 	statusBudget = 12 * time.Second

@@ -161,6 +161,12 @@ func (s *scenarioRun) skipped(c *scenarios.PlannedClaim) string {
 		return s.lackedByTarget(claim.Pods.Workload)
 	case claim.Metric != nil:
 		return s.lackedByTarget(claim.Metric.Workload)
+	case claim.Rate != nil:
+		for i := range claim.Rate.Calls {
+			if why := s.lackedByRequest(&claim.Rate.Calls[i].Request); why != "" {
+				return why
+			}
+		}
 	case claim.Log != nil:
 		return s.lackedByTarget(claim.Log.Workload)
 	case claim.Authz != nil:

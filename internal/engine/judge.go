@@ -36,9 +36,10 @@ func unsure(format string, args ...any) verdict {
 	return verdict{outcome: result.Inconclusive, reason: fmt.Sprintf(format, args...)}
 }
 
-// judge judges the claims of a step side by side, those that count what others
-// cause after them, and fills the result. late is set when the policy did not
-// come into force in time: the claims are then failed, whatever the clients see.
+// judge judges the claims of a step side by side, after them those that must be
+// alone, one by one, and last those that count what others cause; and fills the
+// result. late is set when the policy did not come into force in time: the claims
+// are then failed, whatever the clients see.
 func (s *scenarioRun) judge(ctx context.Context, index int, late error, base *baseline) {
 	planned, res := &s.planned.Steps[index], &s.res.Steps[index]
 	var done sync.WaitGroup
@@ -54,7 +55,7 @@ func (s *scenarioRun) judge(ctx context.Context, index int, late error, base *ba
 	}
 	var batch []*callJudge
 	var places []int
-	var counting []func()
+	var alone, counting []func()
 	s.mark(ctx, planned, base)
 	for i, claim := range planned.Claims {
 		switch {
@@ -72,11 +73,14 @@ func (s *scenarioRun) judge(ctx context.Context, index int, late error, base *ba
 				v := s.judgeOne(ctx, claim, base)
 				finish(i, began, cutOff(ctx, v))
 			}
-			if claim.Claim.Counts() {
+			switch {
+			case claim.Claim.Rate != nil:
+				alone = append(alone, one)
+			case claim.Claim.Counts():
 				counting = append(counting, one)
-				continue
+			default:
+				done.Go(one)
 			}
-			done.Go(one)
 		}
 	}
 	began := time.Now()
@@ -85,6 +89,9 @@ func (s *scenarioRun) judge(ctx context.Context, index int, late error, base *ba
 		finish(places[i], began, cutOff(ctx, one.verdict))
 	}
 	done.Wait()
+	for _, one := range alone {
+		one()
+	}
 	for _, one := range counting {
 		done.Go(one)
 	}
@@ -112,6 +119,8 @@ func (s *scenarioRun) judgeOne(ctx context.Context, c *scenarios.PlannedClaim, b
 		return s.counted(ctx, claim, claim.Metric.Is, func() verdict { return s.judgeMetric(ctx, claim.Metric, base) })
 	case claim.Log != nil:
 		return s.counted(ctx, claim, claim.Log.Is, func() verdict { return s.judgeLog(ctx, claim.Log, base) })
+	case claim.Rate != nil:
+		return s.judgeRate(ctx, c, base)
 	case claim.Status != nil:
 		return s.judgeStatus(ctx, claim)
 	case claim.Command != nil:

@@ -119,6 +119,10 @@ func (s *scenarioRun) interested(c *scenarios.PlannedClaim) {
 	switch {
 	case c.Call != nil:
 		s.interestedIn(c.Call.Target, c.Call.Protocol)
+	case c.Claim.Rate != nil:
+		for i := range c.Claim.Rate.Calls {
+			s.interestedIn(c.Claim.Rate.Calls[i].Target, c.Claim.Rate.Calls[i].Protocol)
+		}
 	case c.Claim.Policy != nil:
 		s.interestedIn(c.Claim.Policy.Target, "")
 	}

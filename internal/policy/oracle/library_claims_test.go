@@ -43,7 +43,7 @@ func (p *paper) claim(c scenarios.Claim) {
 		p.admission(c)
 	case c.Traffic != nil:
 		p.leftOut[aboutTraffic]++
-	case c.Authz != nil, c.Metric != nil, c.Log != nil:
+	case c.Authz != nil, c.Metric != nil, c.Log != nil, c.Rate != nil:
 		p.leftOut[aboutCounting]++
 	case c.Command != nil:
 		p.leftOut[aboutCommands]++
