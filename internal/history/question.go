@@ -220,18 +220,20 @@ func Verdicts(v oracle.Verdict, seen clients.Kind) []string {
 	switch {
 	case seen == clients.Limited && len(v.Limits) > 0:
 		return []string{"limited"}
-	case v.Outcome == oracle.Delivered, v.Outcome == oracle.Forbidden && authorized, v.Outcome == oracle.Closed && authorized:
+	case v.Outcome == oracle.Delivered, v.Outcome == oracle.Forbidden && authorized:
 		return []string{allowed} // what the admin port refuses in spite of a grant was granted
 	case v.Outcome == oracle.Redirected, v.Outcome == oracle.GRPCNotFound && authorized:
 		return []string{"redirect"}
-	case v.Outcome == oracle.Forbidden, v.Outcome == oracle.PermissionDenied, v.Outcome == oracle.Closed && v.Course == oracle.AsTCP:
+	case v.Outcome == oracle.Forbidden, v.Outcome == oracle.PermissionDenied:
 		return []string{"deny"}
 	case v.Outcome == oracle.NotFound, v.Outcome == oracle.GRPCNotFound:
 		return []string{"not-found"}
 	case v.Outcome == oracle.BadRequest:
 		return []string{"ambiguous"}
+	case v.Outcome == oracle.Closed && v.Course == oracle.AsTCP && !authorized:
+		return []string{"deny", refused} // the admin port refuses what is not HTTP before it asks
 	case v.Outcome == oracle.HandshakeFailed, v.Outcome == oracle.Closed:
-		return []string{refused}
+		return []string{refused, "deny"} // a port for HTTP has an empty list for TCP, or none
 	}
 	return nil
 }
