@@ -53,6 +53,8 @@ const (
 	// statusBudget is for a status to be written, which controllers do at least
 	// every 10 s (S-03).
 	statusBudget = 12 * time.Second
+	// acceptBudget is for the status of what a write concerns to follow it.
+	acceptBudget = 15 * time.Second
 	// cleanBudget is for giving everything back.
 	cleanBudget = 25 * time.Second
 	// goneBudget is for namespaces to be gone that were deleted: their pods end,

@@ -87,9 +87,10 @@ func (s *scenarioRun) keepsNamespace() bool {
 
 // removePolicies deletes the namespace's policy objects.
 func (s *scenarioRun) removePolicies(ctx context.Context) {
-	for kind := range policyKinds {
-		resource, _, err := s.e.kube.resource(kindOf(kind), s.namespace)
+	for _, kind := range policies {
+		mapping, err := s.e.kube.mapper.RESTMapping(kind.GroupKind())
 		if err == nil {
+			resource := s.e.kube.dynamic.Resource(mapping.Resource).Namespace(s.namespace)
 			_ = resource.DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{})
 		}
 	}

@@ -47,8 +47,9 @@ func (r rise) key() string {
 }
 
 // rises are the increments that a proxy owes one call (M-01 to M-07, M-11). Where
-// it is open which authorization gets the credit, none is asked for by name.
-func rises(v oracle.Verdict, client oracle.Client, seen clients.Kind, port int) []rise {
+// it is open which authorization gets the credit, none is asked for by
+// name.
+func rises(v oracle.Verdict, client oracle.Client, seen clients.Kind, port int, credited bool) []rise {
 	label := func(into map[string]string, prefix string, l oracle.Label) {
 		into[prefix+"_group"], into[prefix+"_kind"], into[prefix+"_name"] = l.Group, l.Kind, l.Name
 	}
@@ -59,7 +60,7 @@ func rises(v oracle.Verdict, client oracle.Client, seen clients.Kind, port int) 
 		labels["client_id"] = client.Identity
 	}
 	authorized := v.Authorization != oracle.Label{}
-	if authorized && len(v.Fitting) <= 1 {
+	if authorized && credited {
 		label(labels, "authz", v.Authorization)
 	}
 	routed := v.Route != oracle.Label{}
@@ -115,7 +116,7 @@ func (s *scenarioRun) compareCounters(batch []*callJudge, logs map[string][]*wit
 			continue
 		}
 		for i, said := range one.rulings {
-			for _, r := range rises(said.verdict, said.question.Client, one.outcomes[i].Kind, one.target.Port) {
+			for _, r := range rises(said.verdict, said.question.Client, one.outcomes[i].Kind, one.target.Port, one.oracle.Dialect.NamedCreditedFirst) {
 				key := component + " " + r.key()
 				if byKey[key] == nil {
 					byKey[key] = &owed{rise: r, component: component}

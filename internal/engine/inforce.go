@@ -34,7 +34,7 @@ func (s *scenarioRun) settle(ctx context.Context, writes []write, wait scenarios
 	if wait == scenarios.WaitNone {
 		return nil
 	}
-	var least versions
+	least := versions{}
 	var accepted time.Time
 	namespaces := map[string]bool{}
 	concerned := false
@@ -55,6 +55,9 @@ func (s *scenarioRun) settle(ctx context.Context, writes []write, wait scenarios
 	}
 	if wait == scenarios.WaitObserved {
 		return s.e.observedBy(ctx, least)
+	}
+	if err := s.accepted(ctx, writes, least); err != nil {
+		return err
 	}
 	return s.inForce(ctx, s.endpoints(func(e endpoint) bool { return namespaces[e.pod.Namespace] }), least, accepted)
 }

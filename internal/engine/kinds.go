@@ -23,6 +23,26 @@ var policies = []schema.GroupVersionKind{
 	api.GatewayGRPCRoutes.GroupVersion().WithKind(api.GRPCRouteKind),
 }
 
+// watchedAs are the names by which controllers know what they watch.
+var watchedAs = map[schema.GroupKind]string{
+	{Kind: "Pod"}:                                              "pods",
+	{Kind: "Namespace"}:                                        "namespaces",
+	{Group: api.Group, Kind: api.ServerKind}:                   api.Servers.Resource,
+	{Group: api.Group, Kind: api.ServerAuthorizationKind}:      api.ServerAuthorizations.Resource,
+	{Group: api.Group, Kind: api.AuthorizationPolicyKind}:      api.AuthorizationPolicies.Resource,
+	{Group: api.Group, Kind: api.MeshTLSAuthenticationKind}:    api.MeshTLSAuthentications.Resource,
+	{Group: api.Group, Kind: api.NetworkAuthenticationKind}:    api.NetworkAuthentications.Resource,
+	{Group: api.Group, Kind: api.HTTPLocalRateLimitPolicyKind}: api.HTTPLocalRateLimitPolicies.Resource,
+	{Group: api.Group, Kind: api.HTTPRouteKind}:                api.HTTPRoutes.Resource,
+	{Group: api.GatewayGroup, Kind: api.HTTPRouteKind}:         api.GatewayHTTPRoutes.GroupResource().String(),
+	{Group: api.GatewayGroup, Kind: api.GRPCRouteKind}:         api.GatewayGRPCRoutes.GroupResource().String(),
+}
+
+// isPolicy says whether writes of a kind are waited for, and deletions followed.
+func isPolicy(kind schema.GroupKind) bool {
+	return slices.ContainsFunc(policies, func(p schema.GroupVersionKind) bool { return p.GroupKind() == kind })
+}
+
 // kindOf resolves the kind that a scenario names, KIND or KIND.GROUP: those of
 // policies, of apps and of core.
 func kindOf(kind string) schema.GroupVersionKind {

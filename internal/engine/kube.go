@@ -56,14 +56,12 @@ func newKube(config *rest.Config) (*kube, error) {
 		mapper: restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(typed.Discovery()))}, nil
 }
 
-// policyKinds are the kinds whose writes are waited for.
-var policyKinds = map[string]bool{"Server": true, "ServerAuthorization": true}
-
 const policyGroup = "policy.linkerd.io"
 
 // write is an accepted change of an object.
 type write struct {
 	kind, namespace, name string
+	group                 string
 	// version is the resourceVersion after the write, of a deletion too.
 	version uint64
 	// accepted is when the API server's answer was there.
@@ -80,7 +78,9 @@ func (w write) String() string {
 }
 
 // policy reports whether the controller has to observe it.
-func (w write) policy() bool { return policyKinds[w.kind] }
+func (w write) policy() bool { return isPolicy(w.groupKind()) }
+
+func (w write) groupKind() schema.GroupKind { return schema.GroupKind{Group: w.group, Kind: w.kind} }
 
 func (k *kube) resource(gvk schema.GroupVersionKind, namespace string) (dynamic.ResourceInterface, bool, error) {
 	mapping, err := k.mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
@@ -160,7 +160,7 @@ func (k *kube) apply(ctx context.Context, content map[string]any, namespace stri
 
 func written(verb string, object *unstructured.Unstructured) write {
 	version, _ := strconv.ParseUint(object.GetResourceVersion(), 10, 64)
-	return write{kind: object.GetKind(), namespace: object.GetNamespace(), name: object.GetName(), version: version, accepted: time.Now(), verb: verb}
+	return write{kind: object.GetKind(), group: object.GroupVersionKind().Group, namespace: object.GetNamespace(), name: object.GetName(), version: version, accepted: time.Now(), verb: verb}
 }
 
 // merge sends a JSON merge patch, of a subresource when one is named.
@@ -183,7 +183,8 @@ func (k *kube) merge(ctx context.Context, kind, namespace, name string, patch ma
 // remove deletes an object; for policy objects the version of the deletion is
 // learnt from a watch, because the API's answer does not tell it.
 func (k *kube) remove(ctx context.Context, kind, namespace, name string) (write, error) {
-	resource, namespaced, err := k.resource(kindOf(kind), namespace)
+	gvk := kindOf(kind)
+	resource, namespaced, err := k.resource(gvk, namespace)
 	if err != nil {
 		return write{}, &refusedError{err}
 	}
@@ -191,15 +192,15 @@ func (k *kube) remove(ctx context.Context, kind, namespace, name string) (write,
 		namespace = ""
 	}
 	var deleted <-chan uint64
-	if policyKinds[kind] && k.watch != nil {
+	if isPolicy(gvk.GroupKind()) && k.watch != nil {
 		var stop func()
-		deleted, stop = k.watch.deletion(kind, namespace, name)
+		deleted, stop = k.watch.deletion(gvk.GroupKind(), namespace, name)
 		defer stop()
 	}
 	if err := resource.Delete(ctx, name, metav1.DeleteOptions{}); err != nil {
 		return write{}, fmt.Errorf("delete %s %s: %w", kind, name, refusal(err))
 	}
-	w := write{kind: kind, namespace: namespace, name: name, accepted: time.Now(), verb: "deleted"}
+	w := write{kind: gvk.Kind, group: gvk.Group, namespace: namespace, name: name, accepted: time.Now(), verb: "deleted"}
 	if deleted == nil {
 		return w, nil
 	}
@@ -228,7 +229,7 @@ func (k *kube) startPolicyWatch(ctx context.Context) {
 	ctx, stop := context.WithCancel(ctx)
 	p := &policyWatch{waiting: map[string][]chan uint64{}, stop: stop}
 	k.watch = p
-	for kind := range policyKinds {
+	for _, kind := range policies {
 		ready := make(chan struct{})
 		p.done.Go(func() { p.follow(ctx, k, kind, ready) })
 		select {
@@ -239,7 +240,7 @@ func (k *kube) startPolicyWatch(ctx context.Context) {
 }
 
 // follow watches one kind, anew whenever the watch ends.
-func (p *policyWatch) follow(ctx context.Context, k *kube, kind string, ready chan<- struct{}) {
+func (p *policyWatch) follow(ctx context.Context, k *kube, kind schema.GroupVersionKind, ready chan<- struct{}) {
 	announced := false
 	announce := func() {
 		if !announced {
@@ -249,7 +250,7 @@ func (p *policyWatch) follow(ctx context.Context, k *kube, kind string, ready ch
 	}
 	defer announce()
 	for ctx.Err() == nil {
-		resource, _, err := k.resource(kindOf(kind), "")
+		resource, _, err := k.resource(kind, "")
 		if err == nil {
 			list, listErr := resource.List(ctx, metav1.ListOptions{Limit: 1})
 			if err = listErr; err == nil {
@@ -268,13 +269,21 @@ func (p *policyWatch) follow(ctx context.Context, k *kube, kind string, ready ch
 		}
 		// No such kind on this cluster, or no server: nobody waits for long.
 		announce()
-		_ = pause(ctx, pollInterval)
+		rest := pollInterval
+		if meta.IsNoMatchError(err) {
+			rest = unknownRest
+		}
+		_ = pause(ctx, rest)
 	}
 }
 
+// unknownRest is between two looks for a kind that the cluster does not know:
+// each reads all that it does know.
+const unknownRest = 10 * time.Second
+
 func (p *policyWatch) tell(object *unstructured.Unstructured) {
 	version, _ := strconv.ParseUint(object.GetResourceVersion(), 10, 64)
-	key := object.GetKind() + " " + object.GetNamespace() + "/" + object.GetName()
+	key := deletionKey(object.GroupVersionKind().GroupKind(), object.GetNamespace(), object.GetName())
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, channel := range p.waiting[key] {
@@ -285,8 +294,12 @@ func (p *policyWatch) tell(object *unstructured.Unstructured) {
 	}
 }
 
-func (p *policyWatch) deletion(kind, namespace, name string) (<-chan uint64, func()) {
-	key, channel := kind+" "+namespace+"/"+name, make(chan uint64, 1)
+func deletionKey(kind schema.GroupKind, namespace, name string) string {
+	return kind.String() + " " + namespace + "/" + name
+}
+
+func (p *policyWatch) deletion(kind schema.GroupKind, namespace, name string) (<-chan uint64, func()) {
+	key, channel := deletionKey(kind, namespace, name), make(chan uint64, 1)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.waiting[key] = append(p.waiting[key], channel)

@@ -83,27 +83,22 @@ type observed struct {
 // server is the policy's name as kind/name.
 func (o observed) server() string { return o.Server.Labels["kind"] + "/" + o.Server.Labels["name"] }
 
-// versions are the lower bounds that a question to the controller may carry.
-type versions struct{ servers, authorizations, pods, namespaces uint64 }
+// versions are the lower bounds that a question to the controller may carry, by
+// the name of what is watched.
+type versions map[string]uint64
 
+// with raises the bounds to what was written.
 func (v versions) with(w write) versions {
-	switch w.kind {
-	case "Server":
-		v.servers = max(v.servers, w.version)
-	case "ServerAuthorization":
-		v.authorizations = max(v.authorizations, w.version)
-	case "Pod":
-		v.pods = max(v.pods, w.version)
-	case "Namespace":
-		v.namespaces = max(v.namespaces, w.version)
+	if name := watchedAs[w.groupKind()]; name != "" {
+		v[name] = max(v[name], w.version)
 	}
 	return v
 }
 
 func (v versions) query(query url.Values) url.Values {
-	for name, least := range map[string]uint64{"minServers": v.servers, "minServerauthorizations": v.authorizations, "minPods": v.pods, "minNamespaces": v.namespaces} {
-		if least > 0 {
-			query.Set(name, strconv.FormatUint(least, 10))
+	for _, name := range sorted(v) {
+		if v[name] > 0 {
+			query.Add("min", name+":"+strconv.FormatUint(v[name], 10))
 		}
 	}
 	query.Set("timeout", inForceBudget.String())
