@@ -36,7 +36,7 @@ var admission = []Rule{
 }
 
 var status = []Rule{
-	rule("S-01", statuses, "only who holds the Lease policy-controller-write writes status; without a holder nothing is accepted"),
+	rule("S-01", statuses, "only who holds the Lease policy-controller-write writes status; without a holder nothing is accepted").unseen("a run has one replica, and who of several writes is known to them", writing+"TestOneReplicaWritesAndTheNextTakesOver", writing+"TestWithoutALeaderNothingIsAccepted", writing+"TestALeaseIsTakenRenewedInTimeAndGivenBack"),
 	rule("S-02", statuses, "status is written as linkerd.io/policy-controller"),
 	rule("S-03", statuses, "status is written on change and at least every ten seconds, each write bounded by five"),
 	rule("S-04", statuses, "a route is Accepted by a Server that exists, and NoMatchingParent says that it does not"),

@@ -20,7 +20,7 @@ var defaults = []Rule{
 	rule("D-17", opaquePorts, "opaque ports change the default server alone; a Server's protocol holds, though clients see an opaque port"),
 	rule("D-18", defaultPolicy, "ports that require identity have the authenticated twin of their default policy"),
 	rule("D-19", opaquePorts, "skipped ports pass the proxy by, and no policy holds there"),
-	rule("D-20", injection, "further annotations set ports, time-outs and the list of inbound ports"),
+	rule("D-20", injection, "further annotations set ports, time-outs and the list of inbound ports").unseen(told, injected+"TestTheProxyListensWhereItsAnnotationsSay"),
 	rule("D-21", injection, "pods without a proxy are unknown to the controller"),
 }
 
@@ -36,7 +36,7 @@ var metrics = []Rule{
 	rule("M-09", counting, "requests, responses and latencies carry the permit's labels, and denied requests are not among them"),
 	rule("M-10", counting, "each connection that is looked into is counted by what it turned out to be, under its server"),
 	rule("M-11", counting, "each authorized request and each authorized connection is counted once, also when a limit or redirect follows"),
-	rule("M-12", counting, "series that nothing adds to any more are dropped after ten minutes"),
+	rule("M-12", counting, "series that nothing adds to any more are dropped after ten minutes").unseen("a run is shorter than ten minutes", serving+"TestIdleSeriesAreForgottenAfterTenMinutes", serving+"TestTheSeriesOfAConnectionOutliveItByTenMinutes"),
 	rule("M-13", counting, "inbound series have no label for the authority"),
 	rule("M-14", counting, "the controller counts calls, messages, status writes, and who holds the lease"),
 }

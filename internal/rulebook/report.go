@@ -146,23 +146,12 @@ func negated(runs []Run, carried map[string][]Claim) (map[string][]Negation, err
 // lacks says what is missing for the rule to be shown; empty when nothing is.
 // recorded says that there are questions to judge again.
 func (e *Entry) lacks(recorded bool) string {
-	count := e.Counts()
-	switch {
-	case count[result.Failed]+count[result.Error] > 0:
+	if count := e.Counts(); count[result.Failed]+count[result.Error] > 0 {
 		return fmt.Sprintf("%s of its claims failed", few(count[result.Failed]+count[result.Error]))
-	case count[result.Passed] > 0:
-		switch turned := slices.ContainsFunc(e.Negations, func(n Negation) bool { return n.Turned > 0 }); {
-		case len(e.Negations) == 0 || turned:
-			return ""
-		case !recorded:
-			return "no run has left a history on which its contrary could be tried"
-		}
-		return "none of its claims would fail if the contrary held"
-	case e.Unseen == "" || len(e.Tests) == 0:
-		if len(e.Claims) > 0 {
-			return fmt.Sprintf("none of its claims passed (%s)", e.Claims[0].Reason)
-		}
-		return "no claim carries it"
+	}
+	why := e.lacksClaims(recorded)
+	if why == "" || e.Unseen == "" {
+		return why
 	}
 	for _, test := range e.Outcomes {
 		if test.Outcome != result.Passed {
@@ -170,6 +159,21 @@ func (e *Entry) lacks(recorded bool) string {
 		}
 	}
 	return ""
+}
+
+// lacksClaims says why the rule's claims do not show it.
+func (e *Entry) lacksClaims(recorded bool) string {
+	switch {
+	case len(e.Claims) == 0:
+		return "no claim carries it"
+	case e.Counts()[result.Passed] == 0:
+		return fmt.Sprintf("none of its claims passed (%s)", e.Claims[0].Reason)
+	case len(e.Negations) == 0 || slices.ContainsFunc(e.Negations, func(n Negation) bool { return n.Turned > 0 }):
+		return ""
+	case !recorded:
+		return "no run has left a history on which its contrary could be tried"
+	}
+	return "none of its claims would fail if the contrary held"
 }
 
 func few(n int) string {

@@ -90,6 +90,8 @@ func TestTestsShowOnlyWhatCannotBeSeen(t *testing.T) {
 		{"passed", Entry{Rule: hidden, Outcomes: outcomes(result.Passed)}, ""},
 		{"failed", Entry{Rule: hidden, Outcomes: outcomes(result.Failed)}, "test " + name + ": failed"},
 		{"not run", Entry{Rule: hidden, Outcomes: outcomes(NotRun)}, "test " + name + ": not run"},
+		{"a claim failed", Entry{Rule: hidden, Outcomes: outcomes(result.Passed), Claims: []Claim{{Outcome: result.Failed}}}, "one of its claims failed"},
+		{"a claim was skipped", Entry{Rule: hidden, Outcomes: outcomes(result.Passed), Claims: []Claim{{Outcome: result.Skipped}}}, ""},
 		{"seen from outside", Entry{Rule: open, Outcomes: outcomes(result.Passed)}, "no claim carries it"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

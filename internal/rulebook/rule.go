@@ -121,6 +121,7 @@ const (
 const (
 	onTheWire = "it is how controller and proxies speak with each other; callers meet only what follows from it"
 	certified = "it is how proxies and issuer speak with each other; callers meet only the certificate that comes of it"
+	printed   = "claims compare the rows, and not how a command prints them"
 	told      = "it is how the injector speaks to the proxy it adds; callers meet only what follows from it"
 )
 
@@ -133,6 +134,7 @@ const (
 	injected = "internal/mesh/injector."
 	proving  = "internal/mesh/identity."
 	issuing  = "internal/mesh/identity/issuer."
+	writing  = "internal/mesh/controller/status."
 
 	messages = answers + "TestMessagesAreAsTheWireHasThem"
 	shapes   = readings + "TestEveryShapeOfAMessageIsUnderstoodOrRefused"
@@ -145,5 +147,6 @@ const (
 	gateways  = "multicluster gateways are not part of this mesh"
 	externals = "workloads outside the cluster are not part of this mesh"
 	foreign   = "it describes commands of another program; ours are documented by themselves"
+	unasked   = "the built-in proxy gets its certificate from the identity service alone; clients of SPIFFE identities are proven all the same (X-74)"
 	upstream  = "it is a flaw of another version of the sample application than the one that is built in"
 )
