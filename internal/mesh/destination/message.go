@@ -12,12 +12,8 @@ import (
 	netpb "github.com/linkerd/linkerd2-proxy-api/go/net"
 )
 
-const (
-	// weight of every endpoint: none is preferred.
-	weight = 10000
-	// inboundPort is where proxies take traffic with a transport header.
-	inboundPort = 4143
-)
+// weight of every endpoint: none is preferred.
+const weight = 10000
 
 // profileMessage encodes p. An empty profile says: go where you meant to.
 func profileMessage(p Profile, config namer) *pb.DestinationProfile {
@@ -85,7 +81,7 @@ func endpointMessage(e Endpoint, config namer) *pb.WeightedAddr {
 	if e.Hint == NoHint {
 		return message
 	}
-	message.ProtocolHint = &pb.ProtocolHint{OpaqueTransport: &pb.ProtocolHint_OpaqueTransport{InboundPort: inboundPort}}
+	message.ProtocolHint = &pb.ProtocolHint{OpaqueTransport: &pb.ProtocolHint_OpaqueTransport{InboundPort: uint32(e.InboundPort)}}
 	if e.Hint == Opaque {
 		message.ProtocolHint.Protocol = &pb.ProtocolHint_Opaque_{Opaque: &pb.ProtocolHint_Opaque{}}
 	} else {

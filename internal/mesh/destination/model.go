@@ -1,6 +1,7 @@
 package destination
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -17,9 +18,10 @@ const (
 	skipInboundFlag   = "--inbound-ports-to-ignore"
 	opaqueAppProtocol = "linkerd.io/opaque"
 
-	// adminPort and controlPort are the proxy's own; they are never reached
-	// through its inbound port (T-30).
-	adminPort, controlPort = 4191, 4190
+	// defaultInbound is where a proxy takes traffic with a transport header; its
+	// admin and control ports are never reached through it (T-30).
+	defaultInbound, defaultAdmin, defaultControl = 4143, 4191, 4190
+	listenVariable                               = "LINKERD2_PROXY_%s_LISTEN_ADDR"
 )
 
 // key names a namespaced object.
@@ -37,6 +39,8 @@ type pod struct {
 	// bypass it.
 	meshed      bool
 	skipInbound ports
+	// inboundPort, adminPort and controlPort are where the proxy listens.
+	inboundPort, adminPort, controlPort uint16
 	// opaque holds the pod's own list; without one the namespace's applies.
 	opaque    ports
 	annotated bool
@@ -76,6 +80,7 @@ func newPod(p *corev1.Pod, controlPlane string, dialect api.Dialect) (*pod, inde
 			made.skipInbound = parsePorts(container.Args[at+1])
 		}
 	}
+	made.inboundPort, made.adminPort, made.controlPort = listens(p, "INBOUND", defaultInbound), listens(p, "ADMIN", defaultAdmin), listens(p, "CONTROL", defaultControl)
 	for _, container := range slices.Concat(p.Spec.InitContainers, p.Spec.Containers) {
 		for _, port := range container.Ports {
 			if port.HostPort > 0 && port.Name != "" && (port.Protocol == "" || port.Protocol == corev1.ProtocolTCP) {
@@ -84,6 +89,21 @@ func newPod(p *corev1.Pod, controlPlane string, dialect api.Dialect) (*pod, inde
 		}
 	}
 	return made, spec
+}
+
+// listens reads a port of the pod's proxy off its environment.
+func listens(p *corev1.Pod, which string, otherwise uint16) uint16 {
+	for _, container := range slices.Concat(p.Spec.InitContainers, p.Spec.Containers) {
+		if container.Name != api.ProxyContainer {
+			continue
+		}
+		for _, variable := range container.Env {
+			if address, err := netip.ParseAddrPort(variable.Value); err == nil && variable.Name == fmt.Sprintf(listenVariable, which) && address.Port() != 0 {
+				return address.Port()
+			}
+		}
+	}
+	return otherwise
 }
 
 func hasProxy(p *corev1.Pod) bool {
@@ -111,7 +131,7 @@ func owner(p *corev1.Pod) string {
 // bypassed reports whether the pod's proxy does not see a port. The proxy's own
 // ports are not redirected, but the proxy listens there itself.
 func (p *pod) bypassed(port uint16) bool {
-	return p.skipInbound.contains(port) && port != adminPort && port != controlPort
+	return p.skipInbound.contains(port) && port != p.adminPort && port != p.controlPort
 }
 
 // service is all that answers depend on in a Service.

@@ -288,6 +288,20 @@ func TestTheProxysOwnPortsAreDialledWithTLSButDirectly(t *testing.T) {
 	c.profile("10.244.0.5:4190").expect(&pb.DestinationProfile{Endpoint: addr(votingIP, 4190, "a", noHint)})
 }
 
+// D-20, T-30: a proxy is spoken to where it listens.
+func TestAProxyOnOtherPortsIsSpokenToThere(t *testing.T) {
+	c := mkCluster(t)
+	c.pod("a", "10.244.0.5", func(p *corev1.Pod) {
+		p.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "LINKERD2_PROXY_INBOUND_LISTEN_ADDR", Value: "0.0.0.0:5143"},
+			{Name: "LINKERD2_PROXY_ADMIN_LISTEN_ADDR", Value: "[::]:5191"}, {Name: "LINKERD2_PROXY_CONTROL_LISTEN_ADDR", Value: "nowhere"}}
+	})
+	elsewhere := func(a *pb.WeightedAddr) { a.ProtocolHint.OpaqueTransport.InboundPort = 5143 }
+	c.profile("10.244.0.5:8080").expect(&pb.DestinationProfile{Endpoint: addr(votingIP, 8080, "a", elsewhere)})
+	c.profile("10.244.0.5:5191").expect(&pb.DestinationProfile{Endpoint: addr(votingIP, 5191, "a", noHint)})
+	c.profile("10.244.0.5:4190").expect(&pb.DestinationProfile{Endpoint: addr(votingIP, 4190, "a", noHint)})
+	c.profile("10.244.0.5:4191").expect(&pb.DestinationProfile{Endpoint: addr(votingIP, 4191, "a", elsewhere)})
+}
+
 func TestAPortThatBypassesTheProxyIsNotMeshed(t *testing.T) {
 	c := mkCluster(t)
 	c.pod("a", "10.244.0.5", func(p *corev1.Pod) {

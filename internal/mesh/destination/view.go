@@ -27,6 +27,8 @@ type Endpoint struct {
 	// Identity that the endpoint must prove, "" when it is not meshed there.
 	Identity string
 	Hint     Hint
+	// InboundPort is where the endpoint's proxy takes traffic; set with a Hint.
+	InboundPort uint16
 	// What metrics say about it.
 	Pod, Namespace, ServiceAccount, Owner, TemplateHash, Zone string
 }
@@ -172,12 +174,12 @@ func (x *Index) endpoint(p *pod, at netip.AddrPort, opaque bool) Endpoint {
 		return e
 	}
 	e.Identity = x.config.Identity(p.serviceAccount, p.namespace)
-	switch {
-	case at.Port() == adminPort || at.Port() == controlPort:
-	case opaque:
+	if at.Port() == p.adminPort || at.Port() == p.controlPort {
+		return e
+	}
+	e.Hint, e.InboundPort = H2, p.inboundPort
+	if opaque {
 		e.Hint = Opaque
-	default:
-		e.Hint = H2
 	}
 	return e
 }

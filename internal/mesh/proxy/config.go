@@ -23,6 +23,9 @@ type Config struct {
 	// Ports are watched from start; OpaquePorts are opaque before the first answer, in dialect linkerd only.
 	Ports, OpaquePorts []uint16
 	DetectTimeout      time.Duration
+	// PolicyIdle is how long a port that is not in Ports is watched without a
+	// connection (L-01, D-20); 0 means the default.
+	PolicyIdle time.Duration
 	// IPs of the pod; empty means any.
 	IPs         []netip.Addr
 	MaxInFlight int64
@@ -67,6 +70,7 @@ func ReadConfig(lookup func(string) (string, bool)) (Config, error) {
 		Ports:         env.ports(prefix + "INBOUND_PORTS"),
 		OpaquePorts:   env.ports(prefix + "INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION"),
 		DetectTimeout: env.duration(prefix+"INBOUND_DETECT_TIMEOUT", 0),
+		PolicyIdle:    env.duration(prefix+"INBOUND_DISCOVERY_IDLE_TIMEOUT", 0),
 		IPs:           env.addrs(prefix + "INBOUND_IPS"),
 		MaxInFlight:   env.number(prefix+"INBOUND_MAX_IN_FLIGHT", 0),
 
@@ -81,7 +85,7 @@ func ReadConfig(lookup func(string) (string, bool)) (Config, error) {
 		IdentityDir:  env.text(prefix+"IDENTITY_DIR", ""),
 		TokenFile:    env.required(prefix + "IDENTITY_TOKEN_FILE"),
 		TrustAnchors: env.required(prefix + "IDENTITY_TRUST_ANCHORS"),
-		LocalName:    env.required(prefix + "IDENTITY_LOCAL_NAME"),
+		LocalName:    env.localName(),
 		MinRefresh:   env.duration(prefix+"IDENTITY_MIN_REFRESH", 0),
 		MaxRefresh:   env.duration(prefix+"IDENTITY_MAX_REFRESH", 0),
 
@@ -178,6 +182,21 @@ func (e *environment) serverName(name, address string) string {
 	v := e.text(name, "")
 	if v == "" && address != "" && !isLoopback(address) {
 		e.fail(name, v, "must be set, as the service is not on a loopback address")
+	}
+	return v
+}
+
+// localName reads the identity to be certified for: the local name, or server id
+// and server name, which must be the same (K-01).
+func (e *environment) localName() string {
+	const local, id, name = prefix + "IDENTITY_LOCAL_NAME", prefix + "IDENTITY_SERVER_ID", prefix + "IDENTITY_SERVER_NAME"
+	asID, asName := e.text(id, ""), e.text(name, "")
+	if asID == "" && asName == "" {
+		return e.required(local)
+	}
+	v := e.text(local, asID)
+	if v != asID || v != asName {
+		e.fail(id, asID, fmt.Sprintf("want the same as %s and, where it is set, %s", name, local))
 	}
 	return v
 }

@@ -24,6 +24,7 @@ func injected() map[string]string {
 		"LINKERD2_PROXY_INBOUND_PORTS":                            "8080,9090",
 		"LINKERD2_PROXY_INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION": "25,4444-4446",
 		"LINKERD2_PROXY_INBOUND_DETECT_TIMEOUT":                   "10s",
+		"LINKERD2_PROXY_INBOUND_DISCOVERY_IDLE_TIMEOUT":           "5s",
 		"LINKERD2_PROXY_INBOUND_IPS":                              "10.244.0.7",
 		"LINKERD2_PROXY_POLICY_SVC_ADDR":                          "linkerd-policy.linkerd.svc.cluster.local:8090",
 		"LINKERD2_PROXY_POLICY_SVC_NAME":                          "linkerd-destination.linkerd.serviceaccount.identity.linkerd.cluster.local",
@@ -54,7 +55,7 @@ func TestInjectedEnvironmentIsRead(t *testing.T) {
 	want := Config{
 		Inbound: netip.MustParseAddrPort("0.0.0.0:4143"), Outbound: netip.MustParseAddrPort("127.0.0.1:4140"),
 		Admin: netip.MustParseAddrPort("0.0.0.0:4191"), Control: netip.MustParseAddrPort("0.0.0.0:4190"), Observe: netip.MustParseAddrPort("127.0.0.1:4192"),
-		DefaultPolicy: "all-unauthenticated", Ports: []uint16{8080, 9090}, OpaquePorts: []uint16{25, 4444, 4445, 4446}, DetectTimeout: 10 * time.Second,
+		DefaultPolicy: "all-unauthenticated", Ports: []uint16{8080, 9090}, OpaquePorts: []uint16{25, 4444, 4445, 4446}, DetectTimeout: 10 * time.Second, PolicyIdle: 5 * time.Second,
 		IPs: []netip.Addr{netip.MustParseAddr("10.244.0.7")}, Workload: `{"ns":"apps","pod":"app-0"}`,
 		PolicyAddr: env["LINKERD2_PROXY_POLICY_SVC_ADDR"], PolicyName: env["LINKERD2_PROXY_POLICY_SVC_NAME"],
 		ClusterNetworks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")},
@@ -75,6 +76,7 @@ func TestEachBadValueIsNamedOnce(t *testing.T) {
 		"LINKERD2_PROXY_INBOUND_PORTS":                            "8080,http",
 		"LINKERD2_PROXY_INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION": "9-8",
 		"LINKERD2_PROXY_INBOUND_DETECT_TIMEOUT":                   "10",
+		"LINKERD2_PROXY_INBOUND_DISCOVERY_IDLE_TIMEOUT":           "soon",
 		"LINKERD2_PROXY_INBOUND_IPS":                              "10.0.0",
 		"LINKERD2_PROXY_INBOUND_MAX_IN_FLIGHT":                    "-1",
 		"LINKERD2_PROXY_POLICY_SVC_ADDR":                          "",
@@ -118,5 +120,32 @@ func TestDefaultPoliciesNeedTheirNetworksInDialectLinkerd(t *testing.T) {
 				t.Errorf("%s, %s without networks: %v", dialect, name, err)
 			}
 		}
+	}
+}
+
+// K-01: the identity has one name or the other two.
+func TestTheIdentityIsNamedOnceOrTwice(t *testing.T) {
+	const local, id, name = "LINKERD2_PROXY_IDENTITY_LOCAL_NAME", "LINKERD2_PROXY_IDENTITY_SERVER_ID", "LINKERD2_PROXY_IDENTITY_SERVER_NAME"
+	for _, row := range []struct {
+		local, id, name, want string
+	}{{"a.b", "", "", "a.b"}, {"", "a.b", "a.b", "a.b"}, {"a.b", "a.b", "a.b", "a.b"}, {"", "a.b", "", ""}, {"", "", "a.b", ""}, {"", "a.b", "c.d", ""}, {"c.d", "a.b", "a.b", ""}, {"", "", "", ""}} {
+		env := injected()
+		env[local], env[id], env[name] = row.local, row.id, row.name
+		got, err := read(env)
+		if (err == nil) != (row.want != "") || err == nil && got.LocalName != row.want {
+			t.Errorf("%+v: %q, %v", row, got.LocalName, err)
+		}
+	}
+}
+
+// K-07: a control plane on this machine is spoken to without TLS, and needs no
+// name to prove; the identity service is the exception.
+func TestAControlPlaneOnLoopbackNeedsNoName(t *testing.T) {
+	env := injected()
+	env["LINKERD2_PROXY_POLICY_SVC_ADDR"], env["LINKERD2_PROXY_POLICY_SVC_NAME"] = "127.0.0.1:8090", ""
+	env["LINKERD2_PROXY_DESTINATION_SVC_ADDR"], env["LINKERD2_PROXY_DESTINATION_SVC_NAME"] = "localhost:8086", ""
+	got, err := read(env)
+	if err != nil || got.PolicyName != "" || got.DestinationName != "" || policiesReady(got, nil) != nil {
+		t.Errorf("%+v, %v", got, err)
 	}
 }

@@ -107,7 +107,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger, level *slog.LevelVar
 		OwnPorts: []uint16{cfg.Outbound.Port(), cfg.Control.Port(), cfg.Observe.Port()},
 		IPs:      cfg.IPs, Admin: adminServer.handler(), Dialect: cfg.Dialect, Default: fallbackOf(cfg),
 		SocketMark: cfg.SocketMark, MaxInFlight: cfg.MaxInFlight, Metrics: metrics, Decisions: decisions, Logger: log,
-		Timeouts: inbound.Timeouts{Detect: cfg.DetectTimeout},
+		Timeouts: inbound.Timeouts{Detect: cfg.DetectTimeout, PortIdle: cfg.PolicyIdle},
 	})
 	if err != nil {
 		return err

@@ -84,6 +84,11 @@ func (ca *CA) LeafFor(tb testing.TB, name string, key crypto.Signer, edit func(*
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
 }
 
+// EndsAfter is an edit by which a leaf lives no longer than that.
+func EndsAfter(life time.Duration) func(*x509.Certificate) {
+	return func(template *x509.Certificate) { template.NotAfter = time.Now().Add(life) }
+}
+
 // Sign is an identity.Signer; edit as in Leaf.
 func (ca *CA) Sign(edit func(*x509.Certificate)) identity.Signer {
 	return func(_ context.Context, csr []byte) ([][]byte, error) {

@@ -249,6 +249,7 @@ type client struct {
 	alpn     []string
 	sni      string // default the server's name
 	ca       *identitytest.CA
+	leaf     *tls.Certificate // instead of one made for identity
 }
 
 func (c client) String() string {
@@ -274,7 +275,10 @@ func (w *world) dialTo(address string, c client) (net.Conn, error) {
 	if config.ServerName == "" {
 		config.ServerName = serverName
 	}
-	if c.identity != "" {
+	switch {
+	case c.leaf != nil:
+		config.Certificates = []tls.Certificate{*c.leaf}
+	case c.identity != "":
 		ca := c.ca
 		if ca == nil {
 			ca = w.ca

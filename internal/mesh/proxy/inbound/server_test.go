@@ -348,8 +348,7 @@ func TestDecisionsRememberTheLastAndSayWhatTheyForgot(t *testing.T) {
 	}
 }
 
-// Every verdict has an answer that a client can tell from the application's, and a word of its own.
-func TestEveryVerdictIsAnswered(t *testing.T) {
+func TestEveryVerdictHasAWordOfItsOwn(t *testing.T) {
 	words := map[string]bool{}
 	for _, v := range policy.Verdicts {
 		word := v.String()

@@ -310,7 +310,7 @@ func TestThePodsOwnAddressIsReachedInTheClear(t *testing.T) {
 			own := w.newPod(99, webID, nil)
 			dst, at := own.app, own.describe(meshedHTTP2)
 			if !row.seen {
-				at.TlsIdentity = nil
+				at.TlsIdentity, at.ProtocolHint = nil, nil
 			}
 			if row.service {
 				dst = serviceAddr

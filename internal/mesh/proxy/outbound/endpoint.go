@@ -66,8 +66,8 @@ func (p *Proxy) parseEndpoint(a *pb.WeightedAddr, labels map[string]string) (m e
 		}
 	}
 	if p.isLocal(m.addr.Addr()) {
-		// Without an identity the proxy does not see the port.
-		m.reason, m.own = reasonLoopback, a.GetTlsIdentity().GetStrategy() != nil && m.addr.Port() != controlPort && m.addr.Port() != adminPort
+		// Without it the proxy does not see the port, or serves it itself.
+		m.reason, m.own = reasonLoopback, a.GetProtocolHint().GetOpaqueTransport() != nil
 		return m, true
 	}
 	switch tls := a.GetTlsIdentity(); strategy := tls.GetStrategy().(type) {
