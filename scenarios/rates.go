@@ -26,6 +26,8 @@ type RateCall struct {
 	Expect Expect `yaml:"expect"`
 	// Limited share of these calls, in percent.
 	Limited *Band `yaml:"limited"`
+	// Answer compares headers and body of the answers to those that are limited.
+	Answer *Answer `yaml:"answer"`
 }
 
 // Band is a share in percent.
@@ -80,6 +82,7 @@ func (v *validator) rate(c *RateClaim) {
 		call := &c.Calls[i]
 		v.request(call.Pos, &call.Request)
 		v.band(call.Limited)
+		v.answer(call.Answer)
 		if call.Protocol != HTTP1 && call.Protocol != HTTP2 && call.Protocol != GRPC {
 			v.add(call.Pos, "%s has no requests that could be limited: want %s, %s or %s", call.Protocol, HTTP1, HTTP2, GRPC)
 		}

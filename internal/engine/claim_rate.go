@@ -87,7 +87,7 @@ func (s *scenarioRun) flows(ctx context.Context, claim *scenarios.PlannedClaim) 
 		if err != nil {
 			return nil, nil, err
 		}
-		request.Keep = false
+		request.Keep = call.Answer != nil
 		target, err := s.planned.Target(call.Target, call.Protocol)
 		if err != nil {
 			return nil, nil, err
@@ -224,6 +224,9 @@ func compareRates(c *scenarios.RateClaim, flows []*flowRun) verdict {
 			slow = append(slow, fmt.Sprintf("%splanned %d calls at %v per second, reached %d at %.1f", who, f.spec.Count, f.call.Rate, len(f.calls), reached))
 		}
 		within(who, f.call.Limited, limited, len(f.calls))
+		if problem := f.wrongAnswer(); problem != "" {
+			wrong = append(wrong, who+problem)
+		}
 		if len(f.call.Expect) == 0 {
 			continue
 		}
@@ -248,6 +251,20 @@ func compareRates(c *scenarios.RateClaim, flows []*flowRun) verdict {
 		return failing(v, "%s", strings.Join(wrong, "; "))
 	}
 	return v
+}
+
+// wrongAnswer says what is wrong with the answer to a call that was limited; an
+// empty text means nothing.
+func (f *flowRun) wrongAnswer() string {
+	for _, one := range f.calls {
+		if one.Kind != clients.Limited {
+			continue
+		}
+		if problem := compareAnswer(f.call.Answer, one); problem != "" {
+			return problem
+		}
+	}
+	return ""
 }
 
 // contradicted says how what is written and the rules disagree, whatever was

@@ -20,7 +20,8 @@ func flowAs(letters string, every time.Duration, call scenarios.RateCall) *flowR
 	for i, letter := range letters {
 		kind := map[rune]clients.Kind{'a': clients.Allowed, 'l': clients.Limited, 'd': clients.Forbidden}[letter]
 		start := time.Unix(1000, 0).Add(time.Duration(i) * every)
-		f.calls = append(f.calls, clients.Outcome{Kind: kind, Start: start, End: start.Add(time.Millisecond)})
+		header := map[clients.Kind]map[string]string{clients.Limited: {"content-length": "0"}}[kind]
+		f.calls = append(f.calls, clients.Outcome{Kind: kind, Start: start, End: start.Add(time.Millisecond), Header: header})
 	}
 	return f
 }
@@ -45,6 +46,8 @@ func TestAShareOfLimitedCallsIsHeldAgainstItsBand(t *testing.T) {
 		{name: "nothing may be limited", letters: half, every: planned, call: scenarios.RateCall{Limited: share(0, 0)}, want: result.Failed},
 		{name: "the others are as expected", letters: half, every: planned, call: scenarios.RateCall{Expect: scenarios.Expect{"allowed"}}, want: result.Passed},
 		{name: "the others are not", letters: half + "d", every: planned, call: scenarios.RateCall{Expect: scenarios.Expect{"allowed"}}, want: result.Failed},
+		{name: "those that are limited are answered as expected", letters: half, every: planned, call: scenarios.RateCall{Answer: &scenarios.Answer{Headers: map[string]string{"content-length": "0"}}}, want: result.Passed},
+		{name: "those that are limited are not", letters: half, every: planned, call: scenarios.RateCall{Answer: &scenarios.Answer{Absent: []string{"content-length"}}}, want: result.Failed},
 		{name: "the rate was not reached", letters: half, every: 2 * planned, call: scenarios.RateCall{Limited: share(40, 60)}, want: result.Inconclusive},
 	} {
 		v := compareRates(&scenarios.RateClaim{Limited: test.all}, []*flowRun{flowAs(test.letters, test.every, test.call)})
