@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -22,7 +21,7 @@ type admin struct {
 	ready    <-chan struct{}
 	ending   <-chan struct{}
 	shutdown func()
-	level    *slog.LevelVar
+	log      *Log
 }
 
 func (a *admin) handler() http.Handler {
@@ -33,6 +32,7 @@ func (a *admin) handler() http.Handler {
 	mux.HandleFunc("GET /env.json", environJSON)
 	mux.HandleFunc("/shutdown", loopbackOnly(a.stop))
 	mux.HandleFunc("/proxy-log-level", loopbackOnly(a.logLevel))
+	mux.HandleFunc("/logs.json", loopbackOnly(a.logs))
 	return mux
 }
 
@@ -65,12 +65,12 @@ func (a *admin) stop(w http.ResponseWriter, r *http.Request) {
 func (a *admin) logLevel(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.Method == http.MethodGet:
-		fmt.Fprintln(w, strings.ToLower(a.level.Level().String()))
+		fmt.Fprintln(w, strings.ToLower(a.log.level.Level().String()))
 	case r.Method == http.MethodPut:
 		const longest = 64
 		body, err := io.ReadAll(io.LimitReader(r.Body, longest))
 		if err == nil {
-			err = a.level.UnmarshalText([]byte(strings.TrimSpace(string(body))))
+			err = a.log.level.UnmarshalText([]byte(strings.TrimSpace(string(body))))
 		}
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)

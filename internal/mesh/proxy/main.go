@@ -72,14 +72,14 @@ func Main(ctx context.Context, args []string) error {
 	if err != nil {
 		return fmt.Errorf("proxy environment:\n%w", err)
 	}
-	level := new(slog.LevelVar)
-	log := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
-	slog.SetDefault(log)
-	return Run(ctx, cfg, log, level)
+	log := NewLog(os.Stderr)
+	slog.SetDefault(log.Logger)
+	return Run(ctx, cfg, log)
 }
 
-// Run runs the proxy until ctx ends and it has drained. level is log's, to be changed over the admin port.
-func Run(ctx context.Context, cfg Config, log *slog.Logger, level *slog.LevelVar) error {
+// Run runs the proxy until ctx ends and it has drained.
+func Run(ctx context.Context, cfg Config, lines *Log) error {
+	log := lines.Logger
 	id, err := identity.NewClient(identity.ClientConfig{
 		Addr: cfg.IdentityAddr, ServerName: cfg.IdentityName, TokenFile: cfg.TokenFile, LocalName: cfg.LocalName,
 		TrustAnchors: []byte(cfg.TrustAnchors), SocketMark: cfg.SocketMark,
@@ -99,7 +99,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger, level *slog.LevelVar
 	decisions := &inbound.Decisions{}
 	ctx, shutdown := context.WithCancel(ctx)
 	defer shutdown()
-	adminServer := &admin{registry: registry, ready: id.Ready(), ending: ctx.Done(), shutdown: shutdown, level: level}
+	adminServer := &admin{registry: registry, ready: id.Ready(), ending: ctx.Done(), shutdown: shutdown, log: lines}
 	server, err := inbound.New(inbound.Config{
 		Identity: id, Policies: pb.NewInboundServerPoliciesClient(control), PoliciesReady: policiesReady(cfg, id),
 		Workload: cfg.Workload, Ports: cfg.Ports,

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -136,10 +135,7 @@ func TestTheWholeProxy(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	level := new(slog.LevelVar)
-	go func() {
-		ended <- Run(ctx, cfg, slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: level})), level)
-	}()
+	go func() { ended <- Run(ctx, cfg, NewLog(t.Output())) }()
 	defer cancel()
 
 	// The proxy is awaited, held back by its policy.
@@ -184,6 +180,26 @@ func TestTheWholeProxy(t *testing.T) {
 			t.Errorf("%s from %s: %v\n%s", tt.url, tt.from, res, body)
 		}
 	}
+	// A reader of the log gets the lines that are written while it reads.
+	stream, err := http.Get(admin + "/logs.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fetch("127.0.0.4", admin+"/metrics")
+	var line struct {
+		Message string `json:"msg"`
+		Client  string `json:"client.ip"`
+	}
+	for lines := json.NewDecoder(stream.Body); line.Client != "127.0.0.4"; {
+		if err := lines.Decode(&line); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if line.Message != "Request denied" {
+		t.Errorf("the log says %+v", line)
+	}
+	stream.Body.Close()
+
 	_, body := fetch("127.0.0.1", observe+fmt.Sprintf("/decisions?since=0&port=%d&client=127.0.0.3", cfg.Admin.Port()))
 	var list inbound.DecisionList
 	if err := json.Unmarshal([]byte(body), &list); err != nil || len(list.Decisions) != 1 || list.Decisions[0].Verdict != "deny" ||
@@ -226,12 +242,18 @@ func waitFor(t *testing.T, what string, ok func() bool) {
 	}
 }
 
+// B-06
 func TestWhatChangesTheProxyIsForLocalhostOnly(t *testing.T) {
 	stopped := 0
-	handler := (&admin{registry: prometheus.NewRegistry(), shutdown: func() { stopped++ }, level: new(slog.LevelVar)}).handler()
-	for _, path := range []string{"/shutdown", "/proxy-log-level"} {
+	ended := make(chan struct{})
+	close(ended) // so that the stream of log lines has an end
+	handler := (&admin{registry: prometheus.NewRegistry(), shutdown: func() { stopped++ }, log: NewLog(io.Discard), ending: ended}).handler()
+	for _, path := range []string{"/shutdown", "/proxy-log-level", "/logs.json"} {
 		for peer, want := range map[string]bool{"127.0.0.1:5": true, "[::1]:5": true, "10.0.0.1:5": false, "nonsense": false} {
-			method := map[string]string{"/shutdown": http.MethodPost, "/proxy-log-level": http.MethodGet}[path]
+			method := http.MethodGet
+			if path == "/shutdown" {
+				method = http.MethodPost
+			}
 			request := httptest.NewRequest(method, path, nil)
 			request.RemoteAddr = peer
 			answer := httptest.NewRecorder()
