@@ -30,7 +30,7 @@ const nightlyName = incluster.Name + "-nightly"
 // taken are flags of `meshproof run` that the manifests set themselves, or that
 // make no sense in a pod.
 var taken = []string{"cluster", "cluster-name", "keep", "kubeconfig", "context", "kind-image", "kind-config", "nodes", "retain", "images-from",
-	"shard", "publish", "dry-run", "output-dir", "github-output", "label-filter", "seed", "registry"}
+	"shard", "publish", "dry-run", "output-dir", "github-output", "label-filter", "features", "exempt-features", "profile", "seed", "registry"}
 
 func newGenJob(streams IOStreams, use, short, example string) *cobra.Command {
 	cmd := &cobra.Command{Use: use + " [SCENARIO...] [-- FLAGS OF RUN...]", Short: short, Example: example}
@@ -72,9 +72,7 @@ func newGenJob(streams IOStreams, use, short, example string) *cobra.Command {
 		if err := runFlags(further); err != nil {
 			return err
 		}
-		if selected.labels != "" {
-			o.Args = append(o.Args, "--label-filter", selected.labels)
-		}
+		o.Args = append(o.Args, selected.args()...)
 		if flags.Changed("seed") {
 			o.Args = append(o.Args, "--seed", fmt.Sprint(*seed))
 		}

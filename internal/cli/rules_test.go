@@ -61,3 +61,15 @@ func TestTheListSaysWhatAChoiceOfFeaturesSkips(t *testing.T) {
 		t.Errorf("exit code %d:\n%s%s", code, out, errOut)
 	}
 }
+
+func TestThePodsOfAJobSkipWhatTheUserSkips(t *testing.T) {
+	code, out, errOut := runLine(t, "gen", "job", "walk-through", "--features", "Authz", "--exempt-features", "Emojivoto,TLS", "--profile", "core")
+	if code != ExitOK {
+		t.Fatalf("exit code %d: %s", code, errOut)
+	}
+	for _, pair := range [][2]string{{"--features", "Authz"}, {"--exempt-features", "Emojivoto"}, {"--exempt-features", "TLS"}, {"--profile", "core"}} {
+		if flat := strings.Join(strings.Fields(strings.ReplaceAll(out, "- ", "")), " "); !strings.Contains(flat, pair[0]+" "+pair[1]) {
+			t.Errorf("the Job does not say %s %s:\n%s", pair[0], pair[1], out)
+		}
+	}
+}

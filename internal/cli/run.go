@@ -35,6 +35,26 @@ func addSelectionFlags(cmd *cobra.Command) *selection {
 	return s
 }
 
+// args are the flags that select the same elsewhere.
+func (s *selection) args() []string {
+	var args []string
+	if s.labels != "" {
+		args = append(args, "--label-filter", s.labels)
+	}
+	for _, list := range []struct {
+		flag     string
+		features []scenarios.Feature
+	}{{"--features", s.features.Only}, {"--exempt-features", s.features.Exempt}} {
+		for _, feature := range list.features {
+			args = append(args, list.flag, string(feature))
+		}
+	}
+	if s.features.Profile != scenarios.All {
+		args = append(args, "--profile", string(s.features.Profile))
+	}
+	return args
+}
+
 // plan is every claim that is selected. Names that fit nothing are bad input.
 func (s *selection) plan(args []string) (*scenarios.Plan, error) {
 	filter, err := types.ParseLabelFilter(s.labels)
