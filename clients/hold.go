@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 
@@ -39,9 +40,13 @@ type HeldState struct {
 	EchoesSent     int64     `json:"echoesSent"`
 	EchoesReceived int64     `json:"echoesReceived"`
 	LastEcho       time.Time `json:"lastEcho,omitzero"`
-	// Answers counts, for HTTP2 and GRPC, the outcomes of the requests made on
-	// the connection; such a connection stays open when they are denied.
+	// Answers counts, for HTTP1, HTTP2 and GRPC, the outcomes of the requests made
+	// on the connection; such a connection stays open when they are denied.
 	Answers map[Kind]int64 `json:"answers,omitempty"`
+	// Answered is how many requests that was, and Last the outcome of the last.
+	// Each has an ID of its own.
+	Answered int64    `json:"answered,omitempty"`
+	Last     *Outcome `json:"last,omitempty"`
 }
 
 // Held is a connection that is kept open and kept busy.
@@ -55,7 +60,7 @@ type Held struct {
 }
 
 // Hold opens a connection and sends a message on it every interval until it is
-// ended. TCP protocols and tunnels exchange lines, GRPCStream messages of one stream, HTTP2
+// ended. TCP protocols and tunnels exchange lines, GRPCStream messages of one stream, HTTP1, HTTP2
 // and GRPC repeat the request; TCPSilent and Connect only listen. It returns once
 // the first echo has come (for Connect: the connection is there), the connection
 // has ended, or the request's time-out, which bounds only this opening, has
@@ -70,7 +75,7 @@ func (c *Caller) Hold(r Request, interval time.Duration) (*Held, error) {
 	run, ok := map[Protocol]func(*Caller, context.Context, *Held, Request, time.Duration) error{
 		TCP: (*Caller).holdTCP, TCPServerFirst: (*Caller).holdTCP, TCPSilent: (*Caller).holdTCP, Connect: (*Caller).holdTCP,
 		HTTPUpgrade: (*Caller).holdTCP, HTTPConnect: (*Caller).holdTCP,
-		GRPCStream: (*Caller).holdStream, HTTP2: (*Caller).holdHTTP2, GRPC: (*Caller).holdHTTP2,
+		HTTP1: (*Caller).holdHTTP1, GRPCStream: (*Caller).holdStream, HTTP2: (*Caller).holdHTTP2, GRPC: (*Caller).holdHTTP2,
 	}[r.Protocol]
 	if !ok {
 		return nil, fmt.Errorf("%w: %s connections cannot be held", ErrRequest, r.Protocol)
@@ -318,6 +323,63 @@ func (c *Caller) holdStream(ctx context.Context, h *Held, r Request, interval ti
 	return nil
 }
 
+// repeated is the request in its n-th repetition.
+func (r Request) repeated(n int) Request {
+	r.ID += "-" + strconv.Itoa(n)
+	return r
+}
+
+// answered notes the outcome of one of the requests on the connection.
+func (h *Held) answered(out Outcome) {
+	h.update(func(s *HeldState) {
+		if s.Answers == nil {
+			s.Answers = map[Kind]int64{}
+		}
+		s.Answers[out.Kind]++
+		s.Answered++
+		s.GRPCStatus, s.Message, s.Last = out.GRPCStatus, out.Message, &out
+	})
+	if out.HTTPStatus != 0 {
+		h.echoed(int(out.Bytes))
+	}
+}
+
+// holdHTTP1 repeats the request on one connection, which ends when its peer ends
+// it or says that it will: answers that deny are counted and the connection is
+// kept.
+func (c *Caller) holdHTTP1(ctx context.Context, h *Held, r Request, interval time.Duration) error {
+	conn, err := c.begin(ctx, h, r)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	r.Connection = Reused
+	reader, n := bufio.NewReader(conn), 0
+	h.tick(ctx, conn.lost, interval, func() error {
+		n++
+		out, usable := c.doOnHTTP1(ctx, r.repeated(n), conn, reader)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if out.HTTPStatus != 0 {
+			h.answered(out)
+		}
+		if !usable {
+			err = errors.New("the answer ends the connection")
+		}
+		return err
+	})
+	if loss := conn.loss(); loss != nil {
+		err = loss
+	} else if err != nil && ctx.Err() == nil {
+		h.update(func(s *HeldState) { s.How = Closed })
+	}
+	if err != nil {
+		return fmt.Errorf("hold a connection to %s: %w", r.Address, err)
+	}
+	return ctx.Err()
+}
+
 // holdHTTP2 repeats the request on one connection, which ends with its peer's
 // will only: answers that deny are counted and the connection is kept.
 func (c *Caller) holdHTTP2(ctx context.Context, h *Held, r Request, interval time.Duration) error {
@@ -326,21 +388,14 @@ func (c *Caller) holdHTTP2(ctx context.Context, h *Held, r Request, interval tim
 		return err
 	}
 	defer conn.close()
+	n := 0
 	h.tick(ctx, conn.lost, interval, func() error {
-		out := c.doOn(ctx, r, conn)
+		n++
+		out := c.doOn(ctx, r.repeated(n), conn)
 		if conn.loss() != nil || ctx.Err() != nil {
 			return errors.New("the connection is over")
 		}
-		h.update(func(s *HeldState) {
-			if s.Answers == nil {
-				s.Answers = map[Kind]int64{}
-			}
-			s.Answers[out.Kind]++
-			s.GRPCStatus, s.Message = out.GRPCStatus, out.Message
-		})
-		if out.HTTPStatus != 0 {
-			h.echoed(int(out.Bytes))
-		}
+		h.answered(out)
 		return nil
 	})
 	if loss := conn.loss(); loss != nil {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -143,16 +144,29 @@ func TestAHeldConnectionThatIsRefusedSaysSo(t *testing.T) {
 	}
 }
 
-func TestAHeldHTTP2ConnectionOutlivesDenials(t *testing.T) {
+func TestAHeldHTTPConnectionOutlivesDenials(t *testing.T) {
+	for _, protocol := range []clients.Protocol{clients.HTTP1, clients.HTTP2} {
+		t.Run(string(protocol), func(t *testing.T) { outlivesDenials(t, protocol) })
+	}
+}
+
+func outlivesDenials(t *testing.T, protocol clients.Protocol) {
 	var denied atomic.Bool
+	var mu sync.Mutex
+	seen := map[string]int{}
+	from := map[string]bool{}
 	address := serveHTTP(t, func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		seen[r.Header.Get(clients.HeaderID)]++
+		from[r.RemoteAddr] = true
 		if denied.Load() {
 			w.WriteHeader(http.StatusForbidden)
 		}
 	})
 	caller := clients.New(clients.Options{})
 	defer caller.Close()
-	held, err := caller.Hold(clients.Request{Protocol: clients.HTTP2, Address: address, Timeout: plenty}, beat)
+	held, err := caller.Hold(clients.Request{Protocol: protocol, Address: address, Timeout: plenty}, beat)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +180,40 @@ func TestAHeldHTTP2ConnectionOutlivesDenials(t *testing.T) {
 	if !state.Open || state.LocalAddr != first.LocalAddr || state.Answers[clients.Allowed] == 0 || state.Answers[clients.Forbidden] < 3 {
 		t.Errorf("%+v, want an open connection with answers of both kinds", state)
 	}
+	if state.Last == nil || state.Last.Kind != clients.Forbidden || state.Last.LocalAddr != first.LocalAddr || state.Answered < 4 {
+		t.Errorf("%+v, want the last answer, a denial", state)
+	}
 	held.Close()
+	mu.Lock()
+	defer mu.Unlock()
+	for id, n := range seen {
+		if n != 1 {
+			t.Errorf("%d requests have the ID %s", n, id)
+		}
+	}
+	if len(from) != 1 {
+		t.Errorf("the requests came on %d connections", len(from))
+	}
+}
+
+func TestAHeldHTTP1ConnectionEndsWhenItsServerSaysSo(t *testing.T) {
+	for name, handler := range map[string]http.HandlerFunc{
+		"in the answer": func(w http.ResponseWriter, r *http.Request) { w.Header().Set("Connection", "close") },
+		"without one":   func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			caller := clients.New(clients.Options{})
+			defer caller.Close()
+			held, err := caller.Hold(clients.Request{Protocol: clients.HTTP1, Address: serveHTTP(t, handler), Timeout: plenty}, beat)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer held.Close()
+			if state := held.Wait(t.Context(), plenty); state.Open || state.How != clients.Closed {
+				t.Errorf("%+v, want it closed", state)
+			}
+		})
+	}
 }
 
 func TestAHeldStreamEchoesAndTellsItsStatus(t *testing.T) {

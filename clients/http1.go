@@ -25,10 +25,34 @@ func (c *Caller) http1(ctx context.Context, r Request, out *Outcome) error {
 	}
 	usable := false
 	defer func() { c.release(conn, r, usable) }()
+	usable, err = r.exchangeHTTP1(ctx, request, conn, bufio.NewReader(conn), out)
+	return err
+}
+
+// doOnHTTP1 makes a call that is known to be valid on a connection that carried
+// others before; usable says that it can carry one more.
+func (c *Caller) doOnHTTP1(ctx context.Context, r Request, conn *connection, reader *bufio.Reader) (out Outcome, usable bool) {
+	out = r.begin()
+	out.Reused = true
+	c.describe(conn, &out)
+	r.finish(ctx, &out, func(ctx context.Context, r Request, out *Outcome) error {
+		request, err := r.http(ctx)
+		if err != nil {
+			return &phaseError{phaseSetup, 0, err}
+		}
+		usable, err = r.exchangeHTTP1(ctx, request, conn, reader, out)
+		return err
+	})
+	return out, usable
+}
+
+// exchangeHTTP1 writes a request and reads its answer. usable says that the
+// connection can carry another.
+func (r Request) exchangeHTTP1(ctx context.Context, request *http.Request, conn *connection, reader *bufio.Reader, out *Outcome) (usable bool, err error) {
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(longAgo) })
 	defer stop()
 	before := conn.received.Load()
-	fail := func(what string, err error) error {
+	fail := func(what string, err error) (bool, error) {
 		if loss := conn.loss(); loss != nil {
 			err = loss
 		}
@@ -36,7 +60,7 @@ func (c *Caller) http1(ctx context.Context, r Request, out *Outcome) error {
 		if out.Kind == Other && !speaksHTTP1(conn.began()) {
 			out.Kind = ProtocolError
 		}
-		return fmt.Errorf("%s %s %s: %w", what, request.Method, r.Address, err)
+		return false, fmt.Errorf("%s %s %s: %w", what, request.Method, r.Address, err)
 	}
 	request.Close = r.Connection != Reused
 	if err := r.write(request, conn); err != nil {
@@ -44,7 +68,6 @@ func (c *Caller) http1(ctx context.Context, r Request, out *Outcome) error {
 		// said is read all the same.
 		conn.loss()
 	}
-	reader := bufio.NewReader(conn)
 	response, err := finalResponse(reader, request)
 	if err != nil {
 		return fail("read the answer to", err)
@@ -59,8 +82,7 @@ func (c *Caller) http1(ctx context.Context, r Request, out *Outcome) error {
 		return fail("read the body of the answer to", err)
 	}
 	out.Kind = httpKind(response.StatusCode)
-	usable = stop() && !response.Close && reader.Buffered() == 0
-	return nil
+	return stop() && !response.Close && reader.Buffered() == 0, nil
 }
 
 // write sends the request, or what is to be sent in its place.

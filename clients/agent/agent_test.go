@@ -228,8 +228,10 @@ func TestWhatMakesNoSenseIsRefusedWithAReason(t *testing.T) {
 		"an endless stream": func() error {
 			return client.StartStream(t.Context(), control.StreamSpec{Name: "s", Request: good, Rate: 1, Count: control.MaxCount + 1})
 		},
-		"a held connection of HTTP/1": func() error {
-			_, err := client.OpenConnection(t.Context(), control.ConnectionSpec{Name: "c", Request: good})
+		"a held connection that is closed by itself": func() error {
+			dial := good
+			dial.Protocol = clients.Dial
+			_, err := client.OpenConnection(t.Context(), control.ConnectionSpec{Name: "c", Request: dial})
 			return err
 		},
 	} {
