@@ -2,6 +2,7 @@ package clients
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -34,8 +35,10 @@ func (c *Caller) tcp(ctx context.Context, r Request, out *Outcome) error {
 		return fmt.Errorf("%s %s: %w", what, r.Address, err)
 	}
 	reader := bufio.NewReaderSize(conn, lineLimit)
+	var answer []byte
 	read := func(what string) error {
-		_, err := reader.ReadSlice('\n')
+		var err error
+		answer, err = reader.ReadSlice('\n')
 		out.Bytes = conn.received.Load() - before
 		switch {
 		case err == nil, errors.Is(err, bufio.ErrBufferFull):
@@ -78,11 +81,19 @@ func (c *Caller) tcp(ctx context.Context, r Request, out *Outcome) error {
 		if err := read("await the echo of"); err != nil {
 			return err
 		}
+		if len(r.Raw) == 0 && bytes.HasPrefix(answer, []byte(httpAnswer)) {
+			// Somebody took the line for a request, and said so.
+			out.Kind = ProtocolError
+			return nil
+		}
 	}
 	out.Kind = Allowed
 	usable = stop() && reader.Buffered() == 0 && r.Protocol != TCPSilent
 	return nil
 }
+
+// httpAnswer begins what an HTTP server answers to a line that is no request.
+const httpAnswer = "HTTP/1."
 
 // line is what a TCP call sends: the id, the body when there is one, a newline,
 // or what is to be sent in its place.

@@ -101,7 +101,7 @@ func Fits(kind clients.Kind, v oracle.Verdict, client oracle.Client, protocol or
 
 // own are the outcomes of which the application, or its absence (N-10), can be
 // the cause.
-var own = []clients.Kind{clients.Unavailable, clients.NotFound, clients.BadRequest, clients.Redirected}
+var own = []clients.Kind{clients.Unavailable, clients.NotFound, clients.BadRequest, clients.Redirected, clients.ProtocolError}
 
 // CanBe reports whether an expectation can be with the verdict.
 func CanBe(kind clients.Kind, v oracle.Verdict, client oracle.Client, protocol oracle.Protocol) bool {
