@@ -94,10 +94,12 @@ func (r Request) write(request *http.Request, to io.Writer) error {
 	return request.Write(to)
 }
 
+// http1Begins is how every HTTP/1 answer begins.
+const http1Begins = "HTTP/"
+
 // speaksHTTP1 tells whether bytes may be the beginning of an HTTP/1 answer.
 func speaksHTTP1(began []byte) bool {
-	const version = "HTTP/"
-	return string(began) == version[:min(len(began), len(version))]
+	return string(began) == http1Begins[:min(len(began), len(http1Begins))]
 }
 
 // answered notes what the head of an HTTP answer says, and its body's length.

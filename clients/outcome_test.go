@@ -146,6 +146,8 @@ func TestEveryKindOfOutcomeIsToldByWhatHappened(t *testing.T) {
 		{"HTTP/2 in answer to HTTP/1", clients.ProtocolError, closing("\x00\x00\x00\x04\x00\x00\x00\x00\x00"), http1, 0, 0},
 		{"a line in answer to HTTP/1", clients.ProtocolError, lines(""), http1, 0, 0},
 		{"HTTP/1 in answer to HTTP/2", clients.ProtocolError, closing("HTTP/1.1 400 Bad Request\r\n\r\n"), http2, 0, 0},
+		{"HTTP/1 in answer to a line", clients.ProtocolError, closing("HTTP/1.1 400 Bad Request\r\n\r\n"), tcp, 0, 0},
+		{"HTTP/1 in answer to raw bytes", clients.Allowed, closing("HTTP/1.1 400 Bad Request\r\n\r\n"), clients.Request{Protocol: clients.TCP, Raw: []byte("?\n")}, 0, 0},
 		{"a frame of no length in answer to HTTP/2", clients.ProtocolError, closing("\x00\x00\x00\x04\x00\x00\x00\x00\x01"), http2, 0, 0},
 		{"200 in answer to gRPC", clients.Other, answering(200), grpc, 200, -1},
 		{"closed after the first byte", clients.Other, closing("HTTP/1.1 2"), http1, 0, 0},

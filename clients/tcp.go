@@ -87,7 +87,11 @@ func (c *Caller) tcp(ctx context.Context, r Request, out *Outcome) error {
 			return nil
 		}
 	}
-	out.Kind = Allowed
+	if out.Kind = Allowed; len(r.Raw) == 0 && string(conn.began()) == http1Begins {
+		// An HTTP server has said what it thinks of lines.
+		out.Kind = ProtocolError
+		return nil
+	}
 	usable = stop() && reader.Buffered() == 0 && r.Protocol != TCPSilent
 	return nil
 }
