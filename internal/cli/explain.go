@@ -5,20 +5,24 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/meshproof/meshproof/internal/live"
 	"github.com/meshproof/meshproof/internal/policy/explain"
 	"github.com/meshproof/meshproof/internal/policy/oracle"
 )
 
 func newExplain(streams IOStreams) *cobra.Command {
-	cmd := &cobra.Command{Use: "explain -f FILE... --pod POD --port PORT --from CLIENT", Short: "Say what manifests allow, and why, without a cluster", Args: exactArgs(0),
+	cmd := &cobra.Command{Use: "explain [-f FILE...] [--live] --pod POD --port PORT --from CLIENT", Short: "Say what manifests allow, and why, without a cluster", Args: exactArgs(0),
 		Long: `Say what becomes of one request under the policies in some manifests, with every
 rule that had a part in it. The exit code is 0 for either verdict, unless --expect
-names the other one: then it is 1, and explain is a unit test of policies.`,
+names the other one: then it is 1, and explain is a unit test of policies. With
+--live a client on a running cluster really asks, and a difference is exit code 1.`,
 		Example: `  meshproof explain -f policies/ -f workloads/ --pod emojivoto/deploy/voting --port grpc \
     --from emojivoto/web --request 'grpc /emojivoto.v1.VotingService/VoteDog'
   kubectl get -A -o yaml pods,ns,servers,saz | meshproof explain -f - --pod shop/web-0 --port 8080 \
-    --from unmeshed@203.0.113.7 --request 'GET /admin' --expect denied`}
+    --from unmeshed@203.0.113.7 --request 'GET /admin' --expect denied
+  meshproof explain --live --pod emojivoto/deploy/voting --port grpc --from emojivoto/web`}
 	manifests := addManifestFlags(cmd)
+	asking := addLiveFlags(cmd)
 	pod := cmd.Flags().String("pod", "", "NAMESPACE/POD, or NAMESPACE/KIND/NAME of a workload such as emojivoto/deploy/web")
 	port := cmd.Flags().String("port", "", "number, or name of a declared port")
 	from := cmd.Flags().String("from", "", "NAMESPACE/SERVICEACCOUNT, unmeshed, tls-no-identity, spiffe://ID, localhost or self; @ADDRESS may follow")
@@ -27,7 +31,7 @@ names the other one: then it is 1, and explain is a unit test of policies.`,
 	tcp := cmd.Flags().Bool("tcp", false, "a connection that is not HTTP, instead of --request")
 	expect := cmd.Flags().String("expect", "", "allowed or denied: exit with 1 when the verdict is the other one")
 	output := cmd.Flags().StringP("output", "o", "text", "text or json")
-	cmd.RunE = func(*cobra.Command, []string) error {
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *output != "text" && *output != "json" {
 			return usageError("unknown output %q: want text or json", *output)
 		}
@@ -40,10 +44,11 @@ names the other one: then it is 1, and explain is a unit test of policies.`,
 		if *tcp && (*request != "" || len(*headers) > 0) {
 			return usageError("--tcp and --request exclude each other")
 		}
-		set, judge, err := manifests.read(streams)
+		about, err := asking.read(cmd, streams, manifests)
 		if err != nil {
 			return err
 		}
+		set, judge := about.set, about.judge
 		var q explain.Question
 		if q.Workload, err = explain.FindWorkload(set, *pod); err != nil {
 			return usageError("--pod: %w", err)
@@ -67,6 +72,20 @@ names the other one: then it is 1, and explain is a unit test of policies.`,
 			return usageError("--header needs a --request")
 		}
 		answer := explain.Ask(judge, set, q)
+		if asking.on {
+			err := asking.visit(cmd.Context(), about, func(v *live.Visit) (err error) {
+				clients := []explain.Client{q.Client}
+				if err := v.Clients(cmd.Context(), clients); err != nil {
+					return err
+				}
+				q.Client = clients[0]
+				answer, err = v.Explain(cmd.Context(), judge, set, q)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+		}
 		if *output == "json" {
 			err = explain.WriteJSON(streams.Out, answer)
 		} else {
@@ -74,6 +93,9 @@ names the other one: then it is 1, and explain is a unit test of policies.`,
 		}
 		if err != nil {
 			return err
+		}
+		if answer.Live != nil && !answer.Live.Agrees {
+			return &ExitError{Code: ExitFinding, Err: fmt.Errorf("the cluster answers %s, and the rules say %s", answer.Live.Outcome, answer.Outcome)}
 		}
 		if *expect != "" && answer.Allowed != (*expect == "allowed") {
 			return &ExitError{Code: ExitFinding, Err: fmt.Errorf("expected %s, and it is %s", *expect, answer.Outcome)}

@@ -51,7 +51,7 @@ func prefixTexts(prefixes []netip.Prefix) []string {
 func (f *manifestFlags) read(streams IOStreams) (*objects.Set, oracle.Oracle, error) {
 	var none oracle.Oracle
 	if len(f.files) == 0 {
-		return nil, none, usageError("no manifests: name files or folders with -f, or - for standard input")
+		return nil, none, usageError("no manifests: name files or folders with -f, or - for standard input, or ask a cluster with --live")
 	}
 	dialect, err := api.ParseDialect(f.dialect)
 	if err != nil {

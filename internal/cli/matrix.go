@@ -1,29 +1,35 @@
 package cli
 
 import (
+	"fmt"
+
 	"github.com/spf13/cobra"
 
+	"github.com/meshproof/meshproof/internal/live"
 	"github.com/meshproof/meshproof/internal/policy/explain"
 )
 
 func newMatrix(streams IOStreams) *cobra.Command {
-	cmd := &cobra.Command{Use: "matrix -f FILE...", Short: "Say who reaches what under the policies in manifests, without a cluster", Args: exactArgs(0),
+	cmd := &cobra.Command{Use: "matrix [-f FILE...] [--live]", Short: "Say who reaches what under the policies in manifests, without a cluster", Args: exactArgs(0),
 		Long: `Say of every port of every workload who reaches it: every ServiceAccount that was
 seen, and a client without a mesh. Where routes are written there is a row for each
 of their matches. What is not a request of the port's own protocol is not asked; see
-meshproof explain for any question.`,
+meshproof explain for any question. With --live clients on a running cluster really
+ask what cannot change anything there, and every difference is marked.`,
 		Example: "  meshproof matrix -f policies/ -f workloads/\n  meshproof matrix -f all.yaml --from unmeshed@203.0.113.7 --from shop/web -o md"}
 	manifests := addManifestFlags(cmd)
+	asking := addLiveFlags(cmd)
 	from := cmd.Flags().StringArray("from", nil, "a client, as explain has it, instead of all; may be given several times")
 	output := cmd.Flags().StringP("output", "o", "table", "table, json or md")
-	cmd.RunE = func(*cobra.Command, []string) error {
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *output != "table" && *output != "json" && *output != "md" {
 			return usageError("unknown output %q: want table, json or md", *output)
 		}
-		set, judge, err := manifests.read(streams)
+		about, err := asking.read(cmd, streams, manifests)
 		if err != nil {
 			return err
 		}
+		set, judge := about.set, about.judge
 		if len(set.Workloads) == 0 {
 			return usageError("no workload was read: add the manifests of Deployments or Pods with -f")
 		}
@@ -41,14 +47,33 @@ meshproof explain for any question.`,
 			}
 		}
 		matrix := explain.NewMatrix(judge, set, clients)
+		if asking.on {
+			err := asking.visit(cmd.Context(), about, func(v *live.Visit) (err error) {
+				if err := v.Clients(cmd.Context(), clients); err != nil {
+					return err
+				}
+				matrix, err = v.Matrix(cmd.Context(), judge, set, clients)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+		}
 		switch *output {
 		case "json":
-			return explain.WriteJSON(streams.Out, matrix)
+			err = explain.WriteJSON(streams.Out, matrix)
 		case "md":
-			return matrix.WriteMarkdown(streams.Out)
+			err = matrix.WriteMarkdown(streams.Out)
 		default:
-			return matrix.WriteTable(streams.Out)
+			err = matrix.WriteTable(streams.Out)
 		}
+		if err != nil {
+			return err
+		}
+		if n := matrix.Differences(); n > 0 {
+			return &ExitError{Code: ExitFinding, Err: fmt.Errorf("in %d cells the cluster does something else than the rules say", n)}
+		}
+		return nil
 	}
 	return cmd
 }

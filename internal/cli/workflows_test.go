@@ -131,7 +131,7 @@ func TestEveryCommandOfTheWorkflowsExists(t *testing.T) {
 // TestEveryCommandForOtherCIExists reads docs/ci.md, whose blocks are in the
 // languages of several CI systems.
 func TestEveryCommandForOtherCIExists(t *testing.T) {
-	blocks := regexp.MustCompile("(?s)```[a-z]+\n(.*?)```").FindAllStringSubmatch(documents(t)["ci.md"], -1)
+	blocks := regexp.MustCompile("(?s)```[a-z]+\n(.*?)```").FindAllStringSubmatch(documents(t)["docs/ci.md"], -1)
 	commands := 0
 	for _, block := range blocks {
 		for _, line := range regexp.MustCompile(`(?:make|bin/meshproof) [^'"\n;&|>]+`).FindAllString(block[1], -1) {

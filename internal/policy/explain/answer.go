@@ -41,6 +41,29 @@ type Answer struct {
 	NotConsidered []NotConsidered `json:"notConsidered,omitempty"`
 	// Misreferences are references that name nothing among what was read.
 	Misreferences []string `json:"misreferences,omitempty"`
+	// Live is what a client got who really called; nil when none did.
+	Live *Observed `json:"live,omitempty"`
+}
+
+// Observed is what became of a call on a cluster.
+type Observed struct {
+	// Outcome is what the client saw, in the words of clients.Kind, with the status.
+	Outcome string `json:"outcome"`
+	// Agrees says that it is what the verdict lets expect.
+	Agrees bool `json:"agrees"`
+	// Unsure says that what was seen proves neither.
+	Unsure bool `json:"unsure,omitempty"`
+}
+
+// text is the observation in a line, or in a cell.
+func (o *Observed) text() string {
+	switch {
+	case o.Unsure:
+		return o.Outcome + ", which proves nothing"
+	case o.Agrees:
+		return o.Outcome + ", as the rules say"
+	}
+	return o.Outcome + ", WHICH DIFFERS"
 }
 
 // NotConsidered is one kind of objects that play no part.
@@ -125,6 +148,9 @@ func (a Answer) WriteText(out io.Writer) error {
 	}
 	if len(parts) > 0 {
 		fmt.Fprintf(out, "  %s\n", strings.Join(parts, ", "))
+	}
+	if a.Live != nil {
+		fmt.Fprintf(out, "  live: %s\n", a.Live.text())
 	}
 	fmt.Fprintln(out)
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)

@@ -17,6 +17,9 @@ type Matrix struct {
 	Dialect string   `json:"dialect"`
 	Clients []string `json:"clients"`
 	Rows    []Row    `json:"rows"`
+	// Live says that clients have called a cluster; cells about which none did
+	// are marked.
+	Live bool `json:"live,omitempty"`
 	// NotConsidered are kinds of objects that were read and play no part.
 	NotConsidered []NotConsidered `json:"notConsidered,omitempty"`
 	// Misreferences are references that name nothing among what was read.
@@ -31,6 +34,8 @@ type Row struct {
 	Server   string `json:"server"`
 	Request  string `json:"request"`
 	Cells    []Cell `json:"cells"`
+	// Asked is the request that all cells are about.
+	Asked oracle.Request `json:"-"`
 }
 
 // Cell is what becomes of one client's request.
@@ -39,6 +44,24 @@ type Cell struct {
 	Allowed       bool           `json:"allowed"`
 	Outcome       oracle.Outcome `json:"outcome"`
 	Authorization string         `json:"authorization,omitempty"`
+	// Live is what the client got when it really called; nil when it did not.
+	Live *Observed `json:"live,omitempty"`
+	// Verdict is all that is known of the cell.
+	Verdict oracle.Verdict `json:"-"`
+}
+
+// Differences counts the cells in which the cluster does something else than the
+// rules say.
+func (m Matrix) Differences() int {
+	n := 0
+	for _, row := range m.Rows {
+		for _, cell := range row.Cells {
+			if cell.Live != nil && !cell.Live.Agrees {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // Clients are those of a matrix when nobody names any: every ServiceAccount that
@@ -66,10 +89,10 @@ func NewMatrix(o oracle.Oracle, set *objects.Set, clients []Client) Matrix {
 		for _, port := range oracle.Ports(w.Pod) {
 			policy := o.Resolve(w.Pod, uint16(port.ContainerPort))
 			for _, request := range requests(policy) {
-				row := Row{Workload: w.String(), Port: policy.Port, PortName: port.Name, Server: serverOf(policy), Request: describe(request)}
+				row := Row{Workload: w.String(), Port: policy.Port, PortName: port.Name, Server: serverOf(policy), Request: describe(request), Asked: request}
 				for _, c := range clients {
 					v := o.Decide(policy, c.Client, request)
-					row.Cells = append(row.Cells, Cell{c.Name, v.Allowed(), v.Outcome, v.Authorization.String()})
+					row.Cells = append(row.Cells, Cell{Client: c.Name, Allowed: v.Allowed(), Outcome: v.Outcome, Authorization: v.Authorization.String(), Verdict: v})
 				}
 				m.Rows = append(m.Rows, row)
 			}
@@ -159,7 +182,17 @@ func requests(p oracle.Policy) []oracle.Request {
 }
 
 // word is a cell for people.
-func (c Cell) word() string {
+func (c Cell) word(live bool) string {
+	switch {
+	case live && c.Live == nil:
+		return c.verdict() + " (not called)"
+	case live && !c.Live.Agrees:
+		return c.verdict() + " != " + c.Live.Outcome
+	}
+	return c.verdict()
+}
+
+func (c Cell) verdict() string {
 	if c.Allowed && c.Outcome == oracle.Delivered {
 		return "yes"
 	}
@@ -181,7 +214,7 @@ func (m Matrix) WriteTable(out io.Writer) error {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(table, "WORKLOAD\tPORT\tSERVER\tREQUEST\t%s\n", strings.Join(m.Clients, "\t"))
 	for _, row := range m.Rows {
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", row.Workload, row.port(), row.Server, row.Request, strings.Join(words(row), "\t"))
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", row.Workload, row.port(), row.Server, row.Request, strings.Join(m.words(row), "\t"))
 	}
 	if err := table.Flush(); err != nil {
 		return err
@@ -195,17 +228,17 @@ func (m Matrix) WriteMarkdown(out io.Writer) error {
 	fmt.Fprintf(out, "| workload | port | server | request | %s |\n", strings.Join(m.Clients, " | "))
 	fmt.Fprintf(out, "|%s\n", strings.Repeat(" --- |", 4+len(m.Clients)))
 	for _, row := range m.Rows {
-		if _, err := fmt.Fprintf(out, "| %s | %s | %s | `%s` | %s |\n", row.Workload, row.port(), row.Server, strings.ReplaceAll(row.Request, "|", "\\|"), strings.Join(words(row), " | ")); err != nil {
+		if _, err := fmt.Fprintf(out, "| %s | %s | %s | `%s` | %s |\n", row.Workload, row.port(), row.Server, strings.ReplaceAll(row.Request, "|", "\\|"), strings.Join(m.words(row), " | ")); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func words(row Row) []string {
+func (m Matrix) words(row Row) []string {
 	var out []string
 	for _, cell := range row.Cells {
-		out = append(out, cell.word())
+		out = append(out, cell.word(m.Live))
 	}
 	return out
 }
