@@ -20,7 +20,8 @@ type Finding struct {
 
 // Object names what a finding is about.
 type Object struct {
-	// Kind is as in manifests: Server, ServerAuthorization, Pod or Namespace.
+	// Kind is as in manifests, followed by its group where that is the Gateway
+	// API's, as in HTTPRoute.gateway.networking.k8s.io.
 	Kind string
 	// Namespace is empty for Namespaces.
 	Namespace, Name, UID string
@@ -40,15 +41,41 @@ const (
 	NoProxy Reason = "NoProxy"
 	// Overlapped: another Server decides on a port that this one selects.
 	Overlapped Reason = "Overlapped"
-	// NoSuchServer: the ServerAuthorization names a Server that does not exist.
+	// NoSuchServer: the object names a Server that does not exist.
 	NoSuchServer Reason = "NoSuchServer"
+	// NoServers: the AuthorizationPolicy is about a namespace without Servers.
+	NoServers Reason = "NoServers"
+	// NoSuchRoute: the AuthorizationPolicy names a route that does not exist.
+	NoSuchRoute Reason = "NoSuchRoute"
+	// WrongGroup: the route that is named exists in another API group only.
+	WrongGroup Reason = "WrongGroup"
+	// NoSuchAuthentication: the AuthorizationPolicy requires an authentication that
+	// does not exist or cannot be used, and grants nothing (X-45, U-06).
+	NoSuchAuthentication Reason = "NoSuchAuthentication"
+	// NoSuchAccount: the object names a ServiceAccount that does not exist.
+	NoSuchAccount Reason = "NoSuchAccount"
+	// NoSuchNamespace: the object names a Namespace that does not exist.
+	NoSuchNamespace Reason = "NoSuchNamespace"
+	// ParentIsNoServer: a parent of the route is a Gateway, which the kind is when
+	// it is left out (C-27).
+	ParentIsNoServer Reason = "ParentIsNoServer"
+	// RouteIgnored: the whole route is left out of policy.
+	RouteIgnored Reason = "RouteIgnored"
+	// FilterIgnored: a filter of the route has no effect.
+	FilterIgnored Reason = "FilterIgnored"
+	// WrongProtocol: routes of the kind, or rate limits, mean nothing to a Server of
+	// that protocol.
+	WrongProtocol Reason = "WrongProtocol"
 	// SettingIgnored: an annotation or field of a Pod or Namespace has no effect.
 	SettingIgnored Reason = "SettingIgnored"
 )
 
 // Reasons lists all of them.
 func Reasons() []Reason {
-	return []Reason{Unusable, PortNotDeclared, NoProxy, Overlapped, NoSuchServer, SettingIgnored}
+	return []Reason{
+		Unusable, PortNotDeclared, NoProxy, Overlapped, NoSuchServer, NoServers, NoSuchRoute, WrongGroup, NoSuchAuthentication,
+		NoSuchAccount, NoSuchNamespace, ParentIsNoServer, RouteIgnored, FilterIgnored, WrongProtocol, SettingIgnored,
+	}
 }
 
 // Findings lists what is to be told about the objects of a namespace, in a fixed
@@ -59,51 +86,79 @@ func (x *Index) Findings(name string) []Finding {
 	if !known {
 		return nil
 	}
-	var all []Finding
-	add := func(kind, objectName, uid string, reason Reason, message string) {
-		namespace := name
-		if kind == "Namespace" {
-			namespace = ""
-		}
-		all = append(all, Finding{Object{kind, namespace, objectName, uid}, reason, message})
-	}
-	facts := v.facts()
-	for serverName, server := range v.servers {
-		tell := func(reason Reason, message string) { add(api.ServerKind, serverName, server.UID, reason, message) }
-		if len(server.Problems) > 0 {
-			tell(Unusable, x.unusable(server.Problems))
-		}
-		f := facts[serverName]
-		if len(f.unproxied) > 0 {
-			tell(NoProxy, "nothing is enforced on pods without a proxy: "+enumerate(f.unproxied))
-		}
-		if len(f.lacking) > 0 {
-			tell(PortNotDeclared, fmt.Sprintf("port %s is not selected where no container declares it: %s", server.Port, enumerate(f.lacking)))
-		}
-		if len(f.ceded) > 0 {
-			tell(Overlapped, "another Server decides: "+enumerate(f.ceded))
-		}
-	}
-	for authorizationName, authorization := range v.authorizations {
-		if len(authorization.Problems) > 0 {
-			add(api.ServerAuthorizationKind, authorizationName, authorization.UID, Unusable, x.unusable(authorization.Problems))
-		} else if server := authorization.ServerName; server != "" && v.servers[server] == nil {
-			add(api.ServerAuthorizationKind, authorizationName, authorization.UID, NoSuchServer,
-				fmt.Sprintf("there is no Server %q; access is granted once it exists", server))
-		}
-	}
+	f := &findings{namespace: name, dialect: x.config.Dialect, view: v}
+	f.aboutServers()
+	f.aboutAuthorizations()
+	f.aboutPolicies()
+	f.aboutAuthentications()
+	f.aboutRoutes()
+	f.aboutLimits()
 	for podName, p := range v.pods {
-		if len(p.Problems) > 0 {
-			add("Pod", podName, p.UID, SettingIgnored, p.Problems.String())
-		}
+		f.problems("Pod", podName, p.UID, SettingIgnored, p.Problems)
 	}
-	if len(v.object.Problems) > 0 {
-		add("Namespace", name, v.object.UID, SettingIgnored, v.object.Problems.String())
-	}
-	slices.SortFunc(all, func(a, b Finding) int {
+	f.problems(api.NamespaceKind, name, v.object.UID, SettingIgnored, v.object.Problems)
+	slices.SortFunc(f.all, func(a, b Finding) int {
 		return cmp.Or(strings.Compare(a.Object.Kind, b.Object.Kind), strings.Compare(a.Object.Name, b.Object.Name), strings.Compare(string(a.Reason), string(b.Reason)))
 	})
-	return all
+	return f.all
+}
+
+// findings gathers what is told about the objects of one namespace.
+type findings struct {
+	*view
+	namespace string
+	dialect   api.Dialect
+	all       []Finding
+}
+
+func (f *findings) tell(kind, name, uid string, reason Reason, messages ...string) {
+	if len(messages) == 0 {
+		return
+	}
+	namespace := f.namespace
+	if kind == api.NamespaceKind {
+		namespace = ""
+	}
+	f.all = append(f.all, Finding{Object{kind, namespace, name, uid}, reason, strings.Join(messages, "; ")})
+}
+
+func (f *findings) problems(kind, name, uid string, reason Reason, problems Problems) {
+	if len(problems) > 0 {
+		f.tell(kind, name, uid, reason, problems.String())
+	}
+}
+
+// unusable tells that the object cannot be understood, and whether it can.
+func (f *findings) unusable(kind, name, uid, consequence string, problems Problems) bool {
+	if len(problems) == 0 {
+		return false
+	}
+	if !f.dialect.InvalidRevokes {
+		consequence = "ignored, a previous valid version stays in force"
+	}
+	f.tell(kind, name, uid, Unusable, consequence+": "+problems.String())
+	return true
+}
+
+// revoked is what becomes of an object that would admit clients.
+const revoked = "admits nobody until it is valid"
+
+func (f *findings) aboutServers() {
+	facts := f.facts()
+	for name, server := range f.servers {
+		f.unusable(api.ServerKind, name, server.UID, revoked, server.Problems)
+		fact := facts[name]
+		if len(fact.unproxied) > 0 {
+			f.tell(api.ServerKind, name, server.UID, NoProxy, "nothing is enforced on pods without a proxy: "+enumerate(fact.unproxied))
+		}
+		if len(fact.lacking) > 0 {
+			f.tell(api.ServerKind, name, server.UID, PortNotDeclared,
+				fmt.Sprintf("port %s is not selected where no container declares it: %s", server.Port, enumerate(fact.lacking)))
+		}
+		if len(fact.ceded) > 0 {
+			f.tell(api.ServerKind, name, server.UID, Overlapped, "another Server decides: "+enumerate(fact.ceded))
+		}
+	}
 }
 
 // Namespaces lists those that the index knows of.
@@ -111,13 +166,6 @@ func (x *Index) Namespaces() []string {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	return slices.Sorted(maps.Keys(x.namespaces))
-}
-
-func (x *Index) unusable(problems Problems) string {
-	if x.config.Dialect.InvalidRevokes {
-		return "admits nobody until it is valid: " + problems.String()
-	}
-	return "ignored, a previous valid version stays in force: " + problems.String()
 }
 
 // maxEnumerated is how many names a message holds.

@@ -2,6 +2,7 @@ package index
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -51,6 +52,61 @@ func TestObjectsThatDoNotDoWhatTheySeemToAreFound(t *testing.T) {
 				`metadata.annotations[config.linkerd.io/opaque-ports]: "9-1" is not a range of ports, it is left out`}}},
 		{"a probe path without slash", []any{mkPod("voting", withProbe("healthz", 8080))},
 			[]Finding{{object("Pod", "voting"), SettingIgnored, `spec.containers[app]: probe path "healthz" does not begin with /, the probe is not authorized by itself`}}},
+		{"an AuthorizationPolicy for an absent Server", []any{mkPolicy("p", onServer("grpc"))},
+			[]Finding{{object("AuthorizationPolicy", "p"), NoSuchServer, `there is no Server "grpc"; access is granted once it exists`}}},
+		{"one for a namespace without Servers", []any{mkPolicy("p", api.LocalTargetReference{Kind: "Namespace", Name: ns})},
+			[]Finding{{object("AuthorizationPolicy", "p"), NoServers, "the namespace has no Servers; ports without one have their default policy whatever this says"}}},
+		{"one for an absent route", []any{mkPolicy("p", api.LocalTargetReference{Group: api.GatewayGroup, Kind: "GRPCRoute", Name: "r"})},
+			[]Finding{{object("AuthorizationPolicy", "p"), NoSuchRoute, `there is no GRPCRoute "r" of group gateway.networking.k8s.io; access is granted once it exists`}}},
+		{"X-49 one for a route of the other group", []any{grpcServer(), mkRoute("r", "grpc"), mkPolicy("p", api.LocalTargetReference{Group: api.GatewayGroup, Kind: "HTTPRoute", Name: "r"})},
+			[]Finding{{object("AuthorizationPolicy", "p"), WrongGroup, `HTTPRoute "r" is of group policy.linkerd.io, not gateway.networking.k8s.io; nothing is granted`}}},
+		{"U-06 absent authentications", []any{grpcServer(), mkPolicy("p", onServer("grpc"), meshTLS("who"), in("ops", networks("where")))},
+			[]Finding{{object("AuthorizationPolicy", "p"), NoSuchAuthentication,
+				"there is no MeshTLSAuthentication emojivoto/who; access is granted once it exists; there is no NetworkAuthentication ops/where; access is granted once it exists"}}},
+		{"an authentication that cannot be used", []any{grpcServer(), mkPolicy("p", onServer("grpc"), networks("where")), mkNetworks("where")},
+			[]Finding{
+				{object("AuthorizationPolicy", "p"), NoSuchAuthentication, "NetworkAuthentication emojivoto/where cannot be used; access is granted once it is valid"},
+				{object("NetworkAuthentication", "where"), Unusable, "admits nobody until it is valid: spec.networks: is empty, it admits nobody"},
+			}},
+		{"a policy that cannot be understood", []any{mkPolicy("p", api.LocalTargetReference{Kind: "Service", Name: "s"})},
+			[]Finding{{object("AuthorizationPolicy", "p"), Unusable,
+				"admits nobody until it is valid: spec.targetRef: Service cannot be a target, want a Server, the Namespace, an HTTPRoute or a GRPCRoute of group gateway.networking.k8s.io"}}},
+		{"a route for an absent Server", []any{mkRoute("r", "grpc")},
+			[]Finding{{object("HTTPRoute", "r"), NoSuchServer, `there is no Server "grpc"; the route counts once it exists`}}},
+		{"C-27 a parent whose kind was left out", []any{grpcServer(), func() any {
+			r := mkRoute("r", "grpc")
+			r.Spec.ParentRefs[0].Kind = nil
+			return r
+		}()}, []Finding{{object("HTTPRoute", "r"), ParentIsNoServer,
+			"spec.parentRefs[0] is a Gateway of group policy.linkerd.io, write kind: Server and group: policy.linkerd.io if a Server is meant"}}},
+		{"a Gateway as parent that no Server is named like", []any{grpcServer(), func() any {
+			r := mkRoute("r")
+			r.TypeMeta, r.Spec.ParentRefs = gatewayMeta, []api.ParentReference{{Name: "gateway"}}
+			return r
+		}()}, nil},
+		{"X-52 and X-55 routes that are ignored", []any{grpcServer(), func() any {
+			r := mkRoute("r", "grpc")
+			r.Spec.ParentRefs[0].Port = new(int32(80))
+			r.Spec.Rules[0].Filters = []api.HTTPRouteFilter{{Type: api.FilterURLRewrite}}
+			return r
+		}()}, []Finding{{object("HTTPRoute", "r"), RouteIgnored,
+			"the whole route counts for nothing: spec.parentRefs[0].port: a Server as parent takes no port; spec.rules[0].filters[0]: URLRewrite cannot be on a route of a Server"}}},
+		{"X-55 a filter that is dropped", []any{grpcServer(), func() any {
+			r := mkRoute("r", "grpc")
+			r.Spec.Rules[0].Filters = []api.HTTPRouteFilter{{Type: api.FilterResponseHeaderModifier}}
+			return r
+		}()}, []Finding{{object("HTTPRoute", "r"), FilterIgnored, "spec.rules[0].filters[0]: ResponseHeaderModifier has no effect on a route of a Server"}}},
+		{"X-54 routes and limits on Servers of other protocols", []any{grpcServer(speaking(api.ProtocolGRPC)), mkServer("web", "web", intstr.FromString("grpc"), speaking(api.ProtocolHTTP1)),
+			mkRoute("r", "grpc"), mkGRPCRoute("r", "web"), mkLimit("l", 1)},
+			[]Finding{
+				{object("GRPCRoute.gateway.networking.k8s.io", "r"), WrongProtocol, `Server "web" has protocol http1, to which the route means nothing`},
+				{object("HTTPLocalRateLimitPolicy", "l"), WrongProtocol, `Server "grpc" has protocol grpc, which cannot be limited`},
+				{object("HTTPRoute", "r"), WrongProtocol, `Server "grpc" has protocol grpc, to which the route means nothing`},
+			}},
+		{"a limit of an absent Server", []any{mkLimit("l", 1)},
+			[]Finding{{object("HTTPLocalRateLimitPolicy", "l"), NoSuchServer, `there is no Server "grpc"; nothing is limited until it exists`}}},
+		{"a limit that cannot be understood", []any{grpcServer(), mkLimit("l", 0)},
+			[]Finding{{object("HTTPLocalRateLimitPolicy", "l"), Unusable, "only what can be understood holds until it is valid: spec.total.requestsPerSecond: 0 is no limit, want at least 1"}}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			x := mkIndex(api.Documented(), nil)
@@ -64,6 +120,81 @@ func TestObjectsThatDoNotDoWhatTheySeemToAreFound(t *testing.T) {
 				t.Errorf("namespaces told of: -want +got\n%s", diff)
 			}
 		})
+	}
+}
+
+// C-20, X-45: what is only turned into a name need not exist, and is told all the
+// same once everything that exists is known, in whatever namespace it should be.
+func TestNamesOfAccountsAndNamespacesThatDoNotExistAreFound(t *testing.T) {
+	who := mkMeshTLS("who")
+	who.Spec.IdentityRefs = []api.IdentityReference{{Kind: "ServiceAccount", Name: "web", Namespace: "ops"}, {Kind: "Namespace", Name: "ops"}}
+	objects := []any{
+		grpcServer(), who, mkPolicy("p", onServer("grpc"), in("ops", account("web"))),
+		mkAuthorization("a", "grpc", api.Client{MeshTLS: &api.MeshTLS{ServiceAccounts: []api.ServiceAccountReference{{Name: "web", Namespace: "ops"}}}}),
+		mkLimit("l", 1, func(l *api.HTTPLocalRateLimitPolicy) {
+			l.Spec.Overrides = []api.LimitOverride{{RequestsPerSecond: 1, ClientRefs: []api.LimitClientReference{{Kind: "ServiceAccount", Name: "web", Namespace: "ops"}}}}
+		}),
+	}
+	x := mkIndex(api.Documented(), nil)
+	x.apply(objects...)
+	noNamespace := Finding{Object{"MeshTLSAuthentication", ns, "who", "uid-who"}, NoSuchNamespace, "there is no Namespace ops"}
+	found := func(when string, want ...Finding) {
+		t.Helper()
+		if diff := cmp.Diff(want, x.Findings(ns)); diff != "" {
+			t.Errorf("%s: -want +got\n%s", when, diff)
+		}
+	}
+	found("before the accounts are known", noNamespace)
+	var told []string
+	x.OnChange(func(namespaces []string) { told = append(told, namespaces...) })
+	tells := func(when string, change func()) {
+		t.Helper()
+		told = nil
+		change()
+		if !slices.Contains(told, ns) {
+			t.Errorf("%s: told of %v only", when, told)
+		}
+	}
+	tells("accounts known", func() { x.Update((*Tx).AccountsKnown) })
+	var want []Finding
+	for _, at := range []Object{
+		{"AuthorizationPolicy", ns, "p", "uid-p"}, {"HTTPLocalRateLimitPolicy", ns, "l", "uid-l"}, {"MeshTLSAuthentication", ns, "who", "uid-who"}, {"ServerAuthorization", ns, "a", "uid-a"},
+	} {
+		want = append(want, Finding{at, NoSuchAccount, "there is no ServiceAccount ops/web"})
+	}
+	found("accounts known", slices.Insert(slices.Clone(want), 3, noNamespace)...)
+	ops := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "ops"}}
+	tells("the namespace exists", func() { x.apply(ops) })
+	found("the namespace exists", want...)
+	web := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "ops", Name: "web"}}
+	tells("the account exists", func() { x.apply(web) })
+	found("the account exists")
+	tells("both are gone", func() { x.remove(web, ops) })
+	found("both are gone", slices.Insert(slices.Clone(want), 3, noNamespace)...)
+	x.remove(objects...)
+	if len(x.mentions) > 0 {
+		t.Errorf("still mentioned: %v", x.mentions)
+	}
+}
+
+// An authentication of another namespace concerns those who require it.
+func TestFindingsFollowAuthenticationsOfOtherNamespaces(t *testing.T) {
+	x := mkIndex(api.Documented(), nil)
+	x.apply(grpcServer(), mkPolicy("p", onServer("grpc"), in("ops", networks("where"))))
+	var told []string
+	x.OnChange(func(namespaces []string) { told = slices.Sorted(slices.Values(namespaces)) })
+	where := mkNetworks("where", "10.0.0.0/8")
+	where.Namespace = "ops"
+	for exists, change := range map[bool]func(...any){true: x.apply, false: x.remove} {
+		x.remove(where)
+		if !exists {
+			x.apply(where)
+		}
+		told = nil
+		change(where)
+		if diff := cmp.Diff([]string{ns, "ops"}, told); diff != "" || (len(x.Findings(ns)) == 0) != exists {
+			t.Errorf("exists %v: found %v, told of: -want +got\n%s", exists, x.Findings(ns), diff)
+		}
 	}
 }
 

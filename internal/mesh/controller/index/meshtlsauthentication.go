@@ -59,8 +59,7 @@ func (c Config) NewMeshTLSSpec(authentication *api.MeshTLSAuthentication) MeshTL
 		}
 	}
 	spec.Authentication = read.authentication()
-	slices.SortFunc(spec.named, mention.compare)
-	spec.named = slices.Compact(spec.named)
+	spec.named = distinct(spec.named)
 	return spec
 }
 

@@ -70,6 +70,7 @@ func (c Config) NewRateLimitSpec(policy *api.HTTPLocalRateLimitPolicy) RateLimit
 			spec.Overrides = append(spec.Overrides, read)
 		}
 	}
+	spec.clients = distinct(spec.clients)
 	return spec
 }
 

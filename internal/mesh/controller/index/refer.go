@@ -2,6 +2,7 @@ package index
 
 import (
 	"cmp"
+	"slices"
 	"strings"
 
 	"github.com/meshproof/meshproof/internal/policy/api"
@@ -17,6 +18,19 @@ type mention struct {
 
 func (m mention) compare(other mention) int {
 	return cmp.Or(strings.Compare(m.kind, other.kind), strings.Compare(m.namespace, other.namespace), strings.Compare(m.name, other.name))
+}
+
+// distinct sorts mentions and leaves out repetitions.
+func distinct(all []mention) []mention {
+	slices.SortFunc(all, mention.compare)
+	return slices.Compact(all)
+}
+
+func (m mention) String() string {
+	if m.namespace == "" {
+		return m.kind + " " + m.name
+	}
+	return m.kind + " " + m.namespace + "/" + m.name
 }
 
 // referrer is an object that mentions others.

@@ -45,6 +45,7 @@ func (c Config) NewAuthorizationSpec(authorization *api.ServerAuthorization) Aut
 			spec.accounts = append(spec.accounts, mention{api.ServiceAccountKind, orOwn(account.Namespace, authorization.Namespace), account.Name})
 		}
 	}
+	spec.accounts = distinct(spec.accounts)
 	return spec
 }
 

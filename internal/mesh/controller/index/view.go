@@ -15,8 +15,16 @@ type view struct {
 	pods           map[string]*PodSpec
 	servers        map[string]*ServerSpec
 	authorizations map[string]*AuthorizationSpec
+	policies       map[string]*PolicySpec
+	meshTLS        map[string]*MeshTLSSpec
+	networks       map[string]*NetworksSpec
+	routes         map[Reference]*RouteSpec
+	limits         map[string]*RateLimitSpec
 	bystanders     map[string]map[string]string
 	object         NamespaceSpec
+	// absent are the objects of any namespace that are mentioned here and do not
+	// exist, and unusable those that exist and count for nothing.
+	absent, voided map[mention]bool
 	// selecting remembers the Servers that select pods with given labels; the pods
 	// of one workload share theirs.
 	selecting map[string][]string
@@ -31,7 +39,9 @@ func (x *Index) view(name string) (*view, bool) {
 	}
 	v := &view{
 		dialect: x.config.Dialect, servers: make(map[string]*ServerSpec, len(ns.servers)), authorizations: maps.Clone(ns.authorizations),
-		bystanders: maps.Clone(ns.bystanders), object: ns.object,
+		policies: maps.Clone(ns.policies), meshTLS: maps.Clone(ns.meshTLS), networks: maps.Clone(ns.networks),
+		routes: maps.Clone(ns.routes), limits: maps.Clone(ns.limits),
+		bystanders: maps.Clone(ns.bystanders), object: ns.object, absent: map[mention]bool{}, voided: map[mention]bool{},
 		pods: make(map[string]*PodSpec, len(ns.pods)), selecting: map[string][]string{},
 	}
 	for serverName, s := range ns.servers {
@@ -40,7 +50,45 @@ func (x *Index) view(name string) (*view, bool) {
 	for podName, p := range ns.pods {
 		v.pods[podName] = p.spec
 	}
+	for _, spec := range ns.authorizations {
+		v.look(x, spec.accounts)
+	}
+	for _, spec := range ns.policies {
+		v.look(x, spec.mentions())
+	}
+	for _, spec := range ns.meshTLS {
+		v.look(x, spec.named)
+	}
+	for _, spec := range ns.limits {
+		v.look(x, spec.clients)
+	}
 	return v, true
+}
+
+// look notes which of the mentioned objects are not there.
+func (v *view) look(x *Index, all []mention) {
+	for _, m := range all {
+		ns := x.namespaces[m.namespace]
+		exists, usable := false, true
+		switch {
+		case m.kind == api.NamespaceKind:
+			exists = x.existing[m.name]
+		case m.kind == api.ServiceAccountKind:
+			exists = !x.accountsKnown || ns != nil && ns.accounts[m.name]
+		case ns == nil:
+		case m.kind == api.MeshTLSAuthenticationKind:
+			spec := ns.meshTLS[m.name]
+			exists, usable = spec != nil, spec != nil && spec.usable()
+		case m.kind == api.NetworkAuthenticationKind:
+			spec := ns.networks[m.name]
+			exists, usable = spec != nil, spec != nil && spec.usable()
+		}
+		if !exists {
+			v.absent[m] = true
+		} else if !usable {
+			v.voided[m] = true
+		}
+	}
 }
 
 // serverFacts is what pods tell about a Server that selects them.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -31,16 +32,23 @@ type Events struct {
 
 // apiVersions are those that involved objects are referred to by.
 var apiVersions = map[string]string{
-	api.ServerKind:              api.Servers.GroupVersion().String(),
-	api.ServerAuthorizationKind: api.ServerAuthorizations.GroupVersion().String(),
-	"Pod":                       "v1",
-	"Namespace":                 "v1",
+	api.ServerKind:                   api.Servers.GroupVersion().String(),
+	api.ServerAuthorizationKind:      api.ServerAuthorizations.GroupVersion().String(),
+	api.AuthorizationPolicyKind:      api.AuthorizationPolicies.GroupVersion().String(),
+	api.MeshTLSAuthenticationKind:    api.MeshTLSAuthentications.GroupVersion().String(),
+	api.NetworkAuthenticationKind:    api.NetworkAuthentications.GroupVersion().String(),
+	api.HTTPLocalRateLimitPolicyKind: api.HTTPLocalRateLimitPolicies.GroupVersion().String(),
+	string(index.PolicyHTTPRoute):    api.HTTPRoutes.GroupVersion().String(),
+	string(index.GatewayHTTPRoute):   api.GatewayHTTPRoutes.GroupVersion().String(),
+	string(index.GatewayGRPCRoute):   api.GatewayGRPCRoutes.GroupVersion().String(),
+	"Pod":                            "v1",
+	api.NamespaceKind:                "v1",
 }
 
 // eventType is a warning unless the state is a usual one on the way to another:
 // documents advise to create authorizations first.
 func eventType(reason index.Reason) string {
-	if reason == index.NoSuchServer {
+	if reason == index.NoSuchServer || reason == index.NoSuchRoute {
 		return corev1.EventTypeNormal
 	}
 	return corev1.EventTypeWarning
@@ -58,10 +66,11 @@ func (e Events) Record(ctx context.Context, finding index.Finding) error {
 		// Where events about objects without a namespace are kept.
 		namespace = metav1.NamespaceDefault
 	}
+	kind, _, _ := strings.Cut(finding.Object.Kind, ".")
 	event := &corev1.Event{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: eventName(finding)},
 		InvolvedObject: corev1.ObjectReference{
-			APIVersion: apiVersions[finding.Object.Kind], Kind: finding.Object.Kind,
+			APIVersion: apiVersions[finding.Object.Kind], Kind: kind,
 			Namespace: finding.Object.Namespace, Name: finding.Object.Name, UID: types.UID(finding.Object.UID),
 		},
 		Type: eventType(finding.Reason), Reason: string(finding.Reason), Message: finding.Message,

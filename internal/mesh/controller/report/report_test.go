@@ -141,6 +141,8 @@ func TestEventsAreWrittenOnTheirObjectOnce(t *testing.T) {
 		{Object: index.Object{Kind: "Server", Namespace: ns, Name: "web", UID: "1"}, Reason: index.NoProxy, Message: "text"},
 		{Object: index.Object{Kind: "Server", Namespace: ns, Name: "web", UID: "1"}, Reason: index.NoProxy, Message: "text"},
 		{Object: index.Object{Kind: "ServerAuthorization", Namespace: ns, Name: "web", UID: "2"}, Reason: index.NoSuchServer, Message: "text"},
+		{Object: index.Object{Kind: string(index.GatewayHTTPRoute), Namespace: ns, Name: "web", UID: "4"}, Reason: index.RouteIgnored, Message: "text"},
+		{Object: index.Object{Kind: "HTTPRoute", Namespace: ns, Name: "web", UID: "5"}, Reason: index.FilterIgnored, Message: "text"},
 		{Object: index.Object{Kind: "Namespace", Name: ns, UID: "3"}, Reason: index.SettingIgnored, Message: "text"},
 	} {
 		if err := events.Record(context.Background(), finding); err != nil {
@@ -156,9 +158,11 @@ func TestEventsAreWrittenOnTheirObjectOnce(t *testing.T) {
 		}
 	}
 	want := map[string]corev1.ObjectReference{
-		"Warning NoProxy in emojivoto":      {APIVersion: "policy.linkerd.io/v1beta3", Kind: "Server", Namespace: ns, Name: "web"},
-		"Normal NoSuchServer in emojivoto":  {APIVersion: "policy.linkerd.io/v1beta1", Kind: "ServerAuthorization", Namespace: ns, Name: "web"},
-		"Warning SettingIgnored in default": {APIVersion: "v1", Kind: "Namespace", Name: ns},
+		"Warning NoProxy in emojivoto":       {APIVersion: "policy.linkerd.io/v1beta3", Kind: "Server", Namespace: ns, Name: "web"},
+		"Normal NoSuchServer in emojivoto":   {APIVersion: "policy.linkerd.io/v1beta1", Kind: "ServerAuthorization", Namespace: ns, Name: "web"},
+		"Warning RouteIgnored in emojivoto":  {APIVersion: "gateway.networking.k8s.io/v1", Kind: "HTTPRoute", Namespace: ns, Name: "web"},
+		"Warning FilterIgnored in emojivoto": {APIVersion: "policy.linkerd.io/v1beta3", Kind: "HTTPRoute", Namespace: ns, Name: "web"},
+		"Warning SettingIgnored in default":  {APIVersion: "v1", Kind: "Namespace", Name: ns},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
@@ -171,6 +175,25 @@ func TestEventsAreWrittenOnTheirObjectOnce(t *testing.T) {
 	}
 	if renewed != 1 {
 		t.Errorf("renewed %d times: %v", renewed, stub.Writes())
+	}
+}
+
+// Every kind that findings are about can be referred to.
+func TestEveryKindHasItsVersion(t *testing.T) {
+	kinds := []string{
+		"Pod", api.NamespaceKind, api.ServerKind, api.ServerAuthorizationKind, api.AuthorizationPolicyKind, api.MeshTLSAuthenticationKind,
+		api.NetworkAuthenticationKind, api.HTTPLocalRateLimitPolicyKind,
+	}
+	for _, kind := range index.RouteKinds() {
+		kinds = append(kinds, string(kind))
+	}
+	for _, kind := range kinds {
+		if apiVersions[kind] == "" {
+			t.Errorf("%s has none", kind)
+		}
+	}
+	if len(kinds) != len(apiVersions) {
+		t.Errorf("%d kinds, %d versions", len(kinds), len(apiVersions))
 	}
 }
 
