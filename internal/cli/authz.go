@@ -12,14 +12,13 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/portforward"
-	"k8s.io/client-go/transport/spdy"
 
 	"github.com/meshproof/meshproof/internal/authz"
+	"github.com/meshproof/meshproof/internal/podport"
 	"github.com/meshproof/meshproof/workloads/viz"
 )
 
@@ -127,7 +126,8 @@ func askScraper(ctx context.Context, config *rest.Config, client kubernetes.Inte
 	if len(list.Items) == 0 {
 		return answer, errors.New("no metrics scraper runs in namespace linkerd-viz (remedy: meshproof viz install | kubectl apply -f -)")
 	}
-	port, stop, err := forward(ctx, config, client, &list.Items[0], viz.Port)
+	scraper := types.NamespacedName{Namespace: list.Items[0].Namespace, Name: list.Items[0].Name}
+	port, stop, err := podport.Cluster{Config: config, Client: client}.Open(ctx, scraper, viz.Port)
 	if err != nil {
 		return answer, fmt.Errorf("reach the scraper: %w", err)
 	}
@@ -150,37 +150,4 @@ func askScraper(ctx context.Context, config *rest.Config, client kubernetes.Inte
 		return answer, fmt.Errorf("read the scraper's answer: %w", err)
 	}
 	return answer, nil
-}
-
-// forward opens a local port that ends at a loopback port of the pod; stop
-// closes it and waits for it to be gone.
-func forward(ctx context.Context, config *rest.Config, client kubernetes.Interface, pod *corev1.Pod, port int) (local uint16, stop func(), err error) {
-	transport, upgrader, err := spdy.RoundTripperFor(config)
-	if err != nil {
-		return 0, nil, err
-	}
-	at := client.CoreV1().RESTClient().Post().Resource("pods").Namespace(pod.Namespace).Name(pod.Name).SubResource("portforward").URL()
-	dialer := spdy.NewDialer(upgrader, &http.Client{Transport: transport}, http.MethodPost, at)
-	quit, ready := make(chan struct{}), make(chan struct{})
-	forwarder, err := portforward.New(dialer, []string{fmt.Sprintf("0:%d", port)}, quit, ready, io.Discard, io.Discard)
-	if err != nil {
-		return 0, nil, err
-	}
-	done := make(chan error, 1)
-	go func() { done <- forwarder.ForwardPorts() }()
-	stop = func() { close(quit); <-done }
-	select {
-	case err := <-done:
-		return 0, nil, err
-	case <-ctx.Done():
-		stop()
-		return 0, nil, ctx.Err()
-	case <-ready:
-	}
-	ports, err := forwarder.GetPorts()
-	if err != nil || len(ports) == 0 {
-		stop()
-		return 0, nil, fmt.Errorf("no local port: %w", err)
-	}
-	return ports[0].Local, stop, nil
 }

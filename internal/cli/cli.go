@@ -152,6 +152,7 @@ var verbs = []func(IOStreams) *cobra.Command{
 	newViz,
 	newCheck,
 	newAuthz,
+	newDiagnostics,
 	newExplain,
 	newMatrix,
 	newRules,

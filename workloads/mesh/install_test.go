@@ -148,6 +148,11 @@ func TestEveryInstalledKindIsValidatedAndMayBeWatched(t *testing.T) {
 		}) {
 			t.Errorf("the controller may not watch %s", resource.GroupResource())
 		}
+		if !slices.ContainsFunc(role.Rules, func(r rbacv1.PolicyRule) bool {
+			return slices.Equal(r.Resources, []string{"customresourcedefinitions"}) && slices.Contains(r.ResourceNames, api.CRDName(resource)) && slices.Equal(r.Verbs, []string{"get"})
+		}) {
+			t.Errorf("the controller may not look for the CRD of %s", resource.GroupResource())
+		}
 	}
 }
 

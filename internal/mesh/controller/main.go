@@ -100,6 +100,9 @@ func newController(ctx context.Context, o options, access *rest.Config) (*contro
 	}); err != nil {
 		return nil, err
 	}
+	if err := awaitCRDs(ctx, core, custom); err != nil {
+		return nil, err
+	}
 	config, err := o.config(v)
 	if err != nil {
 		return nil, err
