@@ -32,8 +32,10 @@ type Row struct {
 
 // Answer is what the scraper replies: rows, and how far they can be trusted.
 type Answer struct {
-	Window  string   `json:"window"`
-	Rows    []Row    `json:"rows"`
+	Window string `json:"window"`
+	Rows   []Row  `json:"rows"`
+	// Beyond is what Linkerd's own table leaves out.
+	Beyond  []Beyond `json:"beyond,omitempty"`
 	Scrapes []Scrape `json:"scrapes"`
 }
 
@@ -52,6 +54,9 @@ func (s *Store) Table(pods []string, now time.Time, window time.Duration) Answer
 	increases, scrapes := s.increases(pods, now, window)
 	groups := map[group]*counts{}
 	for id, inc := range increases {
+		if name, _, _ := strings.Cut(string(id), "{"); beyond[name] != "" {
+			continue // for the other table
+		}
 		l := inc.labels
 		key := group{l["route_kind"], l["route_name"], l["srv_kind"], l["srv_name"], l["authz_kind"], l["authz_name"]}
 		if key.server == "" {
@@ -75,7 +80,7 @@ func (s *Store) Table(pods []string, now time.Time, window time.Duration) Answer
 			c.failure += inc.by
 		}
 	}
-	answer := Answer{Window: window.String(), Rows: []Row{}, Scrapes: scrapes}
+	answer := Answer{Window: window.String(), Rows: []Row{}, Beyond: beyondOf(increases, window), Scrapes: scrapes}
 	for key, c := range groups {
 		answered := c.success + c.failure
 		row := Row{Route: key.route, Server: key.server, Authorization: key.authz, Unauthorized: c.denied / window.Seconds(), RPS: answered / window.Seconds(),
@@ -125,8 +130,8 @@ func quantile(q float64, cumulative map[float64]float64) float64 {
 	return lower
 }
 
-// Write prints the table with the columns and formats of V-01 to V-06, then a
-// line for each pod that could not be read.
+// Write prints the table with the columns and formats of V-01 to V-06, then what
+// that table leaves out, then a line for each pod that could not be read.
 func (a Answer) Write(w io.Writer) error {
 	out := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(out, "ROUTE\tSERVER\tAUTHORIZATION\tUNAUTHORIZED\tSUCCESS\tRPS\tLATENCY_P50\tLATENCY_P95\tLATENCY_P99")
@@ -139,6 +144,9 @@ func (a Answer) Write(w io.Writer) error {
 			r.Route, r.Server, r.Authorization, r.Unauthorized, r.Success*100, r.RPS, r.P50, r.P95, r.P99)
 	}
 	if err := out.Flush(); err != nil {
+		return err
+	}
+	if err := a.writeBeyond(w); err != nil {
 		return err
 	}
 	for _, scrape := range a.Scrapes {

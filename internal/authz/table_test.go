@@ -42,6 +42,7 @@ func storeWith(t *testing.T, scrapes ...*strings.Reader) *Store {
 	return s
 }
 
+// V-01 to V-07, V-11.
 func TestTableOfTheWalkThrough(t *testing.T) {
 	for _, test := range []struct {
 		name    string
@@ -87,6 +88,49 @@ default  voting-grpc                  serverauthorization/voting-grpc  -        
 	}
 }
 
+// V-08: what Linkerd's own table leaves out has a table of its own, and the first
+// one stays as it is.
+func TestWhatLinkerdLeavesOutHasATableOfItsOwn(t *testing.T) {
+	counters := func(n string) *strings.Reader {
+		return strings.NewReader(strings.ReplaceAll(`
+# TYPE inbound_http_authz_allow_total counter
+inbound_http_authz_allow_total{srv_kind="server",srv_name="web",route_kind="default",route_name="default",authz_kind="default",authz_name="audit",client_id="a"} N
+inbound_http_authz_allow_total{srv_kind="server",srv_name="web",route_kind="default",route_name="default",authz_kind="default",authz_name="audit",client_id="b"} N
+inbound_http_authz_allow_total{srv_kind="server",srv_name="web",route_kind="default",route_name="default",authz_kind="serverauthorization",authz_name="web"} N
+# TYPE inbound_http_route_not_found_total counter
+inbound_http_route_not_found_total{srv_kind="server",srv_name="web"} N
+# TYPE inbound_http_local_ratelimit_total counter
+inbound_http_local_ratelimit_total{srv_kind="server",srv_name="web",route_kind="HTTPRoute",route_name="api",ratelimit_kind="HTTPLocalRateLimitPolicy",ratelimit_name="five",ratelimit_scope="identity"} N
+# TYPE inbound_tcp_authz_allow_total counter
+inbound_tcp_authz_allow_total{srv_kind="default",srv_name="all-unauthenticated",authz_kind="default",authz_name="all-unauthenticated"} N
+# TYPE inbound_tcp_authz_deny_total counter
+inbound_tcp_authz_deny_total{srv_kind="server",srv_name="db"} N
+# TYPE inbound_tcp_authz_terminate_total counter
+inbound_tcp_authz_terminate_total{srv_kind="server",srv_name="idle"} 7
+inbound_tcp_authz_terminate_total{srv_kind="server",srv_name="db"} N
+`, "N", n))
+	}
+	answer := storeWith(t, counters("0"), counters("10")).Table([]string{pod}, start.Add(10*time.Second), 20*time.Second)
+	var out strings.Builder
+	if err := answer.Write(&out); err != nil {
+		t.Fatal(err)
+	}
+	want := `ROUTE  SERVER  AUTHORIZATION  UNAUTHORIZED  SUCCESS  RPS  LATENCY_P50  LATENCY_P95  LATENCY_P99
+
+OUTCOME         SERVER                       ROUTE    BY                                        COUNT  RATE
+TCP denied      db                           -        -                                         10     0.5/s
+TCP terminated  db                           -        -                                         10     0.5/s
+TCP allowed     default:all-unauthenticated  -        default/all-unauthenticated               10     0.5/s
+audited         web                          default  default/audit                             20     1.0/s
+no route        web                          -        -                                         10     0.5/s
+rate limited    web                          api      HTTPLocalRateLimitPolicy/five (identity)  10     0.5/s
+`
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+}
+
+// V-02, V-10.
 func TestWhatLiesBeforeTheWindowDoesNotCount(t *testing.T) {
 	s := storeWith(t, exposition("0", "0", "0", "0"), exposition("0", "0", "0", "99"), exposition("0", "0", "0", "99"))
 	answer := s.Table([]string{pod}, start.Add(20*time.Second), 5*time.Second)

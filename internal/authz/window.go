@@ -3,6 +3,7 @@ package authz
 import (
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -159,7 +160,7 @@ func parse(at time.Time, exposition io.Reader) (sample, error) {
 		id := identify(name, labels)
 		taken.values[id], taken.labels[id] = value, labels
 	}
-	for _, name := range []string{responseTotal, denyTotal, latencyBucket} {
+	for _, name := range append([]string{responseTotal, denyTotal, latencyBucket}, slices.Sorted(maps.Keys(beyond))...) {
 		family := families[name]
 		if family == nil {
 			continue
