@@ -159,6 +159,11 @@ func installing(name string) string {
 // run is a run against the cluster by whoever has the kubeconfig; what it said
 // comes with it.
 func (s *somebodys) run(path string, plan *scenarios.Plan) (*result.Run, string) {
+	return s.runIn("", path, plan)
+}
+
+// runIn is a run that wants the mesh to speak a dialect.
+func (s *somebodys) runIn(dialect, path string, plan *scenarios.Plan) (*result.Run, string) {
 	provider, err := kubeconfig.New(kubeconfig.Options{Kubeconfig: path})
 	if err != nil {
 		s.t.Error(err)
@@ -166,7 +171,7 @@ func (s *somebodys) run(path string, plan *scenarios.Plan) (*result.Run, string)
 	}
 	var mu sync.Mutex
 	var said strings.Builder
-	out := Run(s.ctx, plan, Options{Provider: provider, Observe: func(e engine.Event) {
+	out := Run(s.ctx, plan, Options{Provider: provider, Mesh: mesh.Options{Dialect: dialect}, Observe: func(e engine.Event) {
 		mu.Lock()
 		defer mu.Unlock()
 		if e.Kind == engine.Waiting {
@@ -341,6 +346,10 @@ func (s *somebodys) leavesMesh(t *testing.T) {
 	}
 	if diff := cmp.Diff(before, after); diff != "" {
 		t.Errorf("-before +after\n%s", diff)
+	}
+	// It speaks one dialect, and cannot be judged by the other.
+	if out, said = s.runIn("linkerd", s.path, plan(t, quiet("quiet", ""))); out.ExitCode != result.ExitSetup || !strings.Contains(out.Reason, "the mesh in the cluster speaks documented") {
+		t.Errorf("exit code %d: %s\n%s", out.ExitCode, out.Reason, said)
 	}
 	// Other settings for a while: the settings afterwards are those before.
 	if out, said = s.run(s.path, plan(t, installing("loud"))); out.Outcome != result.Passed {
