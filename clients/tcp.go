@@ -2,7 +2,6 @@ package clients
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -35,10 +34,8 @@ func (c *Caller) tcp(ctx context.Context, r Request, out *Outcome) error {
 		return fmt.Errorf("%s %s: %w", what, r.Address, err)
 	}
 	reader := bufio.NewReaderSize(conn, lineLimit)
-	var answer []byte
 	read := func(what string) error {
-		var err error
-		answer, err = reader.ReadSlice('\n')
+		_, err := reader.ReadSlice('\n')
 		out.Bytes = conn.received.Load() - before
 		switch {
 		case err == nil, errors.Is(err, bufio.ErrBufferFull):
@@ -81,23 +78,15 @@ func (c *Caller) tcp(ctx context.Context, r Request, out *Outcome) error {
 		if err := read("await the echo of"); err != nil {
 			return err
 		}
-		if len(r.Raw) == 0 && bytes.HasPrefix(answer, []byte(httpAnswer)) {
-			// Somebody took the line for a request, and said so.
-			out.Kind = ProtocolError
-			return nil
-		}
 	}
 	if out.Kind = Allowed; len(r.Raw) == 0 && string(conn.began()) == http1Begins {
-		// An HTTP server has said what it thinks of lines.
+		// Somebody took the line for a request, and said so.
 		out.Kind = ProtocolError
 		return nil
 	}
 	usable = stop() && reader.Buffered() == 0 && r.Protocol != TCPSilent
 	return nil
 }
-
-// httpAnswer begins what an HTTP server answers to a line that is no request.
-const httpAnswer = "HTTP/1."
 
 // line is what a TCP call sends: the id, the body when there is one, a newline,
 // or what is to be sent in its place.
