@@ -33,13 +33,13 @@ var bootstrap = []Rule{
 	rule("J-03", identity, "issuer, form, names in the request, token and account are checked in this order, each with its code").unseen(certified, issuing+"TestChecksComeInOrderWithTheirCodes", issuing+"TestReviewNamesTheAccountOrTheBlame"),
 	rule("J-04", identity, "certificates live a day, begin a little earlier, and are renewed at seven tenths of their life").unseen(certified, issuing+"TestALeafDoesNotOutliveItsIssuer", proving+"TestRenewalComesAtSeventyPercentAndKeepsTheOldLeafThroughFailures", proving+"TestRenewalIntervalIsBounded"),
 	rule("J-05", identity, "a proxy may be given a SPIFFE identity by a workload API instead").out(unasked),
-	rule("K-01", injection, "a proxy finds folder, trust roots, token and issuer in its environment").unseen(told, injected+"TestInjectedPodsAreExactlyThese", starting+"TestInjectedEnvironmentIsRead", starting+"TestEachBadValueIsNamedOnce"),
+	rule("K-01", injection, "a proxy finds folder, trust roots, token and issuer in its environment").unseen(told, injected+"TestInjectedPodsAreExactlyThese", starting+"TestInjectedEnvironmentIsRead", starting+"TestTheIdentityIsNamedOnceOrTwice", starting+"TestEachBadValueIsNamedOnce"),
 	rule("K-02", injection, "a proxy must know where policy is served and which workload it is").unseen(told, injected+"TestInjectedPodsAreExactlyThese", starting+"TestInjectedEnvironmentIsRead", starting+"TestEachBadValueIsNamedOnce"),
 	rule("K-03", injection, "a proxy finds its default policy, ports, addresses and time-outs in its environment").unseen(told, injected+"TestInjectedPodsAreExactlyThese", starting+"TestInjectedEnvironmentIsRead"),
 	rule("K-04", injection, "the workload is spelt as JSON of namespace and pod").unseen(told, injected+"TestInjectedPodsAreExactlyThese", starting+"TestInjectedEnvironmentIsRead"),
 	rule("K-05", injection, "the inbound ports are those that containers declare, and of their HTTP probes").unseen(told, injected+"TestInjectedPodsAreExactlyThese", injected+"TestTheProxyListensWhereItsAnnotationsSay"),
 	rule("K-06", injection, "the ports without detection are the opaque ones, names resolved").unseen(told, injected+"TestPortListsAreResolved"),
-	rule("K-07", injection, "a control plane on the loopback address is spoken to without TLS"),
+	rule("K-07", injection, "a control plane on the loopback address is spoken to without TLS").unseen("no pod but those of the control plane has it at such an address", starting+"TestAControlPlaneOnLoopbackNeedsNoName"),
 }
 
 var commands = []Rule{
