@@ -84,6 +84,9 @@ func rises(v oracle.Verdict, client oracle.Client, seen clients.Kind, port int, 
 			return []rise{{notFound, labels, slices.Concat(noRoute, noAuthz)}}
 		}
 	case oracle.AsTCP:
+		if port == api.AdminPort {
+			return nil // the proxy closes what is not HTTP before it asks (B-05)
+		}
 		if authorized {
 			return []rise{{tcpAllowed, labels, noRoute}}
 		}
