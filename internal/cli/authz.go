@@ -12,13 +12,17 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
 	"github.com/meshproof/meshproof/internal/authz"
+	"github.com/meshproof/meshproof/internal/authz/granted"
+	"github.com/meshproof/meshproof/internal/live"
 	"github.com/meshproof/meshproof/internal/podport"
+	"github.com/meshproof/meshproof/internal/policy/oracle"
 	"github.com/meshproof/meshproof/workloads/viz"
 )
 
@@ -26,15 +30,24 @@ import (
 const askTimeout = 20 * time.Second
 
 func newAuthz(streams IOStreams) *cobra.Command {
-	cmd := &cobra.Command{Use: "authz [flags] RESOURCE", Short: "Show who was let in and by what, from the proxies' metrics", Args: exactArgs(1),
-		Example: "  meshproof authz -n emojivoto deploy/voting\n  meshproof authz -n emojivoto po/web-0 -t 15s -o json"}
+	cmd := &cobra.Command{Use: "authz [flags] RESOURCE", Short: "Show who was let in and by what, or who may come in by which policy", Args: exactArgs(1),
+		Long: `Show who was let in and by what, from the proxies' metrics; below that table what Linkerd's own
+leaves out: TCP connections, rate limits, requests that no route matches, and audits.
+
+With --policies show instead which policies grant access to which Server and route, from the
+objects in the cluster; -o wide adds what default and access policies and probes are granted.`,
+		Example: "  meshproof authz -n emojivoto deploy/voting\n  meshproof authz -n emojivoto po/web-0 -t 15s -o json\n  meshproof authz -n emojivoto po --policies -o wide"}
 	kube := addKubeFlags(cmd)
 	namespace := cmd.Flags().StringP("namespace", "n", "default", "namespace of the resource")
 	window := cmd.Flags().DurationP("time-window", "t", authz.DefaultWindow, "window that ends now, 15s to 10m")
-	output := cmd.Flags().StringP("output", "o", "table", "table or json")
+	policies := cmd.Flags().Bool("policies", false, "show what the cluster's policies grant instead of what was counted")
+	output := cmd.Flags().StringP("output", "o", "table", "table, json, or wide with --policies")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if *output != "table" && *output != "json" {
-			return usageError("unknown output %q: want table or json", *output)
+		if *output != "table" && *output != "json" && !(*output == "wide" && *policies) {
+			return usageError("unknown output %q: want table or json, or wide with --policies", *output)
+		}
+		if *policies && cmd.Flags().Changed("time-window") {
+			return usageError("--time-window and --policies exclude each other: policies are those of now")
 		}
 		if *window < authz.MinWindow || *window > authz.MaxWindow {
 			return usageError("time window %s: want %s to %s", *window, authz.MinWindow, authz.MaxWindow)
@@ -48,6 +61,9 @@ func newAuthz(streams IOStreams) *cobra.Command {
 		pods, err := podsOf(ctx, client, *namespace, args[0])
 		if err != nil {
 			return err
+		}
+		if *policies {
+			return showGranted(ctx, streams, config, client, pods, *output)
 		}
 		answer, err := askScraper(ctx, config, client, pods, *window)
 		if err != nil {
@@ -150,4 +166,28 @@ func askScraper(ctx context.Context, config *rest.Config, client kubernetes.Inte
 		return answer, fmt.Errorf("read the scraper's answer: %w", err)
 	}
 	return answer, nil
+}
+
+// showGranted prints what policies grant at the ports of the pods.
+func showGranted(ctx context.Context, streams IOStreams, config *rest.Config, client kubernetes.Interface, names []string, output string) error {
+	cluster, err := live.Read(ctx, config, "")
+	if err != nil {
+		return err
+	}
+	var pods []*corev1.Pod
+	for _, full := range names {
+		namespace, name, _ := strings.Cut(full, "/")
+		pod, err := client.CoreV1().Pods(namespace).Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return &ExitError{Code: ExitSetup, Err: fmt.Errorf("read pod %s: %w", full, err)}
+		}
+		pods = append(pods, pod)
+	}
+	rows := granted.Rows(oracle.New(cluster.World, cluster.Dialect), pods)
+	if output == "json" {
+		encoder := json.NewEncoder(streams.Out)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(rows)
+	}
+	return granted.Write(streams.Out, rows, output == "wide")
 }
