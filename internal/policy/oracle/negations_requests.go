@@ -104,7 +104,7 @@ var routeNegations = []Negation{
 			return length, !fits
 		}
 	}},
-	{"19.1 paths", "paths are normalised where they are raw, and raw where they are normalised", func(r *Rules) {
+	{"H-13", "paths are normalised where they are raw, and raw where they are normalised", func(r *Rules) {
 		is := r.NormalisedPath
 		r.NormalisedPath = func(path string, d api.Dialect) (string, bool) {
 			d.PathsNormalised = !d.PathsNormalised

@@ -78,10 +78,10 @@ var routeRows = []row{
 	{rules: "H-17", claim: "an empty match is every call", objects: openGRPC(grpcRoute("r", "rules: [{}]")), port: "grpc", ask: "grpc /any.Thing/Z", from: "unmeshed", want: oracle.Delivered, route: "GRPCRoute/r"},
 	{rules: "H-17 P-08", claim: "GET is no call", objects: openGRPC(), port: "grpc", ask: "h2 GET /x.Y/Z", from: "unmeshed", want: oracle.NotFound},
 	{rules: "H-15 H-17", claim: "of two routes the one that names more has the call", objects: openGRPC(grpcRoute("a", "rules: [{matches: [{method: {service: x.Y}}]}]"), grpcRoute("b", "rules: [{matches: [{method: {service: x.Y, method: Z}}]}]")), port: "grpc", ask: "grpc /x.Y/Z", from: "unmeshed", want: oracle.Delivered, route: "GRPCRoute/b"},
-	{rules: "19.1-paths", claim: "dots in a path are resolved", in: onlyDocumented, objects: []string{server("http", "http"), httpRoute("r", paths("/public")), httpRoute("s", paths("/private")), grant("p", toRoute)}, ask: "GET /public/../private", from: "unmeshed", want: oracle.Forbidden, route: "HTTPRoute/s"},
-	{rules: "19.1-paths", claim: "dots in a path are raw", in: onlyLinkerd, objects: []string{server("http", "http"), httpRoute("r", paths("/public")), httpRoute("s", paths("/private")), grant("p", toRoute)}, ask: "GET /public/../private", from: "unmeshed", want: oracle.Delivered, route: "HTTPRoute/r"},
-	{rules: "19.1-paths", claim: "doubled slashes and needless escapes are resolved", in: onlyDocumented, objects: opened(httpRoute("r", paths("/a/b"))), ask: "GET //%61//b/./c", from: "unmeshed", want: oracle.Delivered, route: "HTTPRoute/r"},
-	{rules: "19.1-paths", claim: "an escaped slash could mean two things", in: onlyDocumented, objects: opened(httpRoute("r", paths("/a"))), ask: "GET /a%2Fb", from: "unmeshed", want: oracle.BadRequest},
+	{rules: "H-13 19.1-paths", claim: "dots in a path are resolved", in: onlyDocumented, objects: []string{server("http", "http"), httpRoute("r", paths("/public")), httpRoute("s", paths("/private")), grant("p", toRoute)}, ask: "GET /public/../private", from: "unmeshed", want: oracle.Forbidden, route: "HTTPRoute/s"},
+	{rules: "H-13 19.1-paths", claim: "dots in a path are raw", in: onlyLinkerd, objects: []string{server("http", "http"), httpRoute("r", paths("/public")), httpRoute("s", paths("/private")), grant("p", toRoute)}, ask: "GET /public/../private", from: "unmeshed", want: oracle.Delivered, route: "HTTPRoute/r"},
+	{rules: "H-13 19.1-paths", claim: "doubled slashes and needless escapes are resolved", in: onlyDocumented, objects: opened(httpRoute("r", paths("/a/b"))), ask: "GET //%61//b/./c", from: "unmeshed", want: oracle.Delivered, route: "HTTPRoute/r"},
+	{rules: "H-13 19.1-paths", claim: "an escaped slash could mean two things", in: onlyDocumented, objects: opened(httpRoute("r", paths("/a"))), ask: "GET /a%2Fb", from: "unmeshed", want: oracle.BadRequest},
 }
 
 const (
