@@ -169,13 +169,6 @@ type ProbeClaim struct {
 	Denied int `yaml:"denied"`
 }
 
-// HeldClaim compares a held connection.
-type HeldClaim struct {
-	Pos        `yaml:"-" json:"-"`
-	Connection string    `yaml:"connection" jsonschema:"required"`
-	State      HeldState `yaml:"state" jsonschema:"required"`
-}
-
 // TrafficClaim judges the calls of a stream.
 type TrafficClaim struct {
 	Pos    `yaml:"-" json:"-"`

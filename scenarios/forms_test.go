@@ -59,6 +59,23 @@ func TestMistakesInAFormOfClaimAreToldWithTheirRemedy(t *testing.T) {
 	}
 }
 
+func TestOnlyAConnectionThatCarriesRequestsHasANextOne(t *testing.T) {
+	for _, test := range []struct{ protocol, claim, want string }{
+		{"http1", "state: open, next: denied", ""}, {"http2", "state: open, next: [allowed, not-found]", ""}, {"grpc", "state: open, next: denied", ""},
+		{"grpc-stream", "state: open", ""}, {"tcp", "state: cut", ""},
+		{"tcp", "state: open, next: denied", `s.yaml:21:17: a connection of tcp carries no next request: remove next, or hold one of [http1 http2 grpc]`},
+		{"grpc-stream", "state: open, next: denied", `s.yaml:21:17: a connection of grpc-stream carries no next request`},
+		{"http1", "state: cut, next: denied", `s.yaml:21:17: a connection that is cut carries no next request: remove next`},
+	} {
+		text := strings.Replace(claimed("held: {connection: long, "+test.claim+"}"),
+			`start: {name: flow, client: alice, target: "app:http", protocol: http1, rate: 5}`, `hold: {name: long, client: alice, target: "app", protocol: `+test.protocol+`}`, 1)
+		_, err := Parse("s.yaml", []byte(text), noManifest)
+		if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.HasPrefix(err.Error(), test.want)) {
+			t.Errorf("%s, %s:\ngot  %v\nwant %s", test.protocol, test.claim, err, test.want)
+		}
+	}
+}
+
 func TestACountFitsItsNumberAlone(t *testing.T) {
 	for _, test := range []struct {
 		count  Count

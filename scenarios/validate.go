@@ -266,7 +266,7 @@ func (v *validator) claim(c *Claim) {
 			v.add(c.Probe.Pos, "nothing is expected: give ready, restarts, answered or denied")
 		}
 	case c.Held != nil:
-		v.known(c.Held.Pos, "connection", c.Held.Connection, v.held)
+		v.heldClaim(c.Held)
 	case c.Traffic != nil:
 		v.known(c.Traffic.Pos, "stream", c.Traffic.Stream, v.streams)
 		if from := c.Traffic.From; from != "" && !v.steps[from] {

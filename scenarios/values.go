@@ -77,9 +77,11 @@ const (
 	AwaitCreated Await = "created"
 	AwaitNone    Await = "none"
 
-	HTTP1          Protocol = "http1"
-	HTTP2          Protocol = "http2"
-	GRPC           Protocol = "grpc"
+	HTTP1 Protocol = "http1"
+	HTTP2 Protocol = "http2"
+	GRPC  Protocol = "grpc"
+	// GRPCStream is one call whose messages are echoed as long as it lasts.
+	GRPCStream     Protocol = "grpc-stream"
 	TCP            Protocol = "tcp"
 	TCPServerFirst Protocol = "tcp-server-first"
 	TCPSilent      Protocol = "tcp-silent"
@@ -144,10 +146,12 @@ func (ProbeKind) Values() []string    { return of(ProbeHTTP, ProbeTCP, ProbeGRPC
 func (ClientKind) Values() []string {
 	return of(Meshed, Unmeshed, TLSNoIdentity, ForeignRoot, MeshedDirect, SPIFFE, ForeignTLS)
 }
-func (Network) Values() []string      { return of(Inside, Outside) }
-func (Wait) Values() []string         { return of(WaitInForce, WaitObserved, WaitNone) }
-func (Await) Values() []string        { return of(AwaitReady, AwaitCreated, AwaitNone) }
-func (Protocol) Values() []string     { return of(HTTP1, HTTP2, GRPC, TCP, TCPServerFirst, TCPSilent) }
+func (Network) Values() []string { return of(Inside, Outside) }
+func (Wait) Values() []string    { return of(WaitInForce, WaitObserved, WaitNone) }
+func (Await) Values() []string   { return of(AwaitReady, AwaitCreated, AwaitNone) }
+func (Protocol) Values() []string {
+	return of(HTTP1, HTTP2, GRPC, GRPCStream, TCP, TCPServerFirst, TCPSilent)
+}
 func (Via) Values() []string          { return of(ViaService, ViaPod) }
 func (Connection) Values() []string   { return of(Fresh, Reused) }
 func (HeldState) Values() []string    { return of(Open, Cut) }
@@ -223,7 +227,7 @@ func (e Expect) Kinds(p Protocol) []clients.Kind {
 		switch p {
 		case HTTP1, HTTP2:
 			kinds = append(kinds, clients.Forbidden)
-		case GRPC:
+		case GRPC, GRPCStream:
 			kinds = append(kinds, clients.PermissionDenied)
 		default:
 			kinds = append(kinds, clients.Refused, clients.Reset, clients.Closed)

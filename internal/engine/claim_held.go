@@ -4,15 +4,20 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/meshproof/meshproof/clients"
+	"github.com/meshproof/meshproof/internal/history"
 	"github.com/meshproof/meshproof/reports/result"
 	"github.com/meshproof/meshproof/scenarios"
 )
 
-// judgeHeld watches a held connection for as long as its claim needs.
-func (s *scenarioRun) judgeHeld(ctx context.Context, c *scenarios.HeldClaim, base *baseline) verdict {
+// judgeHeld watches a held connection for as long as its claim needs, and holds
+// what it sees against the rules too.
+func (s *scenarioRun) judgeHeld(ctx context.Context, claim *scenarios.PlannedClaim, base *baseline) verdict {
+	c := claim.Claim.Held
 	held := s.held[c.Connection]
 	if held == nil {
 		return unsure("the connection was never opened")
@@ -29,17 +34,37 @@ func (s *scenarioRun) judgeHeld(ctx context.Context, c *scenarios.HeldClaim, bas
 	if err != nil {
 		return unsure("its state cannot be read: %v", err)
 	}
-	for late := time.Now().Add(echoBudget); c.State == scenarios.Open && state.Open && state.EchoesReceived <= before.EchoesReceived && time.Now().Before(late); {
+	// The request that was under way at the beginning is not the next one.
+	enough := func() bool {
+		return state.EchoesReceived > before.EchoesReceived && (len(c.Next) == 0 || state.Answered >= before.Answered+2)
+	}
+	for late := time.Now().Add(echoBudget); c.State == scenarios.Open && state.Open && !enough() && time.Now().Before(late); {
 		if state, err = held.client.agent.Connection(ctx, held.name, pollInterval); err != nil {
 			return unsure("its state cannot be read: %v", err)
 		}
 	}
+	v := compareHeld(c, held.spec.Protocol, before, state, s.terminations(ctx, held, state, base), wait)
+	if v.outcome == result.Inconclusive || claim.Claim.NoOracle != "" || held.spec.Protocol == scenarios.GRPCStream {
+		return v // a stream that has begun goes on, whatever the rules say of the next
+	}
+	if held.spec.Protocol.Repeats() && (len(c.Next) == 0 || state.Last == nil) {
+		return v
+	}
+	return s.ruleHeld(ctx, claim, held, state, base, v)
+}
+
+// compareHeld holds the state of a connection, before and after it was watched
+// for some time, against what is written. ended are the proxy's records of having
+// ended it.
+func compareHeld(c *scenarios.HeldClaim, protocol scenarios.Protocol, before, state clients.HeldState, ended []string, wait time.Duration) verdict {
 	v := verdict{outcome: result.Passed, expected: string(c.State), samples: int(state.EchoesReceived)}
 	v.observed = "open, and echoing"
 	if !state.Open {
 		v.observed = fmt.Sprintf("%s after %d echoes", state.How, state.EchoesReceived)
 	}
-	ended := s.terminations(ctx, held, state, base)
+	if len(c.Next) > 0 {
+		v.expected += ", and the next request " + c.Next.String()
+	}
 	switch c.State {
 	case scenarios.Open:
 		if !state.Open {
@@ -61,6 +86,54 @@ func (s *scenarioRun) judgeHeld(ctx context.Context, c *scenarios.HeldClaim, bas
 			return v
 		}
 		v.witness = ended[0]
+	}
+	if len(c.Next) == 0 {
+		return v
+	}
+	if state.Last == nil || state.Answered < before.Answered+2 {
+		v.outcome, v.reason = result.Inconclusive, fmt.Sprintf("no further request on the connection was answered within %s", wait+echoBudget)
+		return v
+	}
+	v.call = state.Last
+	v.observed = "open, and the next request " + saw(*state.Last)
+	if !slices.Contains(c.Next.Kinds(protocol), state.Last.Kind) {
+		return failing(v, "expected the next request on the connection to be %s, observed %s: %s", c.Next, saw(*state.Last), state.Last.Message)
+	}
+	return v
+}
+
+// ruleHeld asks the rules about a connection, or about its next request where it
+// carries one after the other.
+func (s *scenarioRun) ruleHeld(ctx context.Context, claim *scenarios.PlannedClaim, held *heldRun, state clients.HeldState, base *baseline, v verdict) verdict {
+	pods := s.componentPods(held.target.Component)
+	at := slices.IndexFunc(pods, ready)
+	if at < 0 {
+		return unsure("the rules could not be asked: %s has no pod that is ready", held.target.Component)
+	}
+	q, err := s.question(claim, &held.spec.Request, held.client, pods[at], held.target.Port)
+	if err != nil {
+		return unsure("the rules could not be asked: %v", err)
+	}
+	if held.spec.Protocol.Repeats() {
+		q.Form, q.Observed = history.Call, history.Observed{Kind: state.Last.Kind, HTTPStatus: state.Last.HTTPStatus}
+	} else {
+		q.Form, q.Observed = history.Held, history.Observed{Kind: clients.Closed}
+		if state.Open {
+			q.Observed.Kind = clients.Allowed
+		}
+	}
+	world, oracle, err := base.world.of(ctx, s, pods[at])
+	if err != nil {
+		return unsure("the rules could not be asked: %v", err)
+	}
+	said := oracle.Judge(pods[at], q.Port, q.Client, q.Request)
+	if differences := history.Differences(said, q); len(differences) > 0 {
+		v = failing(v, "%s", strings.Join(append([]string{v.reason}, differences...), "; "))
+		v.reason = strings.TrimPrefix(v.reason, "; ")
+		v.details = append(v.details, chain(said)...)
+	}
+	if err := s.e.history.Add(world, q); err != nil && v.outcome == result.Passed {
+		return unsure("%v", err)
 	}
 	return v
 }

@@ -110,7 +110,7 @@ func (s *scenarioRun) judgeOne(ctx context.Context, c *scenarios.PlannedClaim, b
 	case claim.Probe != nil:
 		return s.judgeProbe(ctx, claim, base)
 	case claim.Held != nil:
-		return s.judgeHeld(ctx, claim.Held, base)
+		return s.judgeHeld(ctx, c, base)
 	case claim.Traffic != nil:
 		return s.judgeTraffic(ctx, claim.Traffic)
 	case claim.Authz != nil:

@@ -74,7 +74,7 @@ func sameProtocol(spoken scenarios.Protocol, recorded string) bool {
 	switch spoken {
 	case scenarios.HTTP1, scenarios.HTTP2:
 		return recorded == "http1" || recorded == "http2"
-	case scenarios.GRPC:
+	case scenarios.GRPC, scenarios.GRPCStream:
 		return recorded == "grpc"
 	}
 	return recorded == "opaque" || recorded == "tls" || recorded == "tcp"

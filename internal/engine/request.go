@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -38,11 +39,8 @@ func (s *scenarioRun) request(ctx context.Context, r *scenarios.Request, id stri
 	if out.Timeout == 0 {
 		out.Timeout = callTimeout
 	}
-	if r.Protocol == scenarios.GRPC {
-		out.Method, out.Path = r.Path, ""
-		if out.Method == "" {
-			out.Method = asked.EchoMethod
-		}
+	if r.Protocol == scenarios.GRPC || r.Protocol == scenarios.GRPCStream {
+		out.Method, out.Path = cmp.Or(r.Path, asked.Method(r.Protocol)), ""
 	}
 	server := identity(s.space(target.Workload.Namespace), s.accountOf(target))
 	if from.onHost && from.meshed && meshed(pod) {

@@ -38,12 +38,24 @@ func Client(c scenarios.Client, address netip.Addr, identity string) (oracle.Cli
 
 // protocols are what the protocols of the language are to a proxy.
 var protocols = map[scenarios.Protocol]oracle.Protocol{
-	scenarios.HTTP1: oracle.HTTP1, scenarios.HTTP2: oracle.HTTP2, scenarios.GRPC: oracle.GRPC, scenarios.TCP: oracle.TCP,
+	scenarios.HTTP1: oracle.HTTP1, scenarios.HTTP2: oracle.HTTP2, scenarios.GRPC: oracle.GRPC, scenarios.GRPCStream: oracle.GRPC, scenarios.TCP: oracle.TCP,
 	scenarios.TCPServerFirst: oracle.Silent, scenarios.TCPSilent: oracle.Silent,
 }
 
-// EchoMethod is what a gRPC call calls when the scenario names no method.
-const EchoMethod = "/meshproof.echo.v1.Echo/Say"
+// EchoMethod is what a gRPC call calls when the scenario names no method, and
+// EchoStream what a stream does.
+const (
+	EchoMethod = "/meshproof.echo.v1.Echo/Say"
+	EchoStream = "/meshproof.echo.v1.Echo/Chat"
+)
+
+// Method is what a gRPC call of the protocol calls when the scenario names none.
+func Method(p scenarios.Protocol) string {
+	if p == scenarios.GRPCStream {
+		return EchoStream
+	}
+	return EchoMethod
+}
 
 // Request is a request of the language; address is what is dialled, which is the
 // authority of a request that names none.
@@ -53,7 +65,7 @@ func Request(r *scenarios.Request, address string) (oracle.Request, error) {
 		return out, fmt.Errorf("the protocol %s is none of the oracle's", r.Protocol)
 	}
 	if out.Protocol == oracle.GRPC && out.Path == "" {
-		out.Path = EchoMethod
+		out.Path = Method(r.Protocol)
 	}
 	if out.Host == "" {
 		out.Host = address

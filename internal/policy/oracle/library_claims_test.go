@@ -54,16 +54,30 @@ func (p *paper) claim(c scenarios.Claim) {
 	}
 }
 
-// holds: a connection that was let in stays open exactly as long as its client
-// would be let in (L-09).
+// holds: a connection of TCP that was let in stays open exactly as long as its
+// client would be let in (L-09), one of HTTP stays open and has its next request
+// decided (H-11).
 func (p *paper) holds(c scenarios.Claim) {
 	r, there := p.held[c.Held.Connection]
 	if !there {
 		p.t.Fatalf("%s: no connection is called %s", c.Name, c.Held.Connection)
 	}
+	if r.Protocol == scenarios.GRPCStream || r.Protocol.Repeats() && len(c.Held.Next) == 0 {
+		p.leftOut[aboutGoingOn]++
+		return
+	}
 	port, pod := p.target(r.Target, r.Protocol)
 	verdict := p.oracle().Judge(pod, port, p.client(r.Client), p.request(r))
 	p.asked["held"]++
+	if r.Protocol.Repeats() {
+		fits := func(kind clients.Kind) bool {
+			return asked.CanBe(kind, verdict, p.client(r.Client), p.request(r).Protocol)
+		}
+		if !slices.ContainsFunc(c.Held.Next.Kinds(r.Protocol), fits) {
+			p.differs(c, fmt.Sprintf("the next request is said to be %s, and the oracle says %s\n%s", c.Held.Next, verdict.Outcome, chain(verdict)))
+		}
+		return
+	}
 	if verdict.Allowed() != (c.Held.State == scenarios.Open) {
 		p.differs(c, fmt.Sprintf("it is said to be %s, and the oracle says %s\n%s", c.Held.State, verdict.Outcome, chain(verdict)))
 	}
@@ -150,6 +164,9 @@ func (p *paper) call(c scenarios.Claim, call *scenarios.Call) {
 	client, request := p.client(call.Client), p.request(call.Request)
 	verdict := p.oracle().Judge(pod, port, client, request)
 	p.asked["call"]++
+	if p.saw != nil {
+		p.saw(c, verdict)
+	}
 	if len(call.Expect) == 0 {
 		return // the rules decide
 	}

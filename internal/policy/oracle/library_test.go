@@ -38,6 +38,7 @@ const (
 	aboutCluster  = "it is about pods, events and health, which are no matter of policy"
 	aboutCommands = "it is about the output of a program"
 	aboutOthers   = "it is about a probe that is no request to a port"
+	aboutGoingOn  = "it is about a connection or stream that goes on whatever the rules say of the next"
 	aboutDialects = "it is for another dialect"
 	notAsked      = "it says itself that the rules do not decide it"
 )
@@ -74,6 +75,8 @@ type paper struct {
 	frozen bool
 	// differs is told what is wrong with a claim.
 	differs func(scenarios.Claim, string)
+	// saw is told what the rules say of every call, in order; nil tells nobody.
+	saw func(scenarios.Claim, oracle.Verdict)
 	// held are the connections that actions have opened.
 	held map[string]scenarios.Request
 	// asked counts expectations by kind of claim, and leftOut claims by reason.
