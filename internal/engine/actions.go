@@ -236,6 +236,13 @@ func (s *scenarioRun) deployed(ctx context.Context, w *scenarios.Workload, await
 }
 
 func (s *scenarioRun) restart(ctx context.Context, w *scenarios.Workload, await scenarios.Await) error {
+	objects, err := s.objectsOf(w, s.space(w.Namespace))
+	if err != nil {
+		return err
+	}
+	if err := s.askedFor(ctx, s.space(w.Namespace), objects); err != nil {
+		return err
+	}
 	old := map[types.UID]bool{}
 	grace := graceSeconds
 	for name := range w.Components() {
@@ -248,7 +255,7 @@ func (s *scenarioRun) restart(ctx context.Context, w *scenarios.Workload, await 
 		}
 	}
 	// The old pods leave the list as soon as their deletion is under way.
-	err := s.e.pods.until(ctx, settleBudget, func() (bool, string) {
+	err = s.e.pods.until(ctx, settleBudget, func() (bool, string) {
 		for name := range w.Components() {
 			for _, pod := range s.componentPods(name) {
 				if old[pod.UID] {

@@ -34,6 +34,9 @@ type callJudge struct {
 	// oracle judges in the world of the step; worldErr is why it cannot.
 	oracle   oracle.Oracle
 	worldErr error
+	// logged says of each outcome whether it was logged as audited, where the claim
+	// is about that.
+	logged []bool
 	// rulings are what the rules say of each outcome, as far as they were asked.
 	rulings []*ruling
 }
@@ -48,6 +51,8 @@ type witnessLog struct {
 	sinceEcho  int64
 	decisions  decisions
 	deliveries deliveries
+	// logged is how long the proxy's log was before the calls, where anybody asks.
+	logged int
 	// counted are the proxy's metrics before the calls and after them.
 	counted [2][]byte
 	// clock is that of the pod's node.
@@ -84,6 +89,7 @@ func (s *scenarioRun) judgeCalls(ctx context.Context, batch []*callJudge, base *
 	recorded := s.lookUp(ctx, ready, logs, base)
 	s.makeCalls(ctx, ready)
 	s.readLogs(ctx, logs)
+	s.lookForAudit(ctx, ready, logs)
 	for _, one := range ready {
 		if one.verdict.outcome == "" {
 			one.verdict = one.decide(logs[one.target.Component])
@@ -136,6 +142,11 @@ func (s *scenarioRun) openLogs(ctx context.Context, batch []*callJudge) map[stri
 		}
 		if log.meshed && log.err == nil {
 			log.counted[0], log.err = s.e.metrics(ctx, log.pod)
+		}
+		if log.meshed && log.err == nil && audits(batch) {
+			var text []byte
+			text, log.err = s.e.logged(ctx, logOf{pod: log.pod, container: proxyContainer})
+			log.logged = len(text)
 		}
 		if log.echo && log.err == nil {
 			var page deliveries

@@ -127,7 +127,7 @@ func (s *scenarioRun) ruleHeld(ctx context.Context, claim *scenarios.PlannedClai
 		return unsure("the rules could not be asked: %v", err)
 	}
 	said := oracle.Judge(pods[at], q.Port, q.Client, q.Request)
-	if differences := history.Differences(said, q); len(differences) > 0 {
+	if differences := history.Differences(said, q, oracle.Dialect); len(differences) > 0 {
 		v = failing(v, "%s", strings.Join(append([]string{v.reason}, differences...), "; "))
 		v.reason = strings.TrimPrefix(v.reason, "; ")
 		v.details = append(v.details, chain(said)...)

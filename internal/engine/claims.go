@@ -134,7 +134,7 @@ func (s *scenarioRun) judgePolicy(ctx context.Context, c *scenarios.PolicyClaim)
 	var v verdict
 	for _, pod := range pods {
 		served, err := s.e.askController(ctx, nameOf(pod), target.Port, versions{})
-		v = passed("policy of " + served.server())
+		v = passed(servedBy + served.server())
 		if errors.Is(err, errUnknownPod) {
 			v.observed = "nothing is enforced: the pod has no proxy"
 		} else if err != nil {

@@ -37,6 +37,9 @@ func (j *callJudge) decide(logs []*witnessLog) verdict {
 			if said, err = j.rule(outcome, record, targetPod(logs, by, reached), reached != nil); err != nil {
 				return unsure("the rules could not be asked: %v", err)
 			}
+			if i < len(j.logged) {
+				said.question.Observed.Logged = &j.logged[i]
+			}
 			j.rulings = append(j.rulings, said)
 		}
 		// The proxy's own port is answered by the proxy.
@@ -90,7 +93,7 @@ func (j *callJudge) rule(outcome clients.Outcome, record *decision, pod *corev1.
 	q.Form = history.Call
 	q.Observed = history.Observed{Kind: outcome.Kind, HTTPStatus: outcome.HTTPStatus, Reached: reached}
 	if record != nil {
-		q.Observed.Record = &history.Record{Verdict: record.Verdict, Server: record.Server, Route: record.Route, Authorization: record.Authorization}
+		q.Observed.Record = &history.Record{Verdict: record.Verdict, Protocol: record.Protocol, Server: record.Server, Route: record.Route, Authorization: record.Authorization}
 	}
 	return &ruling{q, j.oracle.Judge(pod, q.Port, q.Client, q.Request)}, nil
 }
@@ -187,7 +190,7 @@ func (j *callJudge) decideOne(outcome clients.Outcome, said *ruling, by seenBy) 
 		return wrong(result.Failed, "the proxy tells a client without an identity why it is denied: %q (N-06)", told)
 	}
 	if said != nil {
-		if differences := history.Differences(said.verdict, said.question); len(differences) > 0 {
+		if differences := history.Differences(said.verdict, said.question, j.oracle.Dialect); len(differences) > 0 {
 			return wrong(result.Failed, "%s", strings.Join(differences, "; "))
 		}
 	}

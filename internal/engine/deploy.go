@@ -82,6 +82,9 @@ func (s *scenarioRun) deployWorkload(ctx context.Context, w *scenarios.Workload)
 	if err != nil {
 		return err
 	}
+	if err := s.askedFor(ctx, namespace, objects); err != nil {
+		return err
+	}
 	return s.e.start(ctx, len(w.Components())*replicasOf(w), func() error {
 		for _, object := range objects {
 			if _, err := s.e.kube.apply(ctx, object.Object, namespace, false); err != nil {

@@ -108,7 +108,7 @@ func (s *scenarioRun) judgeOne(ctx context.Context, c *scenarios.PlannedClaim, b
 			return one.verdict
 		})
 	case claim.Probe != nil:
-		return s.judgeProbe(ctx, claim, base)
+		return s.ruleProbe(ctx, c, base, s.judgeProbe(ctx, claim, base))
 	case claim.Held != nil:
 		return s.judgeHeld(ctx, c, base)
 	case claim.Traffic != nil:
@@ -132,7 +132,7 @@ func (s *scenarioRun) judgeOne(ctx context.Context, c *scenarios.PlannedClaim, b
 	case claim.Healthy != nil:
 		return s.within(ctx, budget(claim.Within, settleBudget), func() verdict { return s.judgeHealthy(ctx, claim.Healthy) })
 	case claim.Policy != nil:
-		return s.within(ctx, claim.Within, func() verdict { return s.judgePolicy(ctx, claim.Policy) })
+		return s.rulePolicy(ctx, c, base, s.within(ctx, claim.Within, func() verdict { return s.judgePolicy(ctx, claim.Policy) }))
 	case claim.Pods != nil:
 		return s.within(ctx, claim.Within, func() verdict { return s.judgePods(claim.Pods) })
 	}

@@ -36,15 +36,17 @@ type podStore struct {
 
 	mu      sync.Mutex
 	changed chan struct{}
+	// born are the annotations of pods when they were seen first.
+	born map[types.UID]map[string]string
 }
 
 func startPodStore(ctx context.Context, client kubernetes.Interface) (*podStore, error) {
 	ctx, stop := context.WithCancel(ctx)
-	p := &podStore{factory: informers.NewSharedInformerFactory(client, 0), stop: stop, changed: make(chan struct{})}
+	p := &podStore{factory: informers.NewSharedInformerFactory(client, 0), stop: stop, changed: make(chan struct{}), born: map[types.UID]map[string]string{}}
 	informer := p.factory.Core().V1().Pods().Informer()
 	p.lister = p.factory.Core().V1().Pods().Lister()
 	if _, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc: func(any) { p.wake() }, UpdateFunc: func(_, _ any) { p.wake() }, DeleteFunc: func(any) { p.wake() },
+		AddFunc: func(object any) { p.note(object); p.wake() }, UpdateFunc: func(_, _ any) { p.wake() }, DeleteFunc: func(any) { p.wake() },
 	}); err != nil {
 		stop()
 		return nil, fmt.Errorf("follow the pods: %w", err)
@@ -55,6 +57,26 @@ func startPodStore(ctx context.Context, client kubernetes.Interface) (*podStore,
 		return nil, fmt.Errorf("list the pods: %w", context.Cause(ctx))
 	}
 	return p, nil
+}
+
+// note keeps what annotations a pod was created with.
+func (p *podStore) note(object any) {
+	pod, ok := object.(*corev1.Pod)
+	if !ok {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, known := p.born[pod.UID]; !known {
+		p.born[pod.UID] = pod.Annotations
+	}
+}
+
+// bornWith are the annotations with which a pod was created.
+func (p *podStore) bornWith(pod *corev1.Pod) map[string]string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.born[pod.UID]
 }
 
 func (p *podStore) close() {

@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/meshproof/meshproof/internal/policy/oracle"
 	"github.com/meshproof/meshproof/reports/result"
 	"github.com/meshproof/meshproof/scenarios"
 )
@@ -42,8 +43,11 @@ type scenarioRun struct {
 	// begins are the streams' positions when a step began.
 	begins map[string]map[string]int64
 
-	mu     sync.Mutex
-	hashes map[endpoint]string
+	mu sync.Mutex
+	// origins are how pods were asked for, by the namespace and the label app of
+	// theirs.
+	origins map[string]oracle.Origin
+	hashes  map[endpoint]string
 	// services that were looked up, by namespace/name.
 	services map[string]*corev1.Service
 	res      *result.Scenario
@@ -56,7 +60,7 @@ type endpoint struct {
 
 func newScenarioRun(e *run, planned *scenarios.PlannedScenario) *scenarioRun {
 	s := &scenarioRun{e: e, planned: planned, clients: map[string]client{}, interest: map[string]map[int]bool{},
-		streams: map[string]*streamRun{}, held: map[string]*heldRun{}, begins: map[string]map[string]int64{}, hashes: map[endpoint]string{}, services: map[string]*corev1.Service{}}
+		streams: map[string]*streamRun{}, held: map[string]*heldRun{}, begins: map[string]map[string]int64{}, hashes: map[endpoint]string{}, origins: map[string]oracle.Origin{}, services: map[string]*corev1.Service{}}
 	s.namespace = planned.Spec.Namespace
 	if s.namespace == "" {
 		s.namespace = s.generated("")

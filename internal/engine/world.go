@@ -140,6 +140,16 @@ func (s *scenarioRun) readWorld(ctx context.Context) (*history.World, error) {
 		out.Namespaces = append(out.Namespaces, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: namespace.Labels, Annotations: namespace.Annotations}})
 		pods = append(pods, s.e.pods.list(name, nil)...)
 	}
+	out.Origins = map[string]oracle.Origin{}
+	for _, pod := range pods {
+		s.mu.Lock()
+		origin, known := s.origins[pod.Namespace+"/"+pod.Labels[appLabel]]
+		s.mu.Unlock()
+		if known && meshed(pod) {
+			origin.Annotations = s.e.pods.bornWith(pod)
+			out.Origins[nameOf(pod).String()] = origin
+		}
+	}
 	return history.NewWorld(string(s.e.dialect()), out, pods)
 }
 

@@ -51,7 +51,7 @@ func Create(path string) (*Writer, error) {
 func NewWorld(dialect string, world oracle.World, pods []*corev1.Pod) (*World, error) {
 	w := &World{Dialect: dialect, World: world}
 	for _, pod := range pods {
-		w.Pods = append(w.Pods, slim(pod))
+		w.Pods = append(w.Pods, Slim(pod))
 	}
 	text, err := json.Marshal(w)
 	if err != nil {

@@ -87,7 +87,9 @@ type Observed struct {
 
 // Record is a proxy's record of a decision: kind/name of what decided.
 type Record struct {
-	Verdict       string `json:"verdict"`
+	Verdict string `json:"verdict"`
+	// Protocol that the proxy took the connection for; raw for none of HTTP.
+	Protocol      string `json:"protocol,omitempty"`
 	Server        string `json:"server,omitempty"`
 	Route         string `json:"route,omitempty"`
 	Authorization string `json:"authorization,omitempty"`
@@ -120,6 +122,9 @@ func (q *Question) Judge(rules oracle.Rules) ([]string, error) {
 	return q.judgeIn(q.world, rules)
 }
 
+// Differences is Judge in a world that the question was not yet asked in.
+func (w *World) Differences(q *Question, rules oracle.Rules) ([]string, error) { return q.judgeIn(w, rules) }
+
 func (q *Question) judgeIn(w *World, rules oracle.Rules) ([]string, error) {
 	o, err := w.Oracle(rules)
 	if err != nil {
@@ -139,7 +144,7 @@ func (q *Question) judgeIn(w *World, rules oracle.Rules) ([]string, error) {
 	if q.Form == Policy {
 		return policyDifferences(o.Resolve(pod, q.Port), q.Observed), nil
 	}
-	return Differences(o.Judge(pod, q.Port, q.Client, q.Request), q), nil
+	return Differences(o.Judge(pod, q.Port, q.Client, q.Request), q, o.Dialect), nil
 }
 
 func policyDifferences(p oracle.Policy, o Observed) []string {
@@ -154,7 +159,7 @@ func policyDifferences(p oracle.Policy, o Observed) []string {
 }
 
 // Differences is what of the observations is at odds with a verdict.
-func Differences(v oracle.Verdict, q *Question) []string {
+func Differences(v oracle.Verdict, q *Question, dialect api.Dialect) []string {
 	o := q.Observed
 	var found []string
 	add := func(format string, args ...any) { found = append(found, fmt.Sprintf(format, args...)) }
@@ -176,11 +181,12 @@ func Differences(v oracle.Verdict, q *Question) []string {
 	if o.Logged != nil && *o.Logged != v.Logged {
 		add("by the rules it is logged as audited: %v, observed %v", v.Logged, *o.Logged)
 	}
-	return append(found, recordDifferences(v, o)...)
+	return append(found, recordDifferences(v, o, dialect.NamedCreditedFirst)...)
 }
 
-// recordDifferences compares the proxy's record with the verdict.
-func recordDifferences(v oracle.Verdict, o Observed) []string {
+// recordDifferences compares the proxy's record with the verdict. Where it is not
+// determined which authorization gets the credit (X-50), any may that fits.
+func recordDifferences(v oracle.Verdict, o Observed, determined bool) []string {
 	if o.Record == nil {
 		return nil
 	}
@@ -200,7 +206,11 @@ func recordDifferences(v oracle.Verdict, o Observed) []string {
 	if v.Course == oracle.AsHTTP && v.Route.String() != o.Record.Route {
 		differs("route", v.Route.String(), o.Record.Route)
 	}
-	if v.Authorization.String() != o.Record.Authorization && !slices.ContainsFunc(v.Fitting, func(l oracle.Label) bool { return l.String() == o.Record.Authorization }) {
+	if http := o.Record.Protocol != raw; o.Record.Protocol != "" && (v.Course == oracle.AsHTTP || v.Course == oracle.AsTCP) && http != (v.Course == oracle.AsHTTP) {
+		differs("course", string(v.Course), o.Record.Protocol)
+	}
+	credited := func(l oracle.Label) bool { return l.String() == o.Record.Authorization }
+	if !credited(v.Authorization) && (determined || !slices.ContainsFunc(v.Fitting, credited)) {
 		differs("authorization", v.Authorization.String(), o.Record.Authorization)
 	}
 	return found
@@ -211,6 +221,8 @@ const (
 	allowed = "allow"
 	// refused is how it records what it refused without asking the policy.
 	refused = "refuse"
+	// raw is how it records a connection that it does not take for HTTP.
+	raw = "opaque"
 )
 
 // Verdicts are the words with which a proxy records such a decision; none where
@@ -238,8 +250,8 @@ func Verdicts(v oracle.Verdict, seen clients.Kind) []string {
 	return nil
 }
 
-// Pods without what no rule asks for: the worlds of a run are many.
-func slim(pod *corev1.Pod) *corev1.Pod {
+// Slim is a pod without what no rule asks for: the worlds of a run are many.
+func Slim(pod *corev1.Pod) *corev1.Pod {
 	out := &corev1.Pod{}
 	out.Name, out.Namespace, out.UID = pod.Name, pod.Namespace, pod.UID
 	out.Labels, out.Annotations = pod.Labels, pod.Annotations

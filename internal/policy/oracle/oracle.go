@@ -66,6 +66,7 @@ func (o Oracle) Resolve(pod *corev1.Pod, port uint16) Policy {
 		p.Unpoliced = true
 		return p
 	}
+	pod = o.asAskedFor(pod, port)
 	if bypassed, why := o.Rules.Bypassed(pod, namespace, port); bypassed {
 		note(&p.Steps, "pod", "D-19", false, "%s", why)
 		p.Unpoliced = true

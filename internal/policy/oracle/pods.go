@@ -157,6 +157,59 @@ func proxyVariable(pod *corev1.Pod) string {
 	return ""
 }
 
+// asAskedFor is a pod that runs as it should have been created, by the rules for
+// pods that are yet to be: with the default policy in its proxy (D-07 to D-12),
+// and with the annotations that it has unless somebody has edited them since.
+func (o Oracle) asAskedFor(pod *corev1.Pod, port uint16) *corev1.Pod {
+	origin, known := o.World.Origins[pod.Namespace+"/"+pod.Name]
+	if !known || !Created(pod) {
+		return pod
+	}
+	pod = pod.DeepCopy()
+	edited := func(key string) bool { return pod.Annotations[key] != origin.Annotations[key] }
+	annotate := func(key, value string) {
+		if pod.Annotations == nil {
+			pod.Annotations = map[string]string{}
+		}
+		if pod.Annotations[key] = value; value == "" {
+			delete(pod.Annotations, key)
+		}
+	}
+	policy, _ := o.Rules.DefaultPolicy(origin.Settings, origin.Pod, origin.Namespace, o.Dialect)
+	for i := range pod.Spec.Containers {
+		setDefault(&pod.Spec.Containers[i], policy)
+	}
+	for i := range pod.Spec.InitContainers {
+		setDefault(&pod.Spec.InitContainers[i], policy)
+	}
+	if _, _, said := annotation(origin.Pod, origin.Namespace, api.DefaultPolicyAnnotation); said && !edited(api.DefaultPolicyAnnotation) {
+		annotate(api.DefaultPolicyAnnotation, string(policy))
+	}
+	if !edited(api.OpaquePortsAnnotation) {
+		list := ""
+		if opaque, _ := o.Rules.OpaqueByDefault(origin.Pod, origin.Namespace, port, o.Dialect); opaque {
+			list = strconv.Itoa(int(port))
+		}
+		annotate(api.OpaquePortsAnnotation, list)
+	}
+	if list, _, said := annotation(origin.Pod, origin.Namespace, api.SkipInboundPortsAnnotation); said {
+		annotate(api.SkipInboundPortsAnnotation, list)
+	}
+	return pod
+}
+
+// setDefault is what the injector does to the proxy's container.
+func setDefault(c *corev1.Container, policy api.PolicyName) {
+	if c.Name != api.ProxyContainer {
+		return
+	}
+	for i := range c.Env {
+		if c.Env[i].Name == api.ProxyDefaultPolicyVariable {
+			c.Env[i].Value = string(policy)
+		}
+	}
+}
+
 // RequireIdentity is D-18: on a default server the annotation turns the allowing
 // policies into their authenticated twins.
 func RequireIdentity(policy api.PolicyName, pod *corev1.Pod, port uint16) api.PolicyName {

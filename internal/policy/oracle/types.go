@@ -13,6 +13,10 @@ import (
 type World struct {
 	Settings   Settings
 	Namespaces []*corev1.Namespace
+	// Origins tell of pods that run, by namespace/name, how they were asked for.
+	// What is known of a pod counts before what the injector made of it, so that
+	// the injector is judged too.
+	Origins map[string]Origin `json:",omitempty"`
 
 	Servers                []*api.Server
 	ServerAuthorizations   []*api.ServerAuthorization
@@ -23,6 +27,18 @@ type World struct {
 	HTTPRoutes []*api.HTTPRoute
 	GRPCRoutes []*api.GRPCRoute
 	RateLimits []*api.HTTPLocalRateLimitPolicy
+}
+
+// Origin is how a pod was asked for.
+type Origin struct {
+	// Pod as its manifest or template had it, and the namespace and the settings of
+	// that moment.
+	Pod       *corev1.Pod
+	Namespace *corev1.Namespace
+	Settings  Settings
+	// Annotations that the pod had when it was created; what differs from them was
+	// edited later.
+	Annotations map[string]string
 }
 
 // Settings are those of the mesh's installation.
