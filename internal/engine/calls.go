@@ -34,9 +34,9 @@ type callJudge struct {
 	// oracle judges in the world of the step; worldErr is why it cannot.
 	oracle   oracle.Oracle
 	worldErr error
-	// logged says of each outcome whether it was logged as audited, where the claim
-	// is about that.
-	logged []bool
+	// logged says whether the call was logged as audited, where the claim is about
+	// that and it can be told.
+	logged *bool
 	// rulings are what the rules say of each outcome, as far as they were asked.
 	rulings []*ruling
 }

@@ -37,9 +37,7 @@ func (j *callJudge) decide(logs []*witnessLog) verdict {
 			if said, err = j.rule(outcome, record, targetPod(logs, by, reached), reached != nil); err != nil {
 				return unsure("the rules could not be asked: %v", err)
 			}
-			if i < len(j.logged) {
-				said.question.Observed.Logged = &j.logged[i]
-			}
+			said.question.Observed.Logged = j.logged
 			j.rulings = append(j.rulings, said)
 		}
 		// The proxy's own port is answered by the proxy.

@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -156,39 +155,72 @@ func audits(batch []*callJudge) bool {
 
 // lookForAudit finds out of each call whose claim shows N-14 whether the proxy has
 // logged that it allowed it for the sake of audit. What should be logged is
-// waited for.
+// waited for. Of clients that share a pod only those are looked for that a line
+// tells from the others.
 func (s *scenarioRun) lookForAudit(ctx context.Context, batch []*callJudge, logs map[string][]*witnessLog) {
+	until := time.Now().Add(auditBudget)
+	texts := s.auditLogs(ctx, batch, logs)
 	for _, one := range batch {
-		if !slices.Contains(one.claim.Shows, auditRule) {
+		fields, told := auditFields(one)
+		pod := targetPod(logs[one.target.Component], nil, nil)
+		if !slices.Contains(one.claim.Shows, auditRule) || !told || pod == nil || one.worldErr != nil {
 			continue
 		}
-		for i := range one.outcomes {
-			ip := one.from.address.String()
-			if host, _, err := net.SplitHostPort(one.outcomes[i].LocalAddr); err == nil && !one.from.proxied() {
-				ip = host
-			}
-			fields := map[string]*regexp.Regexp{
-				"client.ip": regexp.MustCompile("^" + regexp.QuoteMeta(ip) + "$"), "authz.name": regexp.MustCompile("^audit$"),
-				"target.addr": regexp.MustCompile(":" + strconv.Itoa(one.target.Port) + "$"),
-			}
-			found := false
-			for until := time.Now().Add(auditBudget); !found; {
-				for _, log := range logs[one.target.Component] {
-					text, err := s.e.logged(ctx, logOf{pod: log.pod, container: proxyContainer})
-					if err != nil || log.err != nil || !log.meshed {
-						continue
-					}
-					text = text[min(log.logged, len(text)):]
-					found = found || len(matching(text, "Request allowed", fields))+len(matching(text, "Connection allowed", fields)) > 0
-				}
-				if time.Now().After(until) || pause(ctx, pollInterval) != nil {
-					break
-				}
-			}
-			one.logged = append(one.logged, found)
+		q, err := s.question(one.claim, &one.claim.Call.Request, one.from, pod, one.target.Port)
+		if err != nil {
+			continue // the call's own judge says so
 		}
+		wanted := one.oracle.Judge(pod, q.Port, q.Client, q.Request).Logged
+		found := func() bool {
+			return slices.ContainsFunc(texts[one.target.Component], func(text []byte) bool {
+				return len(matching(text, "Request allowed", fields))+len(matching(text, "Connection allowed", fields)) > 0
+			})
+		}
+		for wanted && !found() && time.Now().Before(until) && pause(ctx, pollInterval) == nil {
+			texts = s.auditLogs(ctx, batch, logs)
+		}
+		logged := found()
+		one.logged = &logged
 	}
 }
 
-// auditBudget is for a line that was logged to be read.
-const auditBudget = time.Second
+// auditFields are what a line about the client's calls holds; told is false where
+// other clients' lines hold the same.
+func auditFields(one *callJudge) (fields map[string]*regexp.Regexp, told bool) {
+	exactly := func(text string) *regexp.Regexp { return regexp.MustCompile("^" + regexp.QuoteMeta(text) + "$") }
+	fields = map[string]*regexp.Regexp{"authz.name": exactly("audit"), "target.addr": regexp.MustCompile(":" + strconv.Itoa(one.target.Port) + "$")}
+	switch {
+	case one.from.clientPod == nil:
+		return nil, false
+	case one.from.Kind == scenarios.Unmeshed:
+		fields["client.tls"], fields["client.ip"] = exactly("no_identity"), exactly(one.from.address.String())
+	case one.from.Kind == scenarios.Meshed:
+		fields["client.id"], fields["client.ip"] = exactly(one.from.identity), exactly(one.from.address.String())
+	default:
+		return nil, false
+	}
+	return fields, true
+}
+
+// auditLogs reads what the proxies have logged since the calls began, where any
+// claim is about that.
+func (s *scenarioRun) auditLogs(ctx context.Context, batch []*callJudge, logs map[string][]*witnessLog) map[string][][]byte {
+	texts := map[string][][]byte{}
+	if !audits(batch) {
+		return texts
+	}
+	for component, list := range logs {
+		for _, log := range list {
+			if !log.meshed || log.err != nil {
+				continue
+			}
+			if text, err := s.e.logged(ctx, logOf{pod: log.pod, container: proxyContainer}); err == nil {
+				texts[component] = append(texts[component], text[min(log.logged, len(text)):])
+			}
+		}
+	}
+	return texts
+}
+
+// auditBudget is for the lines of a batch that were logged to be read.
+const auditBudget = 2 * time.Second
