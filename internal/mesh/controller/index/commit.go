@@ -10,6 +10,24 @@ import (
 func (tx *Tx) commit() {
 	x := tx.index
 	tx.neglect()
+	tx.spread()
+	same := map[[2]*Snapshot]bool{}
+	for c := range tx.cells {
+		x.recompute(c, same)
+	}
+	for name := range tx.touched {
+		if ns := x.namespaces[name]; ns != nil && ns.empty() {
+			delete(x.namespaces, name)
+		}
+	}
+	if len(tx.touched) > 0 && x.concerned != nil {
+		x.concerned(slices.Collect(maps.Keys(tx.touched)))
+	}
+}
+
+// spread marks the watched ports that depend on the Servers that were marked.
+func (tx *Tx) spread() {
+	x := tx.index
 	for at := range tx.servers {
 		ns := x.namespaces[at.namespace]
 		if ns == nil || ns.servers[at.name] == nil {
@@ -25,18 +43,6 @@ func (tx *Tx) commit() {
 		if ns := x.namespaces[at.namespace]; ns != nil && ns.servers[at.name] != nil {
 			tx.reach(ns, ns.servers[at.name].spec)
 		}
-	}
-	same := map[[2]*Snapshot]bool{}
-	for c := range tx.cells {
-		x.recompute(c, same)
-	}
-	for name := range tx.touched {
-		if ns := x.namespaces[name]; ns != nil && ns.empty() {
-			delete(x.namespaces, name)
-		}
-	}
-	if len(tx.touched) > 0 && x.concerned != nil {
-		x.concerned(slices.Collect(maps.Keys(tx.touched)))
 	}
 }
 
