@@ -7,9 +7,16 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 
 	"github.com/meshproof/meshproof/internal/health"
+	"github.com/meshproof/meshproof/internal/podport"
+	"github.com/meshproof/meshproof/internal/policy/api"
 )
 
 const (
@@ -30,10 +37,12 @@ func newCheck(streams IOStreams) *cobra.Command {
 	wait := cmd.Flags().Duration("wait", defaultCheckWait, "how long to wait for everything to become healthy")
 	output := cmd.Flags().StringP("output", "o", "table", "table, short or json")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		_, client, err := kube.client()
+		config, client, err := kube.client()
 		if err != nil {
 			return err
 		}
+		options.Ask = podport.Cluster{Config: config, Client: client}.Get
+		options.Refused = func(ctx context.Context) (bool, error) { return refusesInvalid(ctx, config) }
 		checks, err := checkUntil(cmd.Context(), client, options, *wait)
 		if err != nil {
 			return &ExitError{Code: ExitSetup, Err: err}
@@ -56,6 +65,28 @@ func newCheck(streams IOStreams) *cobra.Command {
 		return nil
 	}
 	return cmd
+}
+
+// refusesInvalid creates a Server that no validator admits, as a dry run.
+func refusesInvalid(ctx context.Context, config *rest.Config) (bool, error) {
+	quiet := rest.CopyConfig(config)
+	quiet.WarningHandler = rest.NoWarnings{}
+	client, err := dynamic.NewForConfig(quiet)
+	if err != nil {
+		return false, fmt.Errorf("make a client: %w", err)
+	}
+	invalid := &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": api.Servers.GroupVersion().String(), "kind": api.ServerKind, "metadata": map[string]any{"name": "meshproof-check"},
+		"spec": map[string]any{"podSelector": map[string]any{}, "port": int64(1), "proxyProtocol": "none that there is"},
+	}}
+	_, err = client.Resource(api.Servers).Namespace(metav1.NamespaceDefault).Create(ctx, invalid, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	if apierrors.IsForbidden(err) {
+		return false, err // this user may not try
+	}
+	if apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) {
+		return true, nil
+	}
+	return false, err
 }
 
 // checkUntil checks again and again until everything holds or the time is up,

@@ -1,8 +1,9 @@
 // Package health says whether a mesh is fit to be judged: `meshproof check`.
 //
-// A cluster's objects flow in, an ordered list of named checks with their
-// remedies comes out. It reads only; it waits for nothing, so that a caller
-// who wants to wait repeats it.
+// A cluster's objects flow in, and what its controllers and proxies answer on
+// their loopback; an ordered list of named checks with their remedies comes out.
+// It changes nothing (what it creates is a dry run); it waits for nothing, so that
+// a caller who wants to wait repeats it.
 package health
 
 import (
@@ -11,6 +12,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -19,7 +21,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
+
+	"github.com/meshproof/meshproof/internal/policy/api"
 )
 
 // Names that Linkerd's users know.
@@ -28,7 +33,6 @@ const (
 	controlPlaneLabel     = "linkerd.io/control-plane-ns"
 	proxyContainer        = "linkerd-proxy"
 	trustRoots            = "linkerd-identity-trust-roots"
-	policyGroupVersion    = "policy.linkerd.io/v1beta1"
 )
 
 // controlPlane are the deployments without which nothing is enforced.
@@ -49,6 +53,12 @@ type Options struct {
 	// empty.
 	Proxy     bool
 	Namespace string
+	// Ask asks a loopback port of a pod over HTTP. Nil leaves out what only
+	// controllers and proxies themselves can tell.
+	Ask func(ctx context.Context, pod types.NamespacedName, port int, path string, query url.Values) (status int, body []byte, err error)
+	// Refused creates an invalid Server as a dry run and says whether it was
+	// refused by the validator. Nil leaves that out.
+	Refused func(ctx context.Context) (bool, error)
 }
 
 // Run makes every check. An error is returned only when the API server itself
@@ -58,15 +68,17 @@ func Run(ctx context.Context, client kubernetes.Interface, options Options) ([]C
 		return nil, fmt.Errorf("ask the API server for its version: %w", err)
 	}
 	checks := []Check{{Category: "kubernetes-api", Name: "the API server answers"}}
-	for _, part := range []func(context.Context, kubernetes.Interface) ([]Check, error){resources, deployments, identity, webhooks} {
-		more, err := part(ctx, client)
+	for _, part := range []func(context.Context, kubernetes.Interface, Options) ([]Check, error){
+		ignoring(resources), configuration, ignoring(deployments), ignoring(identity), webhooks, lease, synced,
+	} {
+		more, err := part(ctx, client, options)
 		if err != nil {
 			return nil, err
 		}
 		checks = append(checks, more...)
 	}
 	if options.Proxy {
-		more, err := proxies(ctx, client, options.Namespace)
+		more, err := proxies(ctx, client, options)
 		if err != nil {
 			return nil, err
 		}
@@ -75,23 +87,38 @@ func Run(ctx context.Context, client kubernetes.Interface, options Options) ([]C
 	return checks, nil
 }
 
+// ignoring is a part that has no use for options.
+func ignoring(part func(context.Context, kubernetes.Interface) ([]Check, error)) func(context.Context, kubernetes.Interface, Options) ([]Check, error) {
+	return func(ctx context.Context, client kubernetes.Interface, _ Options) ([]Check, error) {
+		return part(ctx, client)
+	}
+}
+
 // Healthy reports whether every check holds. No check at all is not health.
 func Healthy(checks []Check) bool {
 	return len(checks) > 0 && !slices.ContainsFunc(checks, func(c Check) bool { return c.Problem != "" })
 }
 
+// resources looks for every kind of policy. Those of the Gateway API belong to
+// the cluster; without them there are no such routes, and nothing is wrong.
 func resources(_ context.Context, client kubernetes.Interface) ([]Check, error) {
-	c := Check{Category: "linkerd-config", Name: "Server and ServerAuthorization are served as " + policyGroupVersion}
-	list, err := client.Discovery().ServerResourcesForGroupVersion(policyGroupVersion)
-	if err != nil && !apierrors.IsNotFound(err) {
-		return nil, fmt.Errorf("list the resources of %s: %w", policyGroupVersion, err)
-	}
-	for _, kind := range []string{"Server", "ServerAuthorization"} {
-		if list == nil || !slices.ContainsFunc(list.APIResources, func(r metav1.APIResource) bool { return r.Kind == kind }) {
-			c.Problem, c.Remedy = kind+" is not served", "meshproof install | kubectl apply -f -"
+	var checks []Check
+	for _, resource := range api.Resources() {
+		if resource.Group != api.Group {
+			continue
 		}
+		version := resource.GroupVersion().String()
+		c := Check{Category: "linkerd-config", Name: resource.Resource + " are served as " + version}
+		list, err := client.Discovery().ServerResourcesForGroupVersion(version)
+		if err != nil && !apierrors.IsNotFound(err) {
+			return nil, fmt.Errorf("list the resources of %s: %w", version, err)
+		}
+		if list == nil || !slices.ContainsFunc(list.APIResources, func(r metav1.APIResource) bool { return r.Name == resource.Resource }) {
+			c.Problem, c.Remedy = "they are not", "meshproof install | kubectl apply -f -"
+		}
+		checks = append(checks, c)
 	}
-	return []Check{c}, nil
+	return checks, nil
 }
 
 func deployments(ctx context.Context, client kubernetes.Interface) ([]Check, error) {
@@ -158,7 +185,7 @@ func validRoots(bundle []byte) string {
 	return ""
 }
 
-func webhooks(ctx context.Context, client kubernetes.Interface) ([]Check, error) {
+func webhooks(ctx context.Context, client kubernetes.Interface, options Options) ([]Check, error) {
 	injector := Check{Category: "linkerd-webhooks", Name: "the proxy injector can be called"}
 	mutating, err := client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(ctx, "linkerd-proxy-injector-webhook-config", metav1.GetOptions{})
 	if err != nil && !apierrors.IsNotFound(err) {
@@ -175,10 +202,30 @@ func webhooks(ctx context.Context, client kubernetes.Interface) ([]Check, error)
 	if err != nil || len(validating.Webhooks) == 0 || len(validating.Webhooks[0].ClientConfig.CABundle) == 0 {
 		validator.Problem, validator.Remedy = "its webhook configuration is missing or has no CA bundle yet", "kubectl -n linkerd logs deploy/linkerd-destination -c policy"
 	}
-	return []Check{injector, validator}, nil
+	checks := []Check{injector, validator}
+	if options.Refused != nil && validator.Problem == "" {
+		c := Check{Category: "linkerd-webhooks", Name: "the policy validator refuses what is wrong"}
+		switch refused, err := options.Refused(ctx); {
+		case err != nil:
+			c.Problem = "it could not be tried: " + err.Error()
+		case !refused:
+			c.Problem = "an invalid Server would be taken: the API server does not reach the validator, and lets pass what it cannot ask about"
+		}
+		if c.Problem != "" {
+			c.Remedy = "kubectl -n linkerd logs deploy/linkerd-destination -c policy; meshproof install --ha lets nothing pass"
+		}
+		checks = append(checks, c)
+	}
+	return checks, nil
 }
 
-func proxies(ctx context.Context, client kubernetes.Interface, namespace string) ([]Check, error) {
+func proxies(ctx context.Context, client kubernetes.Interface, options Options) ([]Check, error) {
+	namespace := options.Namespace
+	version := wantedVersion(ctx, client)
+	controllers, err := controllerPods(ctx, client)
+	if err != nil {
+		return nil, err
+	}
 	pods, err := client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("list pods: %w", err)
@@ -204,6 +251,10 @@ func proxies(ctx context.Context, client kubernetes.Interface, namespace string)
 			c.Problem, c.Remedy = "it is not", "kubectl -n "+pod.Namespace+" logs "+pod.Name+" -c "+proxyContainer
 		}
 		checks = append(checks, c)
+		if c.Problem == "" {
+			checks = append(checks, sameVersion(&pod, version)...)
+			checks = append(checks, enforces(ctx, options, controllers, &pod)...)
+		}
 	}
 	exist := Check{Category: "linkerd-data-plane", Name: "meshed pods exist"}
 	if meshed == 0 {
