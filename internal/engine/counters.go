@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/meshproof/meshproof/clients"
+	"github.com/meshproof/meshproof/internal/history"
 	"github.com/meshproof/meshproof/internal/policy/api"
 	"github.com/meshproof/meshproof/internal/policy/oracle"
 	"github.com/meshproof/meshproof/reports/result"
@@ -63,8 +64,7 @@ func rises(v oracle.Verdict, client oracle.Client, seen clients.Kind, port int, 
 	if authorized && credited {
 		label(labels, "authz", v.Authorization)
 	}
-	routed := v.Route != oracle.Label{}
-	if routed {
+	if v.Route != (oracle.Label{}) {
 		label(labels, "route", v.Route)
 	}
 	noRoute, noAuthz := []string{"route_kind", "route_name"}, []string{"authz_kind", "authz_name"}
@@ -78,7 +78,7 @@ func rises(v oracle.Verdict, client oracle.Client, seen clients.Kind, port int, 
 			return []rise{{httpAllowed, labels, nil}, {limited, of, noAuthz}}
 		case authorized:
 			return []rise{{httpAllowed, labels, nil}}
-		case routed:
+		case v.Outcome == oracle.Forbidden || v.Outcome == oracle.PermissionDenied:
 			return []rise{{httpDenied, labels, noAuthz}}
 		default:
 			return []rise{{notFound, labels, slices.Concat(noRoute, noAuthz)}}
@@ -91,6 +91,10 @@ func rises(v oracle.Verdict, client oracle.Client, seen clients.Kind, port int, 
 			return []rise{{tcpAllowed, labels, noRoute}}
 		}
 		return []rise{{tcpDenied, labels, slices.Concat(noRoute, noAuthz)}}
+	case oracle.Refuse:
+		if history.NoList(v) {
+			return []rise{{tcpDenied, labels, slices.Concat(noRoute, noAuthz)}}
+		}
 	}
 	return nil
 }

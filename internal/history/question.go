@@ -123,7 +123,9 @@ func (q *Question) Judge(rules oracle.Rules) ([]string, error) {
 }
 
 // Differences is Judge in a world that the question was not yet asked in.
-func (w *World) Differences(q *Question, rules oracle.Rules) ([]string, error) { return q.judgeIn(w, rules) }
+func (w *World) Differences(q *Question, rules oracle.Rules) ([]string, error) {
+	return q.judgeIn(w, rules)
+}
 
 func (q *Question) judgeIn(w *World, rules oracle.Rules) ([]string, error) {
 	o, err := w.Oracle(rules)
@@ -225,6 +227,13 @@ const (
 	raw = "opaque"
 )
 
+// NoList reports whether a connection is refused because a policy of HTTP has no
+// list for connections (T-18, T-33): that is a denial by the policy, while what is
+// refused otherwise never comes to one.
+func NoList(v oracle.Verdict) bool {
+	return v.Course == oracle.Refuse && (v.CourseRule == "T-18" || v.CourseRule == "T-33")
+}
+
 // Verdicts are the words with which a proxy records such a decision; none where
 // it records nothing, or whatever it likes.
 func Verdicts(v oracle.Verdict, seen clients.Kind) []string {
@@ -244,8 +253,10 @@ func Verdicts(v oracle.Verdict, seen clients.Kind) []string {
 		return []string{"ambiguous"}
 	case v.Outcome == oracle.Closed && v.Course == oracle.AsTCP && !authorized:
 		return []string{"deny", refused} // the admin port refuses what is not HTTP before it asks
+	case NoList(v):
+		return []string{"deny"}
 	case v.Outcome == oracle.HandshakeFailed, v.Outcome == oracle.Closed:
-		return []string{refused, "deny"} // a port for HTTP has an empty list for TCP, or none
+		return []string{refused}
 	}
 	return nil
 }

@@ -67,11 +67,11 @@ func (p *paper) holds(c scenarios.Claim) {
 		return
 	}
 	port, pod := p.target(r.Target, r.Protocol)
-	verdict := p.oracle().Judge(pod, port, p.client(r.Client), p.request(r))
+	verdict := p.oracle().Judge(pod, port, p.caller(r), p.request(r))
 	p.asked["held"]++
 	if r.Protocol.Repeats() {
 		fits := func(kind clients.Kind) bool {
-			return asked.CanBe(kind, verdict, p.client(r.Client), p.request(r).Protocol)
+			return asked.CanBe(kind, verdict, p.caller(r), p.request(r).Protocol)
 		}
 		if !slices.ContainsFunc(c.Held.Next.Kinds(r.Protocol), fits) {
 			p.differs(c, fmt.Sprintf("the next request is said to be %s, and the oracle says %s\n%s", c.Held.Next, verdict.Outcome, chain(verdict)))
@@ -161,7 +161,7 @@ func (p *paper) target(text string, protocol scenarios.Protocol) (uint16, *corev
 
 func (p *paper) call(c scenarios.Claim, call *scenarios.Call) {
 	port, pod := p.target(call.Target, call.Protocol)
-	client, request := p.client(call.Client), p.request(call.Request)
+	client, request := p.caller(call.Request), p.request(call.Request)
 	verdict := p.oracle().Judge(pod, port, client, request)
 	p.asked["call"]++
 	if p.saw != nil {
@@ -176,7 +176,7 @@ func (p *paper) call(c scenarios.Claim, call *scenarios.Call) {
 		p.differs(c, fmt.Sprintf("%s: %s is expected, and the oracle says %s\n%s", what, call.Expect, verdict.Outcome, chain(verdict)))
 	}
 	by := func(label oracle.Label) bool { return label.String() == call.By }
-	if call.By != "" && !by(verdict.Authorization) && !slices.ContainsFunc(verdict.Fitting, by) {
+	if call.By != "" && !by(verdict.Authorization) && (p.reads().NamedCreditedFirst || !slices.ContainsFunc(verdict.Fitting, by)) {
 		p.differs(c, fmt.Sprintf("%s: by %s is expected, and the oracle says %s", what, call.By, verdict.Authorization))
 	}
 	if call.Status != nil && verdict.Status != 0 && call.Protocol != scenarios.GRPC && *call.Status != verdict.Status {
@@ -208,6 +208,13 @@ func (p *paper) client(name string) oracle.Client {
 		p.t.Fatal(err)
 	}
 	return out
+}
+
+// caller is the client of a request, from where it calls.
+func (p *paper) caller(r scenarios.Request) oracle.Client {
+	c := p.client(r.Client)
+	c.Address = asked.From(&r, c.Address)
+	return c
 }
 
 func (p *paper) request(r scenarios.Request) oracle.Request {

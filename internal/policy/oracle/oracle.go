@@ -173,7 +173,7 @@ func (o Oracle) Decide(p Policy, client Client, request Request) Verdict {
 	v.TLS = tlsLabel(session, p.Protocol)
 	address := o.Rules.ClientAddress(client.Address)
 	course, rule := o.course(p, request, session)
-	v.Course = course
+	v.Course, v.CourseRule = course, rule
 	note(&v.Steps, "connection", rule, course == AsHTTP || course == AsTCP, "%s", courseText(course, p.Protocol, session))
 	switch course {
 	case Refuse:

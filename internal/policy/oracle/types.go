@@ -220,6 +220,8 @@ type Verdict struct {
 	Outcome Outcome `json:"outcome"`
 	// Course is what the proxy made of the connection; empty where it came to none.
 	Course Course `json:"course,omitempty"`
+	// CourseRule is the rule that decided it.
+	CourseRule string `json:"courseRule,omitempty"`
 	// TLS is what metrics call the connection's TLS state (M-05).
 	TLS string `json:"tls,omitempty"`
 	// Status is the HTTP status that the proxy itself answers with, if it does.
