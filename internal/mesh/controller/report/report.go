@@ -25,6 +25,10 @@ const (
 	// findings count: objects that are applied together, or a pod that is being
 	// replaced, look wrong for a moment.
 	settling = 500 * time.Millisecond
+	// restFactor is how much longer than it worked the reporter rests: findings are
+	// looked for in whole namespaces, and must not cost more than a twentieth of a
+	// processor however large these are.
+	restFactor = 20
 	// eventTimeout bounds the writing of one event.
 	eventTimeout = 5 * time.Second
 )
@@ -91,21 +95,26 @@ func (r *Reporter) Run(ctx context.Context, synced <-chan struct{}) {
 	case <-ctx.Done():
 		return
 	}
+	var worked time.Duration
 	for {
 		select {
 		case <-r.wake:
 		case <-ctx.Done():
 			return
 		}
-		quiet := time.NewTimer(settling)
+		quiet := time.NewTimer(max(settling, restFactor*worked))
 		select {
 		case <-quiet.C:
 		case <-ctx.Done():
 			quiet.Stop()
 			return
 		}
+		worked = 0
 		for _, namespace := range r.take() {
-			for _, finding := range r.compare(namespace) {
+			began := time.Now()
+			fresh := r.compare(namespace)
+			worked += time.Since(began)
+			for _, finding := range fresh {
 				r.tell(ctx, finding)
 			}
 		}
