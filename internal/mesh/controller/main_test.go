@@ -194,7 +194,7 @@ func TestTheRoleTurnsObjectsIntoAnswers(t *testing.T) {
 	}
 
 	var answer struct{ Observed map[string]string }
-	if err := json.Unmarshal([]byte(fetch(t, observeAddr, "/observed?minServers="+version)), &answer); err != nil || answer.Observed["servers"] != version {
+	if err := json.Unmarshal([]byte(fetch(t, observeAddr, "/observed?min=servers:"+version)), &answer); err != nil || answer.Observed["servers"] != version {
 		t.Errorf("observed %v, %v; written %s", answer.Observed, err, version)
 	}
 	<-c.status.Settled()

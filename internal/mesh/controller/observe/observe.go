@@ -58,11 +58,6 @@ type Handler struct {
 	Watcher *watch.Watcher
 }
 
-// parameters are the older names of the lower bounds.
-var parameters = map[string]watch.Kind{
-	"minPods": watch.Pods, "minNamespaces": watch.Namespaces, "minServers": watch.Servers, "minServerauthorizations": watch.ServerAuthorizations,
-}
-
 // question is a parsed request.
 type question struct {
 	namespace, pod string
@@ -193,16 +188,6 @@ func parse(values url.Values) (question, error) {
 			return q, fmt.Errorf("min %q: %w", bound, err)
 		}
 		q.least[kind] = max(q.least[kind], version)
-	}
-	for parameter, kind := range parameters {
-		if !values.Has(parameter) {
-			continue
-		}
-		version, err := watch.ParseVersion(values.Get(parameter))
-		if err != nil {
-			return q, fmt.Errorf("%s: %w", parameter, err)
-		}
-		q.least[kind] = version
 	}
 	if text := values.Get("timeout"); text != "" {
 		timeout, err := time.ParseDuration(text)

@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -50,10 +52,12 @@ type asked struct {
 	handler http.Handler
 }
 
-// start runs the watches over a stub that holds pod "web".
-func start(t *testing.T) asked {
+// start runs the watches over a stub that holds pod "web" and serves what it is
+// given the paths of.
+func start(t *testing.T, served ...string) asked {
 	t.Helper()
 	stub := apistub.New(t)
+	stub.Serve(served...)
 	stub.Put("/api/v1/pods", object{"apiVersion": "v1", "kind": "Pod",
 		"metadata": object{"namespace": ns, "name": "web", "uid": "1", "labels": object{"app": "web", api.ControlPlaneLabel: "linkerd"}},
 		"spec":     object{"containers": []any{object{"name": "app", "ports": []any{object{"name": "http", "containerPort": 8080}}}}}})
@@ -110,7 +114,7 @@ func TestAWriteIsObservedTogetherWithWhatItMakes(t *testing.T) {
 		t.Errorf("-want +got\n%s", diff)
 	}
 	version := a.putServer()
-	got = a.ask(t, web+"&minServers="+version+"&timeout=20s")
+	got = a.ask(t, web+"&min=servers:"+version+"&timeout=20s")
 	want = answer{Code: http.StatusOK, Observed: got.Observed, Hash: true, Server: "http"}
 	if diff := cmp.Diff(want, got); diff != "" || got.Observed["servers"] != version {
 		t.Errorf("servers observed at %s, written at %s; -want +got\n%s", got.Observed["servers"], version, diff)
@@ -125,7 +129,7 @@ func TestAQuestionWaitsForTheWrite(t *testing.T) {
 	a.ask(t, web)
 	next, _ := strconv.Atoi(a.stub.Version())
 	answered := make(chan answer)
-	go func() { answered <- a.ask(t, fmt.Sprintf("%s&minServers=%d&timeout=20s", web, next+1)) }()
+	go func() { answered <- a.ask(t, fmt.Sprintf("%s&min=servers:%d&timeout=20s", web, next+1)) }()
 	select {
 	case got := <-answered:
 		t.Fatalf("answered before the write: %+v", got)
@@ -148,7 +152,7 @@ func TestAVersionThatNoEventTellsOfIsReached(t *testing.T) {
 	a := start(t)
 	a.ask(t, web)
 	version := a.putServer()
-	got := a.ask(t, web+"&minServerauthorizations="+version+"&timeout=20s")
+	got := a.ask(t, web+"&min=serverauthorizations:"+version+"&timeout=20s")
 	if got.Code != http.StatusOK || got.Observed["serverauthorizations"] != version {
 		t.Errorf("got %+v", got)
 	}
@@ -158,22 +162,50 @@ func TestQuestionsThatCannotBeAnsweredSayWhy(t *testing.T) {
 	a := start(t)
 	a.ask(t, web)
 	observed := a.ask(t, "").Observed
+	kinds := fmt.Sprint(watch.Kinds())
 	for query, want := range map[string]answer{
-		"":                               {Code: http.StatusOK},
-		"ns=emojivoto&pod=web":           {Code: http.StatusBadRequest, Error: `port "" is not between 1 and 65535`},
-		"ns=emojivoto&pod=web&port=0":    {Code: http.StatusBadRequest, Error: `port "0" is not between 1 and 65535`},
-		"ns=emojivoto&port=1":            {Code: http.StatusBadRequest, Error: "want ns, pod and port together"},
-		"pod=web&port=1":                 {Code: http.StatusBadRequest, Error: "want ns, pod and port together"},
-		"ns=emojivoto&pod=other&port=1":  {Code: http.StatusNotFound, Error: "emojivoto/other: unknown pod"},
-		web + "&minServers=x":            {Code: http.StatusBadRequest, Error: `minServers: resourceVersion "x" is not a number`},
-		web + "&timeout=x":               {Code: http.StatusBadRequest, Error: `timeout "x" is not a duration such as 5s`},
-		web + "&timeout=-1s":             {Code: http.StatusBadRequest, Error: `timeout "-1s" is not a duration such as 5s`},
-		"minServers=99999&timeout=100ms": {Code: http.StatusGatewayTimeout, Error: "await [servers]: context deadline exceeded"},
+		"":                              {Code: http.StatusOK},
+		"ns=emojivoto&pod=web":          {Code: http.StatusBadRequest, Error: `port "" is not between 1 and 65535`},
+		"ns=emojivoto&pod=web&port=0":   {Code: http.StatusBadRequest, Error: `port "0" is not between 1 and 65535`},
+		"ns=emojivoto&port=1":           {Code: http.StatusBadRequest, Error: "want ns, pod and port together"},
+		"pod=web&port=1":                {Code: http.StatusBadRequest, Error: "want ns, pod and port together"},
+		"ns=emojivoto&pod=other&port=1": {Code: http.StatusNotFound, Error: "emojivoto/other: unknown pod"},
+		web + "&min=servers:x":          {Code: http.StatusBadRequest, Error: `min "servers:x": resourceVersion "x" is not a number`},
+		web + "&min=servers":            {Code: http.StatusBadRequest, Error: `min "servers" is not KIND:RESOURCEVERSION with a kind of ` + kinds},
+		web + "&min=bystanders:1":       {Code: http.StatusBadRequest, Error: `min "bystanders:1" is not KIND:RESOURCEVERSION with a kind of ` + kinds},
+		"min=httproutes:1&timeout=10s": {Code: http.StatusConflict,
+			Error: "httproutes: is not watched, its CRD did not exist when the controller started"},
+		"min=servers:99999&min=servers:1&timeout=100ms": {Code: http.StatusGatewayTimeout, Error: "await [servers]: context deadline exceeded"},
+		web + "&timeout=x":                {Code: http.StatusBadRequest, Error: `timeout "x" is not a duration such as 5s`},
+		web + "&timeout=-1s":              {Code: http.StatusBadRequest, Error: `timeout "-1s" is not a duration such as 5s`},
+		"min=servers:99999&timeout=100ms": {Code: http.StatusGatewayTimeout, Error: "await [servers]: context deadline exceeded"},
 	} {
 		got := a.ask(t, query)
 		want.Observed = observed
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%q: -want +got\n%s", query, diff)
+		}
+	}
+}
+
+// Every kind can be waited for under the name that its mark has.
+func TestEveryWatchedKindCanBeWaitedFor(t *testing.T) {
+	paths := map[watch.Kind]string{
+		watch.AuthorizationPolicies:      "/apis/policy.linkerd.io/v1alpha1/authorizationpolicies",
+		watch.MeshTLSAuthentications:     "/apis/policy.linkerd.io/v1alpha1/meshtlsauthentications",
+		watch.NetworkAuthentications:     "/apis/policy.linkerd.io/v1alpha1/networkauthentications",
+		watch.HTTPLocalRateLimitPolicies: "/apis/policy.linkerd.io/v1alpha1/httplocalratelimitpolicies",
+		watch.HTTPRoutes:                 "/apis/policy.linkerd.io/v1beta3/httproutes",
+		watch.GatewayHTTPRoutes:          "/apis/gateway.networking.k8s.io/v1/httproutes",
+		watch.GatewayGRPCRoutes:          "/apis/gateway.networking.k8s.io/v1/grpcroutes",
+		watch.Servers:                    servers, watch.ServerAuthorizations: authorizations, watch.Pods: "/api/v1/pods", watch.Namespaces: "/api/v1/namespaces",
+	}
+	a := start(t, slices.Collect(maps.Values(paths))...)
+	for _, kind := range watch.Kinds() {
+		version := a.stub.Put(paths[kind], object{"apiVersion": "v1", "kind": "Any", "metadata": object{"namespace": ns, "name": "any"}, "spec": object{}})
+		got := a.ask(t, "min="+string(kind)+":"+version+"&timeout=20s")
+		if got.Code != http.StatusOK || got.Observed[string(kind)] != version {
+			t.Errorf("%s: written %s, got %+v", kind, version, got)
 		}
 	}
 }
