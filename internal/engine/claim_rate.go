@@ -254,8 +254,11 @@ func compareRates(c *scenarios.RateClaim, flows []*flowRun) verdict {
 }
 
 // wrongAnswer says what is wrong with the answer to a call that was limited; an
-// empty text means nothing.
+// empty text means nothing. Where answers are to be compared there must be one.
 func (f *flowRun) wrongAnswer() string {
+	if f.call.Answer != nil && !slices.ContainsFunc(f.calls, func(o clients.Outcome) bool { return o.Kind == clients.Limited }) {
+		return "no call was limited whose answer could be compared"
+	}
 	for _, one := range f.calls {
 		if one.Kind != clients.Limited {
 			continue

@@ -55,6 +55,18 @@ func TestAShareOfLimitedCallsIsHeldAgainstItsBand(t *testing.T) {
 			t.Errorf("%s: got %s (%s)", test.name, v.outcome, v.reason)
 		}
 	}
+	for _, test := range []struct {
+		letters, retry string
+		want           result.Outcome
+	}{{"al", "", result.Passed}, {"al", "1", result.Failed}, {"aa", "", result.Failed}} {
+		f := flowAs(strings.Repeat(test.letters, 20), planned, scenarios.RateCall{Answer: &scenarios.Answer{Absent: []string{"retry-after"}}})
+		if test.retry != "" {
+			f.calls[len(f.calls)-1].Header = map[string]string{"retry-after": test.retry}
+		}
+		if v := compareRates(&scenarios.RateClaim{}, []*flowRun{f}); v.outcome != test.want {
+			t.Errorf("answers to %s with retry-after %q: got %s (%s)", test.letters, test.retry, v.outcome, v.reason)
+		}
+	}
 	missing := flowAs(half, planned, scenarios.RateCall{})
 	missing.spec.Count *= 2
 	if v := compareRates(&scenarios.RateClaim{}, []*flowRun{missing}); v.outcome != result.Inconclusive || !strings.Contains(v.reason, "planned 80 calls at 20 per second, reached 40 at 20.0") {
