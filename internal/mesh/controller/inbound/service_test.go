@@ -102,6 +102,7 @@ func within(t *testing.T) context.Context {
 	return ctx
 }
 
+// W-02, W-03.
 func TestWorkloadsAreReadInEveryForm(t *testing.T) {
 	s := serve(t, nil)
 	for _, row := range []struct {
@@ -148,6 +149,7 @@ func TestWorkloadsAreReadInEveryForm(t *testing.T) {
 	}
 }
 
+// W-05, X-62.
 func TestAStreamTellsTheStateAtOnceAndThenEachEffectiveChangeOnce(t *testing.T) {
 	s := serve(t, nil)
 	stream, err := s.client.WatchPort(within(t), &inboundpb.PortSpec{Workload: "emojivoto:web", Port: 8080})
@@ -170,6 +172,7 @@ func TestAStreamTellsTheStateAtOnceAndThenEachEffectiveChangeOnce(t *testing.T) 
 	}
 }
 
+// W-05.
 func TestAStreamEndsInGoodOrder(t *testing.T) {
 	for name, end := range map[string]func(served){
 		"with its pod":        func(s served) { s.update(func(tx *index.Tx) { tx.DeletePod(ns, "web") }) },

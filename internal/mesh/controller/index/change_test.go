@@ -43,6 +43,7 @@ func changed(w *Watch) bool {
 	}
 }
 
+//
 func TestAWatcherIsToldOnlyWhatReallyChanges(t *testing.T) {
 	x := mkIndex(api.Documented(), nil)
 	pod, server := mkPod("voting"), mkServer("grpc", "voting", intstr.FromString("grpc"))
@@ -85,6 +86,30 @@ func TestAWatcherIsToldOnlyWhatReallyChanges(t *testing.T) {
 		row.change()
 		if told := changed(w); told != row.told {
 			t.Errorf("%s: told %v, want %v", row.name, told, row.told)
+		}
+	}
+}
+
+// of a running pod only labels and annotations can change what it is told.
+func TestAPodsOtherUpdatesChangeNothing(t *testing.T) {
+	for _, dialect := range []api.Dialect{api.Documented(), api.Linkerd()} {
+		x := mkIndex(dialect, nil)
+		pod := mkPod("voting", withProbe("/up", 8080))
+		x.apply(pod, mkServer("grpc", "voting", intstr.FromString("grpc")))
+		w, admin := mustWatch(t, x, "voting", 8080), mustWatch(t, x, "voting", 4191)
+		next := pod.DeepCopy()
+		next.ResourceVersion, next.Annotations["x"], next.Labels["y"] = "7", "1", "2"
+		next.Status = corev1.PodStatus{Phase: corev1.PodRunning, PodIP: "10.1.2.3"}
+		next.Finalizers, next.DeletionTimestamp = []string{"x/y"}, &metav1.Time{Time: epoch}
+		x.apply(next)
+		if changed(w) || changed(admin) {
+			t.Errorf("%s: told of nothing", dialect)
+		}
+		next = next.DeepCopy()
+		next.Labels["app"] = "other"
+		x.apply(next)
+		if !changed(w) || changed(admin) {
+			t.Errorf("%s: not told of another label, or on a port that it does not concern", dialect)
 		}
 	}
 }
@@ -170,6 +195,7 @@ func TestPodsWithTheSamePolicyShareItsSnapshot(t *testing.T) {
 	}
 }
 
+//
 func TestAnUnusableAuthorizationGrantsNothingUntilItIsValidAgain(t *testing.T) {
 	bad := api.Client{Unauthenticated: true, Networks: []api.Network{{CIDR: "10.0.0.0/99"}}}
 	for dialect, kept := range map[string]int{"documented": 0, "linkerd": 1} {
@@ -199,7 +225,7 @@ func TestAnUnusableAuthorizationGrantsNothingUntilItIsValidAgain(t *testing.T) {
 	}
 }
 
-// An unusable Server must not give its port back to a default that may be wider.
+// an unusable Server must not give its port back to a default that may be wider.
 func TestAnUnusableServerKeepsItsPortAndDeniesEverybody(t *testing.T) {
 	edits := map[string]func(*api.Server){
 		"protocol":      func(s *api.Server) { s.Spec.ProxyProtocol = "http" },

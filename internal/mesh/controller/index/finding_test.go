@@ -1,6 +1,7 @@
 package index
 
 import (
+	"flag"
 	"fmt"
 	"slices"
 	"testing"
@@ -14,6 +15,27 @@ import (
 	"github.com/meshproof/meshproof/internal/policy/api"
 )
 
+// unshown are the reasons that no finding of the tests has had yet.
+var unshown = func() map[Reason]bool {
+	all := map[Reason]bool{}
+	for _, reason := range Reasons() {
+		all[reason] = true
+	}
+	return all
+}()
+
+// shown checks findings against what is wanted, and notes their reasons.
+func shown(t *testing.T, when string, want, got []Finding) {
+	t.Helper()
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("%s: -want +got\n%s", when, diff)
+	}
+	for _, finding := range got {
+		delete(unshown, finding.Reason)
+	}
+}
+
+// S-11, U-06.
 func TestObjectsThatDoNotDoWhatTheySeemToAreFound(t *testing.T) {
 	object := func(kind, name string) Object { return Object{kind, ns, name, "uid-" + name} }
 	emojivoto := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ns, UID: "uid-" + ns, Annotations: map[string]string{api.DefaultPolicyAnnotation: "none"}}}
@@ -113,9 +135,7 @@ func TestObjectsThatDoNotDoWhatTheySeemToAreFound(t *testing.T) {
 			var told []string
 			x.OnChange(func(namespaces []string) { told = append(told, namespaces...) })
 			x.apply(row.objects...)
-			if diff := cmp.Diff(row.want, x.Findings(ns)); diff != "" {
-				t.Errorf("-want +got\n%s", diff)
-			}
+			shown(t, row.name, row.want, x.Findings(ns))
 			if diff := cmp.Diff([]string{ns}, told); diff != "" {
 				t.Errorf("namespaces told of: -want +got\n%s", diff)
 			}
@@ -140,9 +160,7 @@ func TestNamesOfAccountsAndNamespacesThatDoNotExistAreFound(t *testing.T) {
 	noNamespace := Finding{Object{"MeshTLSAuthentication", ns, "who", "uid-who"}, NoSuchNamespace, "there is no Namespace ops"}
 	found := func(when string, want ...Finding) {
 		t.Helper()
-		if diff := cmp.Diff(want, x.Findings(ns)); diff != "" {
-			t.Errorf("%s: -want +got\n%s", when, diff)
-		}
+		shown(t, when, want, x.Findings(ns))
 	}
 	found("before the accounts are known", noNamespace)
 	var told []string
@@ -208,9 +226,7 @@ func TestServersOverPodsWithoutProxyAreFound(t *testing.T) {
 		tx.SetBystander(ns, "other", map[string]string{"app": "other"})
 	})
 	want := []Finding{{Object{"Server", ns, "grpc", "uid-grpc"}, NoProxy, "nothing is enforced on pods without a proxy: bare-0, bare-1, bare-2 and 2 more"}}
-	if diff := cmp.Diff(want, x.Findings(ns)); diff != "" {
-		t.Errorf("-want +got\n%s", diff)
-	}
+	shown(t, "over bare pods", want, x.Findings(ns))
 	x.Update(func(tx *Tx) {
 		for i := range 5 {
 			tx.DeleteBystander(ns, fmt.Sprintf("bare-%d", i))
@@ -236,5 +252,15 @@ func TestAnEmptiedNamespaceIsForgotten(t *testing.T) {
 	x.remove(objects...)
 	if got := x.Namespaces(); len(got) != 0 {
 		t.Errorf("still known: %v", got)
+	}
+}
+
+// It comes last in the file: what the tests before have found is all there is.
+func TestEveryReasonIsFoundByATest(t *testing.T) {
+	if flag.Lookup("test.run").Value.String() != "" {
+		t.Skip("only some of the tests were run")
+	}
+	for reason := range unshown {
+		t.Errorf("no test finds %s", reason)
 	}
 }

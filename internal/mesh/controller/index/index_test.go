@@ -260,6 +260,7 @@ func defaultServer(policy api.PolicyName, probes ...HTTPRoute) InboundServer {
 	}
 }
 
+// X-10, D-01, D-07, P-15, W-20.
 func TestAPortWithoutServerHasThePodsDefaultPolicy(t *testing.T) {
 	for _, cluster := range api.PolicyNames() {
 		for _, pod := range append([]api.PolicyName{""}, api.PolicyNames()...) {
