@@ -10,6 +10,8 @@ import (
 
 	"github.com/meshproof/meshproof/clients"
 	"github.com/meshproof/meshproof/internal/history"
+	"github.com/meshproof/meshproof/internal/policy/asked"
+	"github.com/meshproof/meshproof/internal/policy/oracle"
 	"github.com/meshproof/meshproof/reports/result"
 	"github.com/meshproof/meshproof/scenarios"
 )
@@ -97,7 +99,7 @@ func compareHeld(c *scenarios.HeldClaim, protocol scenarios.Protocol, before, st
 	v.call = state.Last
 	v.observed = "open, and the next request " + saw(*state.Last)
 	if !slices.Contains(c.Next.Kinds(protocol), state.Last.Kind) {
-		return failing(v, "expected the next request on the connection to be %s, observed %s: %s", c.Next, saw(*state.Last), state.Last.Message)
+		return failing(v, "expected the next request on the connection to be %s, observed %s", c.Next, lines(saw(*state.Last), state.Last.Message))
 	}
 	return v
 }
@@ -122,12 +124,15 @@ func (s *scenarioRun) ruleHeld(ctx context.Context, claim *scenarios.PlannedClai
 			q.Observed.Kind = clients.Allowed
 		}
 	}
-	world, oracle, err := base.world.of(ctx, s, pods[at])
+	world, rules, err := base.world.of(ctx, s, pods[at])
 	if err != nil {
 		return unsure("the rules could not be asked: %v", err)
 	}
-	said := oracle.Judge(pods[at], q.Port, q.Client, q.Request)
-	if differences := history.Differences(said, q, oracle.Dialect); len(differences) > 0 {
+	said := rules.Judge(pods[at], q.Port, q.Client, q.Request)
+	if contrary := heldContrary(claim.Claim.Held, said, q); contrary != "" {
+		v = failing(v, "the expectation contradicts the rule book: %s; observed %s", contrary, v.observed)
+		v.details = append(v.details, chain(said)...)
+	} else if differences := history.Differences(said, q, rules.Dialect); len(differences) > 0 {
 		v = failing(v, "%s", strings.Join(append([]string{v.reason}, differences...), "; "))
 		v.reason = strings.TrimPrefix(v.reason, "; ")
 		v.details = append(v.details, chain(said)...)
@@ -136,6 +141,22 @@ func (s *scenarioRun) ruleHeld(ctx context.Context, claim *scenarios.PlannedClai
 		return unsure("%v", err)
 	}
 	return v
+}
+
+// heldContrary says how what is written and the rules disagree, whatever was
+// observed; empty when they do not.
+func heldContrary(c *scenarios.HeldClaim, said oracle.Verdict, q *history.Question) string {
+	if q.Form == history.Held {
+		if said.Allowed() != (c.State == scenarios.Open) {
+			return fmt.Sprintf("the connection is expected to be %s, and by the rules it is %s", c.State, said.Outcome)
+		}
+		return ""
+	}
+	fits := func(kind clients.Kind) bool { return asked.CanBe(kind, said, q.Client, q.Request.Protocol) }
+	if !slices.ContainsFunc(c.Next.Kinds(scenarios.Protocol(q.Request.Protocol)), fits) {
+		return fmt.Sprintf("the next request is expected to be %s, and by the rules it is %s", c.Next, said.Outcome)
+	}
+	return ""
 }
 
 // terminations are the proxy's records of having ended the held connection.

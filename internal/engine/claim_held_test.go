@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/meshproof/meshproof/clients"
+	"github.com/meshproof/meshproof/internal/history"
+	"github.com/meshproof/meshproof/internal/policy/oracle"
 	"github.com/meshproof/meshproof/reports/result"
 	"github.com/meshproof/meshproof/scenarios"
 )
@@ -34,6 +36,28 @@ func TestAHeldConnectionIsHeldAgainstItsClaim(t *testing.T) {
 	} {
 		if got := compareHeld(&test.claim, scenarios.HTTP1, before, test.state, test.ended, time.Second); got.outcome != test.want {
 			t.Errorf("%s: got %s (%s)", test.name, got.outcome, got.reason)
+		}
+	}
+}
+
+func TestAHeldClaimThatTheRulesExcludeContradictsThem(t *testing.T) {
+	for _, test := range []struct {
+		form     history.Form
+		claim    scenarios.HeldClaim
+		said     oracle.Outcome
+		contrary bool
+	}{
+		{history.Held, scenarios.HeldClaim{State: scenarios.Open}, oracle.Delivered, false},
+		{history.Held, scenarios.HeldClaim{State: scenarios.Open}, oracle.Closed, true},
+		{history.Held, scenarios.HeldClaim{State: scenarios.Cut}, oracle.Closed, false},
+		{history.Held, scenarios.HeldClaim{State: scenarios.Cut}, oracle.Delivered, true},
+		{history.Call, scenarios.HeldClaim{State: scenarios.Open, Next: scenarios.Expect{scenarios.Denied}}, oracle.Forbidden, false},
+		{history.Call, scenarios.HeldClaim{State: scenarios.Open, Next: scenarios.Expect{scenarios.Denied}}, oracle.Delivered, true},
+		{history.Call, scenarios.HeldClaim{State: scenarios.Open, Next: scenarios.Expect{"allowed"}}, oracle.Forbidden, true},
+	} {
+		q := &history.Question{Form: test.form, Request: oracle.Request{Protocol: oracle.HTTP1}}
+		if got := heldContrary(&test.claim, oracle.Verdict{Outcome: test.said}, q); (got != "") != test.contrary {
+			t.Errorf("%+v and %s: got %q", test.claim, test.said, got)
 		}
 	}
 }

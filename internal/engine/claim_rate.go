@@ -68,7 +68,10 @@ func (s *scenarioRun) judgeRate(ctx context.Context, claim *scenarios.PlannedCla
 		v = failing(v, "the expectation contradicts the rule book: %s; observed %s", contrary, v.observed)
 	} else if differences := forecast.Differences(q); len(differences) > 0 {
 		v = failing(v, "%s", strings.Join(differences, "; "))
-		v.details = append(v.details, chain(forecast.Verdicts[0])...)
+		for i, f := range flows {
+			v.details = append(v.details, "the rules for "+f.call.Client+":")
+			v.details = append(v.details, chain(forecast.Verdicts[i])...)
+		}
 	}
 	if err := s.e.history.Add(world, q); err != nil && v.outcome == result.Passed {
 		return unsure("%v", err)
