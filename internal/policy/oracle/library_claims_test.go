@@ -43,7 +43,9 @@ func (p *paper) claim(c scenarios.Claim) {
 		p.admission(c)
 	case c.Traffic != nil:
 		p.leftOut[aboutTraffic]++
-	case c.Authz != nil, c.Metric != nil, c.Log != nil, c.Rate != nil:
+	case c.Rate != nil:
+		p.rate(c)
+	case c.Authz != nil, c.Metric != nil, c.Log != nil:
 		p.leftOut[aboutCounting]++
 	case c.Command != nil:
 		p.leftOut[aboutCommands]++

@@ -77,6 +77,9 @@ type paper struct {
 	differs func(scenarios.Claim, string)
 	// saw is told what the rules say of every call, in order; nil tells nobody.
 	saw func(scenarios.Claim, oracle.Verdict)
+	// sawSeries is told how many calls of every flow of a series are limited, and
+	// then of all.
+	sawSeries func(scenarios.Claim, counted)
 	// held are the connections that actions have opened.
 	held map[string]scenarios.Request
 	// asked counts expectations by kind of claim, and leftOut claims by reason.
@@ -101,7 +104,7 @@ func TestTheOracleAgreesWithTheLibrary(t *testing.T) {
 	}
 	// The numbers only grow: a library that no longer said anything would go
 	// unnoticed.
-	for kind, atLeast := range map[string]int{"call": 1000, "policy": 10, "held": 10, "probe": 10, "admission": 15} {
+	for kind, atLeast := range map[string]int{"call": 1000, "policy": 10, "held": 10, "probe": 10, "rate": 20, "admission": 15} {
 		if asked[kind] < atLeast {
 			t.Errorf("%d expectations of kind %s were put to the oracle, at least %d are in the library", asked[kind], kind, atLeast)
 		}
