@@ -182,7 +182,10 @@ func (o Oracle) asAskedFor(pod *corev1.Pod, port uint16) *corev1.Pod {
 	for i := range pod.Spec.InitContainers {
 		setDefault(&pod.Spec.InitContainers[i], policy)
 	}
-	if _, _, said := annotation(origin.Pod, origin.Namespace, api.DefaultPolicyAnnotation); said && !edited(api.DefaultPolicyAnnotation) {
+	// One that is no policy stays as it is: where annotations are followed, what
+	// holds instead is the cluster's default of today (D-12).
+	value, _, said := annotation(origin.Pod, origin.Namespace, api.DefaultPolicyAnnotation)
+	if said && api.PolicyName(value).Valid() && !edited(api.DefaultPolicyAnnotation) {
 		annotate(api.DefaultPolicyAnnotation, string(policy))
 	}
 	if !edited(api.OpaquePortsAnnotation) {
