@@ -90,7 +90,7 @@ func (s *Scenario) Component(name string) (*Workload, Component, bool) {
 
 // naturalPorts are where a protocol is spoken when a target names no port.
 var naturalPorts = map[Protocol]string{
-	HTTP1: "http", HTTP2: "http", GRPC: "grpc", GRPCStream: "grpc", TCP: "tcp", TCPServerFirst: "server-first", TCPSilent: "tcp",
+	HTTP1: "http", HTTP2: "http", GRPC: "grpc", GRPCStream: "grpc", TCP: "tcp", TCPServerFirst: "server-first", TCPSilent: "tcp", HTTPUpgrade: "http", HTTPConnect: "http",
 }
 
 // Target resolves WORKLOAD:PORT, or WORKLOAD alone for the port where the

@@ -120,6 +120,8 @@ type Client struct {
 	Network Network `yaml:"network"`
 	// Apart names a workload on whose node the client does not run. Claims that need it are skipped where there is one node only.
 	Apart string `yaml:"apart"`
+	// Inside names a workload of echo in whose pods the client runs, behind their own proxy (B-02).
+	Inside string `yaml:"inside"`
 }
 
 // Step is a named change and what must be true after it.
@@ -303,9 +305,11 @@ type Request struct {
 	Headers map[string]string `yaml:"headers"`
 	// Body of an HTTP request, or the text of a TCP line.
 	Body string `yaml:"body"`
+	// Raw is sent, byte for byte, instead of an HTTP/1 request (H-02).
+	Raw string `yaml:"raw"`
 	// Transport dials the target proxy's own port and names the target's port in a header, as a proxy does (T-30). Clients that speak mesh TLS themselves can.
 	Transport *TransportHeader `yaml:"transport"`
-	// Via is the address that is dialled: the Service (default) or the pod.
+	// Via is the address that is dialled: the Service (default), the pod, or for a client inside the workload also loopback.
 	Via Via `yaml:"via"`
 	// Connection is fresh (default) for every call, or reused.
 	Connection Connection `yaml:"connection"`

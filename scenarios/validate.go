@@ -106,6 +106,24 @@ func (v *validator) parts() {
 		if c.Shared && c.Namespace != "" {
 			v.add(c.Pos, "a shared client lives in a namespace of its own: remove namespace or shared")
 		}
+		v.inside(c)
+	}
+}
+
+// inside demands a workload whose pods can take an agent along. The client is
+// behind their proxy, and nothing of its own.
+func (v *validator) inside(c Client) {
+	if c.Inside == "" {
+		return
+	}
+	v.workload(c.Pos, c.Inside)
+	for _, w := range v.s.Spec.Workloads {
+		if w.Name == c.Inside && (w.Kind != Echo || w.Later || w.Namespace != c.Namespace) {
+			v.add(c.Pos, "inside %q: want a workload of kind %s of the same namespace that is deployed at the beginning", c.Inside, Echo)
+		}
+	}
+	if c.Kind != Meshed || c.Shared || c.Apart != "" || c.ServiceAccount != "" || c.Network != "" {
+		v.add(c.Pos, "a client inside a workload is %s, and has nothing of its own: remove shared, apart, serviceAccount and network", Meshed)
 	}
 }
 
@@ -351,6 +369,12 @@ func (v *validator) request(at Pos, r *Request) {
 	}
 	if r.Transport != nil && !v.speaksMeshTLS(r.Client) {
 		v.add(r.Transport.Pos, "client %q does not speak mesh TLS itself: a transport header needs one of kind %s, %s, %s or %s", r.Client, MeshedDirect, SPIFFE, TLSNoIdentity, ForeignRoot)
+	}
+	if r.Via == ViaLoopback && !slices.ContainsFunc(v.s.Spec.Clients, func(c Client) bool { return c.Name == r.Client && c.Inside != "" }) {
+		v.add(at, "client %q is inside no workload, and so has no loopback in common with any", r.Client)
+	}
+	if r.Raw != "" && r.Protocol != HTTP1 {
+		v.add(at, "raw replaces a request of %s, not one of %s", HTTP1, r.Protocol)
 	}
 	if r.Path != "" && !strings.HasPrefix(r.Path, "/") {
 		v.add(at, "path %q does not begin with a slash", r.Path)

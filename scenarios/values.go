@@ -85,9 +85,14 @@ const (
 	TCP            Protocol = "tcp"
 	TCPServerFirst Protocol = "tcp-server-first"
 	TCPSilent      Protocol = "tcp-silent"
+	// HTTPUpgrade and HTTPConnect open a tunnel by an HTTP/1 request, through which a line goes and comes back (H-03).
+	HTTPUpgrade Protocol = "http-upgrade"
+	HTTPConnect Protocol = "http-connect"
 
 	ViaService Via = "service"
 	ViaPod     Via = "pod"
+	// ViaLoopback is 127.0.0.1, of the pod that the client is inside.
+	ViaLoopback Via = "loopback"
 
 	Fresh  Connection = "fresh"
 	Reused Connection = "reused"
@@ -150,9 +155,9 @@ func (Network) Values() []string { return of(Inside, Outside) }
 func (Wait) Values() []string    { return of(WaitInForce, WaitObserved, WaitNone) }
 func (Await) Values() []string   { return of(AwaitReady, AwaitCreated, AwaitNone) }
 func (Protocol) Values() []string {
-	return of(HTTP1, HTTP2, GRPC, GRPCStream, TCP, TCPServerFirst, TCPSilent)
+	return of(HTTP1, HTTP2, GRPC, GRPCStream, TCP, TCPServerFirst, TCPSilent, HTTPUpgrade, HTTPConnect)
 }
-func (Via) Values() []string          { return of(ViaService, ViaPod) }
+func (Via) Values() []string          { return of(ViaService, ViaPod, ViaLoopback) }
 func (Connection) Values() []string   { return of(Fresh, Reused) }
 func (HeldState) Values() []string    { return of(Open, Cut) }
 func (TrafficShape) Values() []string { return of(AllAllowed, AllDenied, NoneDenied, DeniedWindow) }
@@ -225,7 +230,7 @@ func (e Expect) Kinds(p Protocol) []clients.Kind {
 			continue
 		}
 		switch p {
-		case HTTP1, HTTP2:
+		case HTTP1, HTTP2, HTTPUpgrade, HTTPConnect:
 			kinds = append(kinds, clients.Forbidden)
 		case GRPC, GRPCStream:
 			kinds = append(kinds, clients.PermissionDenied)

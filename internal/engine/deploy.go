@@ -132,6 +132,9 @@ func (s *scenarioRun) objectsOf(w *scenarios.Workload, namespace string) ([]*uns
 		containers := deployment.Spec.Template.Spec.Containers
 		containers[0].Ports = slices.DeleteFunc(containers[0].Ports, func(p corev1.ContainerPort) bool { return slices.Contains(w.Undeclared, p.Name) })
 		w.Declare(&deployment.Spec.Template.Spec)
+		if slices.ContainsFunc(s.planned.Spec.Clients, func(c scenarios.Client) bool { return c.Inside == w.Name }) {
+			manifests.AddAgent(&deployment.Spec.Template.Spec)
+		}
 		deployment.Annotations = w.OwnAnnotations
 		var changed any = &deployment
 		if w.Form == scenarios.FormPod {

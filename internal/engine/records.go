@@ -20,7 +20,7 @@ const clockSlack = 100 * time.Millisecond
 // false when no proxy could be asked.
 func (j *callJudge) record(outcome clients.Outcome, logs []*witnessLog) (found *decision, at *witnessLog, known bool) {
 	ip, _, _ := net.SplitHostPort(outcome.LocalAddr)
-	if j.from.proxied() {
+	if j.from.proxied() && j.claim.Call.Via != scenarios.ViaLoopback {
 		ip = j.from.address.String()
 	}
 	score := 0
@@ -72,7 +72,7 @@ func (j *callJudge) record(outcome clients.Outcome, logs []*witnessLog) (found *
 // HTTP/1 travels as HTTP/2 (H-01), and a proxy may record either.
 func sameProtocol(spoken scenarios.Protocol, recorded string) bool {
 	switch spoken {
-	case scenarios.HTTP1, scenarios.HTTP2:
+	case scenarios.HTTP1, scenarios.HTTP2, scenarios.HTTPUpgrade, scenarios.HTTPConnect:
 		return recorded == "http1" || recorded == "http2"
 	case scenarios.GRPC, scenarios.GRPCStream:
 		return recorded == "grpc"

@@ -35,12 +35,15 @@ func (s *scenarioRun) request(ctx context.Context, r *scenarios.Request, id stri
 		return clients.Request{}, from, err
 	}
 	out := clients.Request{ID: id, Protocol: clients.Protocol(r.Protocol), Address: address, Method: r.Method, Path: r.Path, Host: r.Host, Headers: s.texts(r.Headers),
-		Body: []byte(r.Body), Connection: clients.Connection(r.Connection), Timeout: r.Timeout, SpeakAfter: r.SpeakAfter, Dribbled: r.Dribbled, Keep: true}
+		Body: []byte(r.Body), Raw: []byte(r.Raw), Connection: clients.Connection(r.Connection), Timeout: r.Timeout, SpeakAfter: r.SpeakAfter, Dribbled: r.Dribbled, Keep: true}
 	if out.Timeout == 0 {
 		out.Timeout = callTimeout
 	}
 	if r.Protocol == scenarios.GRPC || r.Protocol == scenarios.GRPCStream {
 		out.Method, out.Path = cmp.Or(r.Path, asked.Method(r.Protocol)), ""
+	}
+	if via == scenarios.ViaLoopback {
+		out.Address = hostPort("127.0.0.1", target.Port)
 	}
 	server := identity(s.space(target.Workload.Namespace), s.accountOf(target))
 	if from.onHost && from.meshed && meshed(pod) {
@@ -100,7 +103,7 @@ func (s *scenarioRun) address(ctx context.Context, t scenarios.Target, via scena
 
 // throughService says whether a call goes to the Service's address.
 func throughService(t scenarios.Target, via scenarios.Via) bool {
-	return via != scenarios.ViaPod && t.PortName != "" && t.PortName != scenarios.AdminPortName && t.Service != ""
+	return via != scenarios.ViaPod && via != scenarios.ViaLoopback && t.PortName != "" && t.PortName != scenarios.AdminPortName && t.Service != ""
 }
 
 func hostPort(host string, port int) string { return net.JoinHostPort(host, strconv.Itoa(port)) }

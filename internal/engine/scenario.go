@@ -364,6 +364,9 @@ func (s *scenarioRun) clientPod(ctx context.Context, c scenarios.Client) (*clien
 	if c.Shared {
 		return s.e.shared.get(ctx, c)
 	}
+	if c.Inside != "" {
+		return s.insider(ctx, c)
+	}
 	namespace := s.space(c.Namespace)
 	if err := s.e.makeClientPod(ctx, namespace, c); err != nil {
 		return nil, err

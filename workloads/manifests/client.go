@@ -61,6 +61,15 @@ func Client(o ClientOptions) []*unstructured.Unstructured {
 	return append(o.serviceAccount(), convert(&corev1.Pod{TypeMeta: kind("v1", "Pod"), ObjectMeta: meta, Spec: spec}))
 }
 
+// AddAgent adds the client agent to the pods of a workload, as a container that
+// calls from within them; its image is that of their first container.
+func AddAgent(spec *corev1.PodSpec) {
+	container := *spec.Containers[0].DeepCopy()
+	container.Name, container.Args = "client", []string{"client"}
+	container.Ports, container.Env, container.ReadinessProbe, container.LivenessProbe, container.StartupProbe = nil, nil, nil, nil, nil
+	spec.Containers = append(spec.Containers, container)
+}
+
 // Identity is the mesh identity of a pod with these options.
 func (o Options) Identity() string {
 	account := o.ServiceAccount

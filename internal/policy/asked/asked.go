@@ -8,6 +8,7 @@ package asked
 
 import (
 	"fmt"
+	"net/http"
 	"net/netip"
 	"slices"
 
@@ -33,13 +34,22 @@ func Client(c scenarios.Client, address netip.Addr, identity string) (oracle.Cli
 	if way != oracle.Meshed && way != oracle.MeshedDirect {
 		identity = ""
 	}
-	return oracle.Client{Way: way, Address: address, Identity: identity}, nil
+	return oracle.Client{Way: way, Address: address, Identity: identity, Self: c.Inside != ""}, nil
+}
+
+// From is the address that a client's request comes from, which is address unless
+// it stays within the pod.
+func From(r *scenarios.Request, address netip.Addr) netip.Addr {
+	if r.Via == scenarios.ViaLoopback {
+		return netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	return address
 }
 
 // protocols are what the protocols of the language are to a proxy.
 var protocols = map[scenarios.Protocol]oracle.Protocol{
 	scenarios.HTTP1: oracle.HTTP1, scenarios.HTTP2: oracle.HTTP2, scenarios.GRPC: oracle.GRPC, scenarios.GRPCStream: oracle.GRPC, scenarios.TCP: oracle.TCP,
-	scenarios.TCPServerFirst: oracle.Silent, scenarios.TCPSilent: oracle.Silent,
+	scenarios.TCPServerFirst: oracle.Silent, scenarios.TCPSilent: oracle.Silent, scenarios.HTTPUpgrade: oracle.HTTP1, scenarios.HTTPConnect: oracle.HTTP1,
 }
 
 // EchoMethod is what a gRPC call calls when the scenario names no method, and
@@ -69,6 +79,9 @@ func Request(r *scenarios.Request, address string) (oracle.Request, error) {
 	}
 	if out.Host == "" {
 		out.Host = address
+	}
+	if r.Protocol == scenarios.HTTPConnect {
+		out.Method = http.MethodConnect
 	}
 	if r.Transport != nil {
 		out.Announced = oracle.AnnouncesNothing
