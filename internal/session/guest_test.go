@@ -319,6 +319,21 @@ func (s *somebodys) settled(namespace string) map[string]string {
 	}
 }
 
+// atRest is the inventory once the cluster has caught up with what was installed:
+// endpoints follow pods a moment after these are ready.
+func (s *somebodys) atRest() map[string]string {
+	s.t.Helper()
+	for last := s.inventory(); ; {
+		now := s.inventory()
+		if cmp.Equal(last, now) {
+			return now
+		}
+		if last = now; s.ctx.Err() != nil {
+			s.t.Fatal(s.ctx.Err())
+		}
+	}
+}
+
 // leavesMesh leaves the cluster without a mesh.
 func (s *somebodys) leavesMesh(t *testing.T) {
 	manifests, err := mesh.Install(mesh.Options{DefaultInboundPolicy: "cluster-authenticated"})
@@ -335,7 +350,7 @@ func (s *somebodys) leavesMesh(t *testing.T) {
 	if err != nil || !ok {
 		t.Fatal(ok, err)
 	}
-	before := s.inventory()
+	before := s.atRest()
 	out, said := s.run(s.grant("user", guest.Rules(false)), plan(t, quiet("quiet", "")))
 	if out.Outcome != result.Passed || out.Mesh.DefaultPolicy != "cluster-authenticated" || strings.Contains(said, "applying") {
 		t.Errorf("%s: %s (default policy %s)\n%s", out.Outcome, out.Reason, out.Mesh.DefaultPolicy, said)
