@@ -221,6 +221,10 @@ func (s *scenarioRun) annotate(ctx context.Context, field string, a *scenarios.A
 	if len(writes) == 0 {
 		return line, fmt.Errorf("%s has no pods", a.Workload)
 	}
+	// The claims are judged by the pods as the store has them.
+	if err := s.e.pods.until(ctx, settleBudget, func() (bool, string) { return s.e.pods.seen(writes) }); err != nil {
+		return line, err
+	}
 	return line, s.settle(ctx, writes, wait)
 }
 

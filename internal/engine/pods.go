@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -112,6 +113,20 @@ func (p *podStore) leaving(namespace string, match map[string]string) int {
 func (p *podStore) get(name types.NamespacedName) (*corev1.Pod, bool) {
 	pod, err := p.lister.Pods(name.Namespace).Get(name.Name)
 	return pod, err == nil
+}
+
+// seen says whether the store has seen writes of pods; a pod that is gone was.
+func (p *podStore) seen(writes []write) (bool, string) {
+	for _, w := range writes {
+		pod, there := p.get(types.NamespacedName{Namespace: w.namespace, Name: w.name})
+		if !there {
+			continue
+		}
+		if version, err := strconv.ParseUint(pod.ResourceVersion, 10, 64); err == nil && version < w.version {
+			return false, fmt.Sprintf("the edit of pod %s was not seen", nameOf(pod))
+		}
+	}
+	return true, ""
 }
 
 // named is the pod of that name, if it is there.
