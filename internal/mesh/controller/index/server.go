@@ -142,11 +142,6 @@ func (s *ServerSpec) selectsAs(other *ServerSpec) bool {
 	return s.Port == other.Port && s.Created.Equal(other.Created) && reflect.DeepEqual(s.Pods, other.Pods)
 }
 
-// selectsPod reports whether the Server is about the pod, whatever the port.
-func (s *ServerSpec) selectsPod(pod *PodSpec) bool {
-	return s.Pods != nil && matches(s.Pods, pod.Labels)
-}
-
 // selectsPort reports whether the Server is about this port of a pod that it
 // selects.
 func (s *ServerSpec) selectsPort(pod *PodSpec, port uint16, dialect api.Dialect) bool {
