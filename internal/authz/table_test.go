@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -152,5 +153,32 @@ func TestAPodThatCannotBeReadIsNamed(t *testing.T) {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the table does not say %q:\n%s", want, out.String())
 		}
+	}
+}
+
+// V-09: what the table shows is in JSON under names of its own.
+func TestTheAnswerAsJSONHasTheFieldsOfTheTable(t *testing.T) {
+	answer := storeWith(t, exposition("1", "0", "0", "0"), exposition("3", "16", "4", "20")).Table([]string{pod}, start.Add(10*time.Second), 20*time.Second)
+	text, err := json.Marshal(answer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var read struct {
+		Window string
+		Rows   []map[string]any
+	}
+	if err := json.Unmarshal(text, &read); err != nil {
+		t.Fatal(err)
+	}
+	want := []map[string]any{
+		{"route": "default", "server": "default:all-unauthenticated", "authorization": "default/all-unauthenticated", "unauthorized": 0.0, "success": 1.0, "rps": 0.1,
+			"latency_ms_p50": 0.0, "latency_ms_p95": 0.0, "latency_ms_p99": 0.0},
+		{"route": "default", "server": "voting-grpc", "authorization": "", "unauthorized": 1.0, "success": 0.0, "rps": 0.0,
+			"latency_ms_p50": 0.0, "latency_ms_p95": 0.0, "latency_ms_p99": 0.0},
+		{"route": "default", "server": "voting-grpc", "authorization": "serverauthorization/voting-grpc", "unauthorized": 0.0, "success": 0.8, "rps": 1.0,
+			"latency_ms_p50": 0.5, "latency_ms_p95": 0.95, "latency_ms_p99": 0.99},
+	}
+	if diff := cmp.Diff(want, read.Rows); diff != "" || read.Window != "20s" {
+		t.Errorf("window %s: -want +got\n%s", read.Window, diff)
 	}
 }
