@@ -6,9 +6,15 @@
 // touch the whole cluster run alone at the end.
 //
 // It waits for observed facts, each with a named budget: a write counts as made
-// once the controller has seen it and the proxies concerned enforce what
-// follows from it. A denial that a client saw on TCP is believed only with a
-// second witness; what could not be judged is inconclusive and never passed.
+// once the controller has seen it, the statuses that follow from it are written,
+// and the proxies concerned enforce what it comes to. A denial that a client saw
+// on TCP is believed only with a second witness; what could not be judged is
+// inconclusive and never passed.
+//
+// Every call is held against what the oracle says of it in the world as it is read
+// from the cluster (world.go), and against the proxy's records and counters and
+// the application's log. Worlds, questions and observations go into the run's
+// history, so that it can be judged again without a cluster.
 //
 // It does not make clusters and does not know how a mesh is installed: both
 // come in through small interfaces. It writes no reports.
