@@ -37,8 +37,13 @@ func (w *world) of(ctx context.Context, s *scenarioRun, pod *corev1.Pod) (*histo
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	known := w.recorded != nil && slices.ContainsFunc(w.recorded.Pods, func(p *corev1.Pod) bool { return p.UID == pod.UID })
-	if !known && !w.frozen {
+	switch {
+	case known:
+	case !w.frozen:
 		w.read(ctx, s)
+	case w.err == nil:
+		// Policy stands still, and pods come and go.
+		w.recorded, w.err = history.NewWorld(w.recorded.Dialect, w.recorded.World, append(slices.Clone(w.recorded.Pods), pod))
 	}
 	return w.recorded, w.oracle, w.err
 }
