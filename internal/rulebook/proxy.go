@@ -4,7 +4,7 @@ var acceptance = []Rule{
 	rule("T-01", tls, "a connection for an address that is not the pod's is closed").unseen("a cluster brings a pod no connections for addresses that are not its own", serving+"TestDestinationsThatAreNotThePods", serving+"TestWhatIsClosedUnaskedIsCountedAndRecorded"),
 	rule("T-02", server, "policy is looked up by the port that was dialled, whatever the address"),
 	rule("T-03", transportHeader, "a connection to the inbound port itself is one with a transport header"),
-	rule("T-04", serverAuthorization, "IPv4 addresses in IPv6 form are compared as IPv4"),
+	rule("T-04", serverAuthorization, "IPv4 addresses in IPv6 form are compared as IPv4").unseen("injected proxies listen on IPv4 sockets, which show no other form", serving+"TestAClientOfADualStackSocketHasItsIPv4Address"),
 	rule("T-05", serverAuthorization, "a client's address is its connection's, whatever headers say"),
 	rule("T-10", opaquePorts, "on an opaque port nobody is authenticated but through the transport header"),
 	rule("T-11", tls, "on other ports up to ten seconds are waited for the begin of TLS"),

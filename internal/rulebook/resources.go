@@ -30,5 +30,5 @@ var resources = []Rule{
 	rule("C-27", routes, "a parent without a kind is a Gateway, so that the route is attached to nothing"),
 	rule("C-28", routes, "routes have at most so many hostnames, rules, matches and filters, and defaults for what they leave out"),
 	rule("C-29", routes, "gateway.networking.k8s.io routes of HTTP and gRPC may have a Server as their parent"),
-	rule("C-30", routes, "kinds of routes are watched only when their definition is there as the controller starts").unseen("claims run on clusters that have every kind", "internal/mesh/controller/status.TestKindsThatAreNotInstalledAreLeftOut"),
+	rule("C-30", routes, "kinds of routes are watched only when their definition is there as the controller starts").unseen("claims run on clusters that have every kind", writing+"TestKindsThatAreNotInstalledAreLeftOut", controlling+"TestKindsWhoseCRDsAreThereAreWaitedFor", "internal/mesh/controller/watch.TestKindsWithoutCRDAreLeftOutUntilARestart"),
 }

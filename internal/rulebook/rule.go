@@ -127,14 +127,16 @@ const (
 
 // Where the tests are that several rules name.
 const (
-	answers  = "internal/mesh/controller/inbound."
-	readings = "internal/mesh/proxy/policy."
-	serving  = "internal/mesh/proxy/inbound."
-	starting = "internal/mesh/proxy."
-	injected = "internal/mesh/injector."
-	proving  = "internal/mesh/identity."
-	issuing  = "internal/mesh/identity/issuer."
-	writing  = "internal/mesh/controller/status."
+	answers     = "internal/mesh/controller/inbound."
+	readings    = "internal/mesh/proxy/policy."
+	serving     = "internal/mesh/proxy/inbound."
+	starting    = "internal/mesh/proxy."
+	injected    = "internal/mesh/injector."
+	proving     = "internal/mesh/identity."
+	issuing     = "internal/mesh/identity/issuer."
+	writing     = "internal/mesh/controller/status."
+	indexing    = "internal/mesh/controller/index."
+	controlling = "internal/mesh/controller."
 
 	messages = answers + "TestMessagesAreAsTheWireHasThem"
 	shapes   = readings + "TestEveryShapeOfAMessageIsUnderstoodOrRefused"

@@ -7,7 +7,7 @@ var selection = []Rule{
 	rule("X-04", server, "of two Servers on a port the older wins, then the lesser name"),
 	rule("X-05", server, "when the winner goes the next one takes over at once, and after the last the default"),
 	rule("X-06", server, "selection follows labels of pods and selectors and labels of Servers at once"),
-	rule("X-07", server, "ports and probes of a pod are taken once; updates that change neither labels nor annotations do nothing"),
+	rule("X-07", server, "ports and probes of a pod are taken once; updates that change neither labels nor annotations do nothing").unseen("a cluster lets nobody change the ports and probes of a pod", indexing+"TestAPodsOtherUpdatesChangeNothing"),
 	rule("X-08", server, "external workloads have uniquely named ports and no probes").out(externals),
 	rule("X-09", opaquePorts, "a Server on a skipped port is taken and has no effect"),
 	rule("X-10", defaultPolicy, "a port without a Server is opaque if listed so, else detected, and has the pod's default and its probe routes"),
@@ -26,7 +26,7 @@ var selection = []Rule{
 	rule("X-43", authorizationPolicy, "a policy without a NetworkAuthentication is for every network"),
 	rule("X-44", authentications, "authentications may be of other namespaces, and are of the policy's own unless they say so"),
 	rule("X-45", authentications, "a missing authentication voids its policy until it is created; an account need not exist"),
-	rule("X-46", authentications, "an authentication that is deleted grants nothing any more, at once"),
+	rule("X-46", authentications, "an authentication that is deleted grants nothing any more, at once").and("internal/mesh/controller/watch.TestAnAuthenticationThatIsGoneAfterACutRevokesAtOnce"),
 	rule("X-47", authorizationPolicy, "policies on one target add up, also with ServerAuthorizations and the access policy"),
 	rule("X-48", authorizationPolicy, "a grant on a route is for that route, and a grant on the Server opens every route"),
 	rule("X-49", authorizationPolicy, "a route that is a target is named by group, kind and name regardless of case, and the group is the route's own"),
@@ -42,11 +42,11 @@ var selection = []Rule{
 	rule("X-58", grpcRoutes, "a gRPC match of headers alone works, or spoils the port's policy, as the dialect has it"),
 	rule("X-59", routes, "a route without rules matches nothing"),
 
-	rule("X-60", live, "an update that cannot be understood revokes, or leaves the old version in force, as the dialect has it"),
+	rule("X-60", live, "an update that cannot be understood revokes, or leaves the old version in force, as the dialect has it").and(indexing+"TestAnUnusableServerKeepsItsPortAndDeniesEverybody", indexing+"TestAnUnusableAuthorizationGrantsNothingUntilItIsValidAgain"),
 	rule("X-61", findings, "objects that name nobody, or something that cannot be, grant nothing"),
-	rule("X-62", live, "proxies are told when their port's policy has changed, and of nothing else"),
-	rule("X-63", live, "what a pod is told does not depend on other pods"),
-	rule("X-64", live, "gRPC routes and rate limits outlive the last other object of their namespace, or not, as the dialect has it"),
+	rule("X-62", live, "proxies are told when their port's policy has changed, and of nothing else").and(indexing+"TestAWatcherIsToldOnlyWhatReallyChanges", answers+"TestAProxyIsToldEachEffectiveChangeOnce"),
+	rule("X-63", live, "what a pod is told does not depend on other pods").and(indexing+"TestAChangeLooksAtWhatDependsOnItOnly", indexing+"TestRandomHistoriesAreAsARecomputeOfEverythingHasThem"),
+	rule("X-64", live, "gRPC routes and rate limits outlive the last other object of their namespace, or not, as the dialect has it").unseen("a namespace without pods has nobody to call", indexing+"TestRandomHistoriesAreAsARecomputeOfEverythingHasThem"),
 }
 
 var identities = []Rule{
