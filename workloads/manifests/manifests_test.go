@@ -319,3 +319,16 @@ func TestPodsAreSpreadAndKeptApartByNode(t *testing.T) {
 		t.Error("a pod that asks for nothing is kept somewhere")
 	}
 }
+
+func TestAnAgentWithinAPodListensForItselfAlone(t *testing.T) {
+	spec := corev1.PodSpec{Containers: []corev1.Container{{Name: "echo", Image: "agent", Args: []string{"echo"}, Ports: []corev1.ContainerPort{{Name: "http", ContainerPort: 8080}},
+		ReadinessProbe: &corev1.Probe{}, SecurityContext: &corev1.SecurityContext{}}}}
+	manifests.AddAgent(&spec)
+	if len(spec.Containers) != 2 || len(spec.Containers[0].Ports) != 1 {
+		t.Fatalf("containers %+v", spec.Containers)
+	}
+	got := spec.Containers[1]
+	if got.Image != "agent" || len(got.Args) != 1 || got.Args[0] != "client" || got.Ports != nil || got.ReadinessProbe != nil || got.SecurityContext == nil {
+		t.Errorf("the agent is %+v", got)
+	}
+}
