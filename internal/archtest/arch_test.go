@@ -27,11 +27,11 @@ var rules = []rule{
 	{
 		name:  "the mesh knows nothing of those who judge it",
 		from:  []string{"internal/mesh/"},
-		never: []string{"internal/policy/oracle", "internal/check", "internal/history", "internal/engine", "scenarios", "suites", "reports", "clients"},
+		never: []string{"internal/policy/oracle", "internal/check", "internal/history", "internal/rulebook", "internal/engine", "scenarios", "suites", "reports", "clients"},
 	},
 	{
 		name:  "who calls and who judges knows nothing of the mesh's logic",
-		from:  []string{"clients", "internal/policy/", "internal/check", "internal/history", "internal/engine", "scenarios", "reports"},
+		from:  []string{"clients", "internal/policy/", "internal/check", "internal/history", "internal/rulebook", "internal/engine", "scenarios", "reports"},
 		never: []string{"internal/mesh/"},
 	},
 	{

@@ -17,7 +17,7 @@ import (
 // never asserted: the machine may be busy with something else.
 const (
 	readyTarget         = 10 * time.Second
-	wholeRunTarget      = 60 * time.Second
+	wholeRunTarget      = 3 * time.Minute
 	firstClaimTarget    = 30 * time.Second
 	clusterMemoryTarget = 700 // MiB
 	proxyMemoryTarget   = 15  // MiB
