@@ -168,12 +168,15 @@ func (e *Entry) lacksClaims(recorded bool) string {
 		return "no claim carries it"
 	case e.Counts()[result.Passed] == 0:
 		return fmt.Sprintf("none of its claims passed (%s)", e.Claims[0].Reason)
-	case len(e.Negations) == 0 || slices.ContainsFunc(e.Negations, func(n Negation) bool { return n.Turned > 0 }):
-		return ""
-	case !recorded:
+	case len(e.Negations) > 0 && !recorded:
 		return "no run has left a history on which its contrary could be tried"
 	}
-	return "none of its claims would fail if the contrary held"
+	for _, n := range e.Negations { // a rule with several sides is shown from each
+		if n.Turned == 0 {
+			return "none of its claims would fail if the contrary held: " + n.As
+		}
+	}
+	return ""
 }
 
 func few(n int) string {
