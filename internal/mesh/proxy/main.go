@@ -6,7 +6,7 @@
 //	identity <-----------> Main <------------- policy controller
 //	                        |
 //	 clients -> 4143 -> inbound -> application -> outbound -> 4140
-//	            4191 -> inbound -> admin: /metrics /live /ready
+//	            4191 -> inbound -> admin: /metrics /live /ready /logs.json
 //	  127.0.0.1:4192 -> observe: what is in force, what was decided
 //
 // On SIGTERM it is not ready any more, accepts nothing new, lets open

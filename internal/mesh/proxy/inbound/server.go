@@ -2,7 +2,8 @@
 // port of a pod and lets through what the policy of that port permits.
 //
 // What flows through: a redirected (or, on the proxy's own port, direct)
-// connection comes in; its original destination names the port, the port names
+// connection comes in, or one that the outbound half makes to the pod itself
+// (own); its original destination names the port, the port names
 // the policy, which a watch on the policy controller keeps current (store,
 // watch). The connection's protocol is found out as far as the policy leaves it
 // open (detect, clienthello), mesh TLS is terminated, and then
@@ -13,7 +14,8 @@
 //	                       policy message, and cut when nothing covers it (tcp)
 //
 // Each decision leaves one record (decisions) and one increment (metrics), both
-// made from the value that the policy answered with.
+// made from the value that the policy answered with. Series that nobody uses are
+// forgotten in time (series).
 //
 // It refuses: any connection before the first policy of its port is known and
 // after the discovery time-out (fail closed), any destination that is not the
