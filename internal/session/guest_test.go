@@ -1,6 +1,7 @@
 package session
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -28,6 +29,7 @@ import (
 	"github.com/meshproof/meshproof/internal/engine"
 	"github.com/meshproof/meshproof/internal/guest"
 	"github.com/meshproof/meshproof/internal/guest/guesttest"
+	policyapi "github.com/meshproof/meshproof/internal/policy/api"
 	"github.com/meshproof/meshproof/internal/turn"
 	"github.com/meshproof/meshproof/reports/result"
 	"github.com/meshproof/meshproof/scenarios"
@@ -97,7 +99,27 @@ func standing(t *testing.T) *somebodys {
 	if s.client, err = kubernetes.NewForConfig(s.config); err != nil {
 		t.Fatal(err)
 	}
+	s.ownsRoutes()
 	return s
+}
+
+// foreign is a CRD that the cluster has before any run: of the Gateway API, which
+// the mesh would install as well.
+var foreign = policyapi.CRDName(policyapi.GatewayHTTPRoutes)
+
+// ownsRoutes installs that CRD as somebody else would have.
+func (s *somebodys) ownsRoutes() {
+	s.t.Helper()
+	for _, crd := range policyapi.CRDs() {
+		if !bytes.Contains(crd, []byte("  name: "+foreign+"\n")) {
+			continue
+		}
+		if err := engine.Apply(s.ctx, s.config, bytes.ReplaceAll(crd, []byte("app.kubernetes.io/part-of: meshproof"), []byte(`somebodys: "own"`))); err != nil {
+			s.t.Fatal(err)
+		}
+		return
+	}
+	s.t.Fatal("there is no such CRD: " + foreign)
 }
 
 // scenario is small and needs everything that a run does: workloads, clients,
@@ -336,7 +358,7 @@ func (s *somebodys) atRest() map[string]string {
 
 // leavesMesh leaves the cluster without a mesh.
 func (s *somebodys) leavesMesh(t *testing.T) {
-	manifests, err := mesh.Install(mesh.Options{DefaultInboundPolicy: "cluster-authenticated"})
+	manifests, err := mesh.Install(mesh.Options{DefaultInboundPolicy: "cluster-authenticated", SkipCRDs: []string{foreign}})
 	if err == nil {
 		err = engine.Apply(s.ctx, s.config, manifests)
 	}
@@ -395,7 +417,7 @@ func (s *somebodys) killed(t *testing.T, before values.Values) {
 	if err == nil {
 		err = guest.KeepSettings(s.ctx, s.client, &before)
 	}
-	other, printErr := mesh.Install(mesh.Options{DefaultInboundPolicy: "deny"})
+	other, printErr := mesh.Install(mesh.Options{DefaultInboundPolicy: "deny", SkipCRDs: []string{foreign}})
 	if err == nil {
 		err = errors.Join(printErr, engine.Apply(s.ctx, s.config, other))
 	}
