@@ -11,6 +11,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
@@ -30,7 +31,8 @@ var definitions = schema.GroupVersionResource{Group: "apiextensions.k8s.io", Ver
 
 // awaitCRDs waits until every kind is served whose CRD is there. What is watched
 // is decided once (C-30), and a controller that was applied together with its CRDs
-// must not start without some of them because it was faster than the API server.
+// must not do without some of them because it was faster than the API server. Its
+// only error is that ctx has ended.
 func awaitCRDs(ctx context.Context, core rest.Interface, custom dynamic.Interface) error {
 	deadline, cancel := context.WithTimeout(ctx, servingBudget)
 	defer cancel()
@@ -39,7 +41,7 @@ func awaitCRDs(ctx context.Context, core rest.Interface, custom dynamic.Interfac
 		name := api.CRDName(resource)
 		if err := kube.Retry(ctx, "look for CRD "+name, func(ctx context.Context) error {
 			crd, err := custom.Resource(definitions).Get(ctx, name, metav1.GetOptions{})
-			defined = err == nil && crd.GetName() == name
+			defined = err == nil && crd.GetName() == name && defines(crd, resource.Version)
 			if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) {
 				return nil
 			}
@@ -55,6 +57,15 @@ func awaitCRDs(ctx context.Context, core rest.Interface, custom dynamic.Interfac
 		}
 	}
 	return ctx.Err()
+}
+
+// defines says whether a CRD has the version: one of somebody else's may not.
+func defines(crd *unstructured.Unstructured, version string) bool {
+	versions, _, _ := unstructured.NestedSlice(crd.Object, "spec", "versions")
+	return slices.ContainsFunc(versions, func(v any) bool {
+		fields, _ := v.(map[string]any)
+		return fields["name"] == version && fields["served"] == true
+	})
 }
 
 // awaitServed waits until the kind can be listed and found.

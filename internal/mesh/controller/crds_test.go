@@ -34,12 +34,19 @@ func TestKindsWhoseCRDsAreThereAreWaitedFor(t *testing.T) {
 		}
 		switch path := r.URL.Path; {
 		case strings.HasSuffix(path, "/customresourcedefinitions/"+api.CRDName(api.GatewayGRPCRoutes)):
-			_, _ = io.WriteString(w, `{"kind": "CustomResourceDefinition", "apiVersion": "apiextensions.k8s.io/v1", "metadata": {"name": "grpcroutes.gateway.networking.k8s.io"}}`)
+			_, _ = io.WriteString(w, `{"kind": "CustomResourceDefinition", "apiVersion": "apiextensions.k8s.io/v1", "metadata": {"name": "grpcroutes.gateway.networking.k8s.io"},
+				"spec": {"versions": [{"name": "v1", "served": true}]}}`)
 		case strings.HasSuffix(path, "/grpcroutes"):
 			late(&lists, `{"kind": "GRPCRouteList", "apiVersion": "gateway.networking.k8s.io/v1", "metadata": {}, "items": []}`)
 		case path == "/apis/gateway.networking.k8s.io/v1":
 			late(&discoveries, `{"kind": "APIResourceList", "apiVersion": "v1", "resources": [{"name": "grpcroutes"}]}`)
 		default:
+			if strings.HasSuffix(path, "/customresourcedefinitions/"+api.CRDName(api.GatewayHTTPRoutes)) {
+				// Somebody's, of a time before that version.
+				_, _ = io.WriteString(w, `{"kind": "CustomResourceDefinition", "apiVersion": "apiextensions.k8s.io/v1", "metadata": {"name": "httproutes.gateway.networking.k8s.io"},
+					"spec": {"versions": [{"name": "v1beta1", "served": true}, {"name": "v1", "served": false}]}}`)
+				return
+			}
 			if !strings.Contains(path, "/customresourcedefinitions/") {
 				t.Errorf("%s is asked for although there is no CRD", path)
 			}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -69,6 +70,7 @@ func Main(ctx context.Context, args []string) error {
 type controller struct {
 	options options
 	core    rest.Interface
+	custom  dynamic.Interface
 	index   *index.Index
 	watcher *watch.Watcher
 	report  *report.Reporter
@@ -100,9 +102,6 @@ func newController(ctx context.Context, o options, access *rest.Config) (*contro
 	}); err != nil {
 		return nil, err
 	}
-	if err := awaitCRDs(ctx, core, custom); err != nil {
-		return nil, err
-	}
 	config, err := o.config(v)
 	if err != nil {
 		return nil, err
@@ -123,7 +122,7 @@ func newController(ctx context.Context, o options, access *rest.Config) (*contro
 	if err != nil {
 		return nil, fmt.Errorf("find out this replica's name: %w", err)
 	}
-	c := &controller{options: o, core: core, index: index.New(config), admin: admin.New(), serving: make(chan struct{})}
+	c := &controller{options: o, core: core, custom: custom, index: index.New(config), admin: admin.New(), serving: make(chan struct{})}
 	c.watcher = watch.New(c.index, watch.Clients{Core: core, Custom: custom, Metadata: heads})
 	c.report = report.New(c.index, report.Events{Core: core}, c.admin.Registry)
 	c.index.OnChange(c.report.Note)
@@ -146,9 +145,8 @@ func (c *controller) run(ctx context.Context) error {
 	c.admin.Await("synced", c.watcher.Synced())
 	c.admin.Await("serving", c.serving)
 	c.admin.Await("lease", c.status.Settled())
-	group.Go(func() error { c.watcher.Run(ctx); return nil })
+	group.Go(func() error { c.follow(ctx); return nil })
 	group.Go(func() error { c.report.Run(ctx, c.watcher.Synced()); return nil })
-	group.Go(func() error { c.status.Run(ctx); return nil })
 	if c.hook != nil {
 		group.Go(func() error { return c.hook.Run(ctx, c.options.webhookAddr) })
 	}
@@ -156,6 +154,17 @@ func (c *controller) run(ctx context.Context) error {
 	group.Go(func() error { return c.serveObserved(ctx) })
 	group.Go(func() error { return c.servePolicy(ctx, group) })
 	return group.Wait()
+}
+
+// follow takes the cluster's objects in, and writes statuses, until ctx ends.
+func (c *controller) follow(ctx context.Context) {
+	if awaitCRDs(ctx, c.core, c.custom) != nil {
+		return // only the context's end is an error there
+	}
+	var writing sync.WaitGroup
+	defer writing.Wait()
+	writing.Go(func() { c.status.Run(ctx) })
+	c.watcher.Run(ctx)
 }
 
 // servePolicy answers proxies once there is a certificate to answer with.
