@@ -104,6 +104,7 @@ func (s *scenarioRun) question(c *scenarios.PlannedClaim, r *scenarios.Request, 
 		return nil, err
 	}
 	q.Request, err = asked.Request(r, hostPort(pod.Status.PodIP, port))
+	q.Request.Headers = s.texts(q.Request.Headers)
 	return q, err
 }
 
