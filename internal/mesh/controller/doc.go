@@ -1,7 +1,7 @@
 // Package controller is the agent's role `policy`: it turns Kubernetes objects
 // into the inbound policy that each proxy is told, port by port.
 //
-// What flows through: Pods, Namespaces, Servers and ServerAuthorizations come in
+// What flows through: Pods, Namespaces and the policy resources of all kinds come in
 // through watches (package watch), become immutable snapshots in an index that
 // knows neither Kubernetes clients nor gRPC (package index), and leave as
 // messages of io.linkerd.proxy.inbound (package inbound). Beside that path stand

@@ -114,6 +114,7 @@ func TestOwnNameAndIdentityServiceFollowFromTheConfiguration(t *testing.T) {
 // TestTheRoleTurnsObjectsIntoAnswers runs the whole role but for TLS and the
 // webhook: from the API server's objects to a proxy's stream, /observed, the
 // metrics and the events.
+// M-14, W-23.
 func TestTheRoleTurnsObjectsIntoAnswers(t *testing.T) {
 	const ns = "emojivoto"
 	stub := apistub.New(t)

@@ -94,7 +94,9 @@ func (tx *Tx) neglect() {
 			continue
 		}
 		for _, ref := range slices.Collect(maps.Keys(ns.routes)) {
-			tx.route(ns, ref, nil)
+			if !ref.Kind.http() {
+				tx.route(ns, ref, nil)
+			}
 		}
 		for _, limit := range slices.Collect(maps.Keys(ns.limits)) {
 			tx.limit(ns, limit, nil)

@@ -86,7 +86,7 @@ func (x *Index) Findings(name string) []Finding {
 	if !known {
 		return nil
 	}
-	f := &findings{namespace: name, dialect: x.config.Dialect, view: v}
+	f := &findings{namespace: name, view: v}
 	f.aboutServers()
 	f.aboutAuthorizations()
 	f.aboutPolicies()
@@ -107,7 +107,6 @@ func (x *Index) Findings(name string) []Finding {
 type findings struct {
 	*view
 	namespace string
-	dialect   api.Dialect
 	all       []Finding
 }
 

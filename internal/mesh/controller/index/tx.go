@@ -3,6 +3,8 @@ package index
 import (
 	"maps"
 	"reflect"
+
+	"github.com/meshproof/meshproof/internal/policy/api"
 )
 
 // Tx collects changes. Setting what is already there changes nothing. It is
@@ -179,7 +181,7 @@ func (tx *Tx) DeleteBystander(namespace, name string) {
 func (tx *Tx) SetNamespace(name string, spec NamespaceSpec) {
 	if !tx.index.existing[name] {
 		tx.index.existing[name] = true
-		tx.mentioned(mention{kind: namespaceKind, name: name})
+		tx.mentioned(mention{kind: api.NamespaceKind, name: name})
 	}
 	tx.setNamespace(name, spec)
 }
@@ -200,7 +202,7 @@ func (tx *Tx) setNamespace(name string, spec NamespaceSpec) {
 func (tx *Tx) DeleteNamespace(name string) {
 	if tx.index.existing[name] {
 		delete(tx.index.existing, name)
-		tx.mentioned(mention{kind: namespaceKind, name: name})
+		tx.mentioned(mention{kind: api.NamespaceKind, name: name})
 	}
 	tx.setNamespace(name, NamespaceSpec{})
 }

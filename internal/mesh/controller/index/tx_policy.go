@@ -6,8 +6,6 @@ import (
 	"github.com/meshproof/meshproof/internal/policy/api"
 )
 
-const namespaceKind = api.NamespaceKind
-
 // SetAuthorization adds or replaces a ServerAuthorization.
 func (tx *Tx) SetAuthorization(namespace, name string, spec AuthorizationSpec) {
 	ns := tx.namespace(namespace)
