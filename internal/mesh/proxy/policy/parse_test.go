@@ -10,56 +10,14 @@ import (
 	"github.com/linkerd/linkerd2-proxy-api/go/http_route"
 	"github.com/linkerd/linkerd2-proxy-api/go/http_types"
 	pb "github.com/linkerd/linkerd2-proxy-api/go/inbound"
-	"github.com/linkerd/linkerd2-proxy-api/go/meta"
 	"github.com/linkerd/linkerd2-proxy-api/go/net"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/meshproof/meshproof/internal/mesh/proxy/policy/policytest"
 )
 
-func ipNet(text string) *net.IPNetwork {
-	p := netip.MustParsePrefix(text)
-	if p.Addr().Is4() {
-		a := p.Addr().As4()
-		return &net.IPNetwork{PrefixLen: uint32(p.Bits()), Ip: &net.IPAddress{Ip: &net.IPAddress_Ipv4{
-			Ipv4: uint32(a[0])<<24 | uint32(a[1])<<16 | uint32(a[2])<<8 | uint32(a[3]),
-		}}}
-	}
-	a := p.Addr().As16()
-	half := func(b []byte) (n uint64) {
-		for _, c := range b {
-			n = n<<8 | uint64(c)
-		}
-		return n
-	}
-	return &net.IPNetwork{PrefixLen: uint32(p.Bits()), Ip: &net.IPAddress{Ip: &net.IPAddress_Ipv6{
-		Ipv6: &net.IPv6{First: half(a[:8]), Last: half(a[8:])},
-	}}}
-}
-
-func unauthenticated() *pb.Authn {
-	return &pb.Authn{Permit: &pb.Authn_Unauthenticated{Unauthenticated: &pb.Authn_PermitUnauthenticated{}}}
-}
-
-func grant(name string, nets ...string) *pb.Authz {
-	a := &pb.Authz{Authentication: unauthenticated(), Metadata: &meta.Metadata{Kind: &meta.Metadata_Resource{
-		Resource: &meta.Resource{Group: "policy.linkerd.io", Kind: "serverauthorization", Name: name},
-	}}}
-	for _, n := range nets {
-		a.Networks = append(a.Networks, &pb.Network{Net: ipNet(n)})
-	}
-	return a
-}
-
-func detectServer(routes []*pb.HttpRoute, authzs ...*pb.Authz) *pb.Server {
-	return &pb.Server{
-		Protocol: &pb.ProxyProtocol{Kind: &pb.ProxyProtocol_Detect_{Detect: &pb.ProxyProtocol_Detect{
-			Timeout: durationpb.New(time.Second), HttpRoutes: routes,
-		}}},
-		Authorizations: authzs,
-		Labels:         map[string]string{"group": "policy.linkerd.io", "kind": "server", "name": "web"},
-	}
-}
+var ipNet, unauthenticated, grant, detectServer = policytest.IPNetwork, policytest.Unauthenticated, policytest.Grant, policytest.DetectServer
 
 func mustParse(t *testing.T, msg *pb.Server, d Dialect) *Port {
 	t.Helper()
