@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/meshproof/meshproof/internal/engine"
@@ -65,6 +68,14 @@ func TestAuthzTellsWhoWasLetInAndWhenItCannotTell(t *testing.T) {
 		}
 		return out.String()
 	}
+	told := func(what, text string, wanted ...string) {
+		t.Helper()
+		for _, want := range wanted {
+			if !strings.Contains(text, want) {
+				t.Errorf("%s: no %q in\n%s", what, want, text)
+			}
+		}
+	}
 	verb("cluster", "create", "--name", "authz")
 	t.Cleanup(func() { verb("cluster", "delete", "--name", "authz") })
 	kubeconfig := strings.TrimSpace(verb("cluster", "kubeconfig", "--name", "authz"))
@@ -118,4 +129,25 @@ func TestAuthzTellsWhoWasLetInAndWhenItCannotTell(t *testing.T) {
 	until("while the scraper is denied", "could not be read", "denied by policy", "grant ServiceAccount scraper")
 	apply("the scraper's grant", scraperGrant)
 	until("once the scraper is granted", "serverauthorization/scrapes")
+	told("the granting object", verb("authz", "--kubeconfig", kubeconfig, "-n", "emojivoto", "deploy/voting", "--policies"), "SERVER_AUTHORIZATION", "scrapes")
+	told("what is built in", verb("authz", "--kubeconfig", kubeconfig, "-n", "emojivoto", "deploy/voting", "--policies", "-o", "wide"), "default/all-unauthenticated")
+
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pods, err := client.CoreV1().Pods("emojivoto").List(t.Context(), metav1.ListOptions{LabelSelector: "app=voting-svc"})
+	if err != nil || len(pods.Items) == 0 {
+		t.Fatal("no pod of voting:", err)
+	}
+	pod := "emojivoto/" + pods.Items[0].Name
+	told("the policy of a port without a Server", verb("diagnostics", "policy", "--kubeconfig", kubeconfig, pod, "grpc"), "default/all-unauthenticated", "enforced   yes")
+	told("the policy of a port with one", verb("diagnostics", "policy", "--kubeconfig", kubeconfig, pod, "4191"), "server/admin", "serverauthorization/scrapes", "enforced   yes")
+	var answer struct {
+		Enforced bool
+		Server   struct{ Labels map[string]string }
+	}
+	if err := json.Unmarshal([]byte(verb("diagnostics", "policy", "--kubeconfig", kubeconfig, pod, "4191", "-o", "json")), &answer); err != nil || !answer.Enforced || answer.Server.Labels["name"] != "admin" {
+		t.Errorf("as JSON: %+v, %v", answer, err)
+	}
 }

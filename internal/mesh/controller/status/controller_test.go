@@ -296,3 +296,27 @@ func TestKindsThatAreNotInstalledAreLeftOut(t *testing.T) {
 		}
 	}
 }
+
+// S-05: what was decided on an older version is not written over what another
+// controller has said since.
+func TestAChangeOfAnOlderVersionIsNotWritten(t *testing.T) {
+	server := kubetest.New(t)
+	server.Put(serverPath, object{})
+	server.Put(leasePath, mkLease("somebody", time.Now(), time.Hour)) // so that nothing is written but by the test
+	r := start(t, server, "a", api.Documented())
+	server.Put(routePath, mkRoute("web"))
+	var first struct {
+		Metadata struct{ ResourceVersion string }
+	}
+	server.Get(routePath, &first)
+	other := mkRoute("web")
+	other["status"] = object{"parents": []any{object{"controllerName": "other", "parentRef": object{"name": "gw"}}}}
+	server.Put(routePath, other)
+	key := Key{api.HTTPRoutes, mkName("r")}
+	r.patch(t.Context(), Change{key, first.Metadata.ResourceVersion, object{"parents": []any{}}})
+	var now struct{ Status api.RouteStatus }
+	server.Get(routePath, &now)
+	if len(now.Status.Parents) != 1 || r.value("resource_status_patch_failed_total") != 1 {
+		t.Errorf("parents are %v, %v failures counted", now.Status.Parents, r.value("resource_status_patch_failed_total"))
+	}
+}
