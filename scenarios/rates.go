@@ -4,8 +4,8 @@ import "time"
 
 // RateClaim makes calls at fixed rates, all flows at once, and compares how many
 // of them are limited (N-04): with what the rules say, and with what is written.
-// Claims of this form are judged one after the other, when the others of their
-// step are done and nobody has called for a second.
+// Claims of this form that call one port are judged one after the other, when the
+// claims of other forms are done and nobody has called for a second.
 type RateClaim struct {
 	Pos `yaml:"-" json:"-"`
 	// For is how long the calls go on: 3s when absent, at most 10s.

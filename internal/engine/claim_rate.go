@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -77,6 +78,58 @@ func (s *scenarioRun) judgeRate(ctx context.Context, claim *scenarios.PlannedCla
 		return unsure("%v", err)
 	}
 	return v
+}
+
+// queue holds judgements that must not overlap where they need the same.
+type queue []queued
+
+type queued struct {
+	needs []string
+	judge func()
+}
+
+func (q *queue) add(needs []string, judge func()) { *q = append(*q, queued{needs, judge}) }
+
+// chains are the judgements in their order, those that need the same one after
+// the other in one chain. Chains may be carried out side by side.
+func (q queue) chains() [][]func() {
+	type chain struct {
+		needs  map[string]bool
+		judges []func()
+	}
+	var all []*chain
+	for _, one := range q {
+		merged := &chain{needs: map[string]bool{}}
+		for _, name := range one.needs {
+			merged.needs[name] = true
+		}
+		all = slices.DeleteFunc(all, func(c *chain) bool {
+			if !slices.ContainsFunc(one.needs, func(name string) bool { return c.needs[name] }) {
+				return false
+			}
+			maps.Copy(merged.needs, c.needs)
+			merged.judges = append(merged.judges, c.judges...)
+			return true
+		})
+		merged.judges = append(merged.judges, one.judge)
+		all = append(all, merged)
+	}
+	var out [][]func()
+	for _, c := range all {
+		out = append(out, c.judges)
+	}
+	return out
+}
+
+// limiters are the ports, each with limits of its own, that a rate claim calls.
+func (s *scenarioRun) limiters(c *scenarios.RateClaim) []string {
+	var out []string
+	for i := range c.Calls {
+		if target, err := s.planned.Target(c.Calls[i].Target, c.Calls[i].Protocol); err == nil {
+			out = append(out, fmt.Sprintf("%s:%d", target.Component, target.Port))
+		}
+	}
+	return out
 }
 
 // flows resolves the calls, and the question that they are to the rules.

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -94,5 +95,24 @@ func TestTheCallsOfAllFlowsHaveOneClock(t *testing.T) {
 	got := sent([]*flowRun{here, there})
 	if len(got) != 2 || got[0].At != 3000 || got[0].Answered != 4000 || got[1].At != 0 || got[1].Kind != clients.Limited || got[1].Flow != 1 {
 		t.Errorf("got %+v", got)
+	}
+}
+
+func TestOnlyJudgementsThatNeedTheSameWaitForEachOther(t *testing.T) {
+	var q queue
+	var order string
+	for _, one := range []struct{ name, needs string }{{"a", "x"}, {"b", "y"}, {"c", "x"}, {"d", "z"}, {"e", "y z"}} {
+		q.add(strings.Fields(one.needs), func() { order += one.name })
+	}
+	var got []string
+	for _, chain := range q.chains() {
+		order = ""
+		for _, one := range chain {
+			one()
+		}
+		got = append(got, order)
+	}
+	if want := []string{"ac", "bde"}; !slices.Equal(got, want) {
+		t.Errorf("the chains are %v, want %v", got, want)
 	}
 }

@@ -37,8 +37,8 @@ func unsure(format string, args ...any) verdict {
 }
 
 // judge judges the claims of a step side by side, after them those that must be
-// alone, one by one, and last those that count what others cause; and fills the
-// result. late is set when the policy did not come into force in time: the claims
+// alone on a port, one by one, and last those that count what others cause; and
+// fills the result. late is set when the policy did not come into force in time: the claims
 // are then failed, whatever the clients see.
 func (s *scenarioRun) judge(ctx context.Context, index int, late error, base *baseline) {
 	planned, res := &s.planned.Steps[index], &s.res.Steps[index]
@@ -55,7 +55,8 @@ func (s *scenarioRun) judge(ctx context.Context, index int, late error, base *ba
 	}
 	var batch []*callJudge
 	var places []int
-	var alone, counting []func()
+	var alone queue
+	var counting []func()
 	s.mark(ctx, planned, base)
 	for i, claim := range planned.Claims {
 		switch {
@@ -75,7 +76,7 @@ func (s *scenarioRun) judge(ctx context.Context, index int, late error, base *ba
 			}
 			switch {
 			case claim.Claim.Rate != nil:
-				alone = append(alone, one)
+				alone.add(s.limiters(claim.Claim.Rate), one)
 			case claim.Claim.Counts():
 				counting = append(counting, one)
 			default:
@@ -89,9 +90,14 @@ func (s *scenarioRun) judge(ctx context.Context, index int, late error, base *ba
 		finish(places[i], began, cutOff(ctx, one.verdict))
 	}
 	done.Wait()
-	for _, one := range alone {
-		one()
+	for _, chain := range alone.chains() {
+		done.Go(func() {
+			for _, one := range chain {
+				one()
+			}
+		})
 	}
+	done.Wait()
 	for _, one := range counting {
 		done.Go(one)
 	}
