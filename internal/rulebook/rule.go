@@ -140,6 +140,7 @@ const (
 
 	messages = answers + "TestMessagesAreAsTheWireHasThem"
 	shapes   = readings + "TestEveryShapeOfAMessageIsUnderstoodOrRefused"
+	taken    = serving + "TestEveryShapeOfAMessageIsTakenOffTheWire"
 )
 
 // Why rules are out of scope.
