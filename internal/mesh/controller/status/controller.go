@@ -199,13 +199,17 @@ func (c *Controller) patch(ctx context.Context, change Change) {
 }
 
 // take notes what a patch has made of an object, so that the same is not written
-// again before the watch tells.
+// again before the watch tells. The watch may have told already that the object
+// is gone: then it stays gone.
 func (c *Controller) take(resource schema.GroupVersionResource, object *unstructured.Unstructured) {
-	s := c.routes(resource)
+	key, s := Key{resource, nameOf(object)}, c.routes(resource)
 	if resource == api.HTTPLocalRateLimitPolicies {
 		s = c.limits()
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s.put(object)
+	_, isRoute := c.world.Routes[key]
+	if _, isLimit := c.world.Limits[key]; isRoute || isLimit {
+		s.put(object)
+	}
 }

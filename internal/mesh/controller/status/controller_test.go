@@ -13,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 
@@ -176,33 +177,47 @@ func TestWhatStandsIsNotWrittenAgain(t *testing.T) {
 	}
 }
 
-// S-07: a GRPCRoute that goes makes HTTPRoutes count again, at once or, in
-// Linkerd's dialect, when something else is a cause to look.
+// S-07: a GRPCRoute that goes makes HTTPRoutes count again.
+func TestADeletedRouteIsACauseToLook(t *testing.T) {
+	server := kubetest.New(t)
+	server.Put(serverPath, object{})
+	server.Put(routePath, mkRoute("web"))
+	server.Put(grpcPath, mkRoute("web"))
+	start(t, server, "a", api.Documented())
+	say(t, server, routePath, ReasonConflicted)
+	server.Delete(grpcPath)
+	say(t, server, routePath, ReasonAccepted)
+}
+
+// S-07: in Linkerd's dialect the end of a route is no cause to look, and what
+// follows from it is found up to a resync later; all else is one.
 func TestADeletedRouteIsACauseToLookAsTheDialectSays(t *testing.T) {
+	gone := &unstructured.Unstructured{Object: object{"metadata": object{"namespace": "ns", "name": "r"}}}
 	for name, dialect := range map[string]api.Dialect{"documented": api.Documented(), "linkerd": api.Linkerd()} {
-		t.Run(name, func(t *testing.T) {
-			server := kubetest.New(t)
-			server.Put(serverPath, object{})
-			server.Put(routePath, mkRoute("web"))
-			server.Put(grpcPath, mkRoute("web"))
-			r := start(t, server, "a", dialect)
-			say(t, server, routePath, ReasonConflicted)
-			server.Delete(grpcPath)
-			if dialect.StatusAtOnce {
-				say(t, server, routePath, ReasonAccepted)
-				return
+		c := New(Clients{}, Options{Dialect: dialect}, prometheus.NewRegistry())
+		for what, row := range map[string]struct {
+			happens func()
+			cause   bool
+		}{
+			"a route ends":             {func() { c.routes(api.GatewayGRPCRoutes).Remove(gone) }, dialect.StatusAtOnce},
+			"a route is there":         {func() { c.routes(api.HTTPRoutes).Put(gone) }, true},
+			"routes are listed":        {func() { c.routes(api.HTTPRoutes).Replace(nil) }, true},
+			"a Server ends":            {func() { c.servers().Remove(gone) }, true},
+			"a Server is there":        {func() { c.servers().Put(gone) }, true},
+			"a rate limit ends":        {func() { c.limits().Remove(gone) }, true},
+			"somebody holds the lease": {c.note, true},
+		} {
+			row.happens()
+			woken := false
+			select {
+			case <-c.wake:
+				woken = true
+			default:
 			}
-			eventually(t, "the deletion is known", func() bool {
-				r.mu.Lock()
-				defer r.mu.Unlock()
-				return len(r.world.Routes) == 1
-			})
-			if got := reason(t, server, routePath); got != ReasonConflicted {
-				t.Errorf("the status is %s although nothing was a cause to look", got)
+			if woken != row.cause {
+				t.Errorf("%s, %s: a cause to look: %v", name, what, woken)
 			}
-			server.Put(otherPath, mkRoute("web"))
-			say(t, server, routePath, ReasonAccepted)
-		})
+		}
 	}
 }
 
@@ -318,5 +333,24 @@ func TestAChangeOfAnOlderVersionIsNotWritten(t *testing.T) {
 	server.Get(routePath, &now)
 	if len(now.Status.Parents) != 1 || r.value("resource_status_patch_failed_total") != 1 {
 		t.Errorf("parents are %v, %v failures counted", now.Status.Parents, r.value("resource_status_patch_failed_total"))
+	}
+}
+
+// The answer to a patch may come after the watch has told of the object's end.
+func TestTheAnswerToAPatchBringsNoObjectBack(t *testing.T) {
+	c := New(Clients{}, Options{Dialect: api.Documented()}, prometheus.NewRegistry())
+	answer := func(version string) *unstructured.Unstructured {
+		return &unstructured.Unstructured{Object: object{"metadata": object{"namespace": "ns", "name": "r", "resourceVersion": version}, "spec": object{}}}
+	}
+	sink := c.routes(api.HTTPRoutes)
+	sink.Put(answer("1"))
+	c.take(api.HTTPRoutes, answer("2"))
+	if got := c.world.Routes[Key{api.HTTPRoutes, mkName("r")}].Version; got != "2" {
+		t.Errorf("the answer is not taken: version %q", got)
+	}
+	sink.Remove(answer("3"))
+	c.take(api.HTTPRoutes, answer("2"))
+	if len(c.world.Routes) != 0 {
+		t.Errorf("a route that is gone is back: %v", c.world.Routes)
 	}
 }
