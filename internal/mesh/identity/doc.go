@@ -9,7 +9,7 @@
 //
 // What it refuses: TLS below 1.3, session resumption, a presented certificate
 // that does not chain to the trust anchors, is out of date, is a CA, lacks the
-// key usage or names anything but one identity. Such a peer fails the
+// key usage or whose first name is no identity. Such a peer fails the
 // handshake; it is never taken for a session without identity. A peer that
 // presents no certificate is one (rules I-01 to I-07, X-75).
 //

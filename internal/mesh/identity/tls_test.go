@@ -8,6 +8,8 @@ import (
 	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"errors"
 	"io"
 	"net"
@@ -98,6 +100,23 @@ func uris(t *testing.T, texts ...string) func(*x509.Certificate) {
 	}
 }
 
+// inOrder makes a certificate name these, in this order.
+func inOrder(t *testing.T, names ...asn1.RawValue) func(*x509.Certificate) {
+	t.Helper()
+	for i := range names {
+		names[i].Class = asn1.ClassContextSpecific
+	}
+	value, err := asn1.Marshal(names)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(c *x509.Certificate) {
+		c.DNSNames = nil
+		c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 17}, Value: value})
+	}
+}
+
+// Shows X-75 and I-02.
 func TestAPresentedCertificateIsAnIdentityOrTheHandshakeFails(t *testing.T) {
 	ca, foreign := identitytest.NewCA(t, "ours"), identitytest.NewCA(t, "foreign")
 	server := ca.Client(t, voting).ServerConfig()
@@ -118,28 +137,32 @@ func TestAPresentedCertificateIsAnIdentityOrTheHandshakeFails(t *testing.T) {
 		leaf tls.Certificate
 		want string
 	}{
-		"valid":               {ca.Leaf(t, web, nil), web},
-		"spiffe":              {ca.Leaf(t, "", uris(t, "spiffe://cluster.local/ns/a/sa/b")), "spiffe://cluster.local/ns/a/sa/b"},
-		"client usage only":   {ca.Leaf(t, web, usages(x509.ExtKeyUsageClientAuth)), web},
-		"wrong authority":     {foreign.Leaf(t, web, nil), refused},
-		"expired":             {ca.Leaf(t, web, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Second) }), refused},
-		"not yet valid":       {ca.Leaf(t, web, func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Hour) }), refused},
-		"server usage only":   {ca.Leaf(t, web, usages(x509.ExtKeyUsageServerAuth)), refused},
-		"no usage":            {ca.Leaf(t, web, usages()), refused},
-		"authority as leaf":   {ca.Leaf(t, web, func(c *x509.Certificate) { c.IsCA = true; c.KeyUsage |= x509.KeyUsageCertSign }), refused},
-		"no name":             {ca.Leaf(t, web, names()), refused},
-		"common name only":    {ca.Leaf(t, web, func(c *x509.Certificate) { c.DNSNames = nil; c.Subject.CommonName = web }), refused},
-		"two names":           {ca.Leaf(t, web, names(web, voting)), refused},
-		"the same name twice": {ca.Leaf(t, web, names(web, web)), refused},
-		"name and URI":        {ca.Leaf(t, web, func(c *x509.Certificate) { uris(t, "spiffe://a/b")(c); c.DNSNames = []string{web} }), refused},
-		"name and address":    {ca.Leaf(t, web, func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)} }), refused},
-		"wildcard":            {ca.Leaf(t, web, names("*.emojivoto.serviceaccount.identity.linkerd.cluster.local")), refused},
-		"upper case":          {ca.Leaf(t, web, names("Web.emojivoto.serviceaccount.identity.linkerd.cluster.local")), refused},
-		"trailing dot":        {ca.Leaf(t, web, names(web+".")), refused},
-		"not a SPIFFE URI":    {ca.Leaf(t, "", uris(t, "https://cluster.local/ns/a")), refused},
-		"P-384 key":           {ca.LeafFor(t, web, p384, nil), refused},
-		"RSA key":             {ca.LeafFor(t, web, rsaKey, nil), refused},
-		"chain too long":      {long, refused},
+		"valid":                       {ca.Leaf(t, web, nil), web},
+		"spiffe":                      {ca.Leaf(t, "", uris(t, "spiffe://cluster.local/ns/a/sa/b")), "spiffe://cluster.local/ns/a/sa/b"},
+		"client usage only":           {ca.Leaf(t, web, usages(x509.ExtKeyUsageClientAuth)), web},
+		"wrong authority":             {foreign.Leaf(t, web, nil), refused},
+		"expired":                     {ca.Leaf(t, web, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Second) }), refused},
+		"not yet valid":               {ca.Leaf(t, web, func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Hour) }), refused},
+		"server usage only":           {ca.Leaf(t, web, usages(x509.ExtKeyUsageServerAuth)), refused},
+		"no usage":                    {ca.Leaf(t, web, usages()), refused},
+		"authority as leaf":           {ca.Leaf(t, web, func(c *x509.Certificate) { c.IsCA = true; c.KeyUsage |= x509.KeyUsageCertSign }), refused},
+		"no name":                     {ca.Leaf(t, web, names()), refused},
+		"common name only":            {ca.Leaf(t, web, func(c *x509.Certificate) { c.DNSNames = nil; c.Subject.CommonName = web }), refused},
+		"the first of two":            {ca.Leaf(t, web, names(web, voting)), web}, // X-75, as all that follow
+		"the same name twice":         {ca.Leaf(t, web, names(web, web)), web},
+		"name before URI":             {ca.Leaf(t, web, func(c *x509.Certificate) { uris(t, "spiffe://a/b")(c); c.DNSNames = []string{web} }), web},
+		"URI before name":             {ca.Leaf(t, "", inOrder(t, asn1.RawValue{Tag: 6, Bytes: []byte("spiffe://a/b")}, asn1.RawValue{Tag: 2, Bytes: []byte(web)})), "spiffe://a/b"},
+		"name and address":            {ca.Leaf(t, web, func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)} }), web},
+		"dot at the end of the first": {ca.Leaf(t, "", inOrder(t, asn1.RawValue{Tag: 2, Bytes: []byte(web + ".")}, asn1.RawValue{Tag: 2, Bytes: []byte(voting)})), voting},
+		"wildcard before a name":      {ca.Leaf(t, web, names("*.emojivoto.serviceaccount.identity.linkerd.cluster.local", web)), refused},
+		"NUL in a name":               {ca.Leaf(t, "", inOrder(t, asn1.RawValue{Tag: 2, Bytes: []byte(web + "\x00.evil")})), refused},
+		"wildcard":                    {ca.Leaf(t, web, names("*.emojivoto.serviceaccount.identity.linkerd.cluster.local")), refused},
+		"upper case":                  {ca.Leaf(t, web, names("Web.emojivoto.serviceaccount.identity.linkerd.cluster.local")), refused},
+		"trailing dot":                {ca.Leaf(t, web, names(web+".")), refused},
+		"not a SPIFFE URI":            {ca.Leaf(t, "", uris(t, "https://cluster.local/ns/a")), refused},
+		"P-384 key":                   {ca.LeafFor(t, web, p384, nil), refused},
+		"RSA key":                     {ca.LeafFor(t, web, rsaKey, nil), refused},
+		"chain too long":              {long, refused},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := handshake(t, server, presenting(row.leaf))
@@ -180,7 +203,8 @@ func TestAServerMustProveExactlyTheNameAskedFor(t *testing.T) {
 		"the name":          {ca.Leaf(t, voting, nil), true},
 		"another name":      {ca.Leaf(t, "emoji.emojivoto.serviceaccount.identity.linkerd.cluster.local", nil), false},
 		"a wildcard":        {ca.Leaf(t, "*"+strings.TrimPrefix(voting, "voting"), nil), false},
-		"one of two":        {ca.Leaf(t, voting, names(voting, web)), false},
+		"the first of two":  {ca.Leaf(t, voting, names(voting, web)), true},
+		"the second of two": {ca.Leaf(t, voting, names(web, voting)), false},
 		"foreign":           {foreign.Leaf(t, voting, nil), false},
 		"client usage only": {ca.Leaf(t, voting, usages(x509.ExtKeyUsageClientAuth)), false},
 	} {

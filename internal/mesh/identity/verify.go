@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/x509"
+	"encoding/asn1"
 	"errors"
 	"fmt"
 	"net/url"
@@ -21,7 +22,7 @@ const (
 )
 
 // verifyPeer checks a presented chain, leaf first, against the trust anchors and
-// returns the one identity in the leaf.
+// returns the identity in the leaf.
 func verifyPeer(chain []*x509.Certificate, anchors *x509.CertPool, usage x509.ExtKeyUsage, now time.Time) (string, error) {
 	if len(chain) == 0 {
 		return "", errors.New("peer certificate: none presented")
@@ -56,21 +57,46 @@ func verifyPeer(chain []*x509.Certificate, anchors *x509.CertPool, usage x509.Ex
 	return name, nil
 }
 
-// identityOf reads the single subject alternative name of a leaf, a DNS name or
-// a SPIFFE URI. X-75 names the first of several; we refuse several, because two
-// readers of such a certificate could take it for two different peers.
+// The tags of the names that can be identities, in the extension that holds a
+// certificate's names (RFC 5280).
+const (
+	tagDNS = 2
+	tagURI = 6
+)
+
+var oidNames = asn1.ObjectIdentifier{2, 5, 29, 17}
+
+// identityOf is the first DNS name or URI of a leaf, in the order in which they
+// stand there; DNS names with a dot at the end are passed over. If it has
+// not the form of an identity the leaf has none: the next one is no substitute.
 func identityOf(leaf *x509.Certificate) (string, error) {
-	count := len(leaf.DNSNames) + len(leaf.URIs) + len(leaf.EmailAddresses) + len(leaf.IPAddresses)
-	if count != 1 {
-		return "", fmt.Errorf("has %d names, an identity has one", count)
+	for _, extension := range leaf.Extensions {
+		if !extension.Id.Equal(oidNames) {
+			continue
+		}
+		var names []asn1.RawValue
+		if rest, err := asn1.Unmarshal(extension.Value, &names); err != nil || len(rest) > 0 {
+			return "", errors.New("its names cannot be read")
+		}
+		for _, name := range names {
+			text := string(name.Bytes)
+			switch {
+			case name.Class != asn1.ClassContextSpecific:
+			case name.Tag == tagDNS && !strings.HasSuffix(text, "."):
+				if !validDNSIdentity(text) {
+					return "", errors.New("its name has not the form of an identity")
+				}
+				return text, nil
+			case name.Tag == tagURI:
+				uri, err := url.Parse(text)
+				if err != nil || !validSPIFFE(uri) {
+					return "", errors.New("its URI has not the form of an identity")
+				}
+				return uri.String(), nil
+			}
+		}
 	}
-	if len(leaf.DNSNames) == 1 && validDNSIdentity(leaf.DNSNames[0]) {
-		return leaf.DNSNames[0], nil
-	}
-	if len(leaf.URIs) == 1 && validSPIFFE(leaf.URIs[0]) {
-		return leaf.URIs[0].String(), nil
-	}
-	return "", errors.New("its name has not the form of an identity")
+	return "", errors.New("names no identity")
 }
 
 // validDNSIdentity accepts lower-case DNS labels joined by dots. Wildcards,
