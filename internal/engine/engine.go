@@ -46,7 +46,8 @@ type Options struct {
 	Alone func(context.Context) error
 	// Observe is told what happens, from one goroutine at a time; nil: nobody.
 	Observe func(Event)
-	// Parallel bounds the scenarios that run side by side; 0 means all.
+	// Parallel bounds the scenarios that run side by side; 0 means all, or
+	// scenariosPerNode for each node whose containers are real ones.
 	Parallel int
 	// Leave keeps what the scenarios made: the cluster ends with the run.
 	Leave bool
@@ -208,8 +209,12 @@ func (e *run) carryOut(ctx context.Context, config *rest.Config, out *result.Run
 		return giveUp(err)
 	}
 	limit := e.Parallel
-	if limit <= 0 {
+	switch {
+	case limit > 0:
+	case e.Capabilities.LocalImages:
 		limit = len(all) + 1
+	default:
+		limit = scenariosPerNode * max(e.Capabilities.Nodes, 1)
 	}
 	slots := make(chan struct{}, limit)
 	var group sync.WaitGroup

@@ -290,10 +290,10 @@ func (s *scenarioRun) setUp(ctx context.Context) error {
 			return input(n.Pos, err)
 		}
 	}
-	group := newGroup()
+	first, then := newGroup(), newGroup()
 	for i := range spec.Workloads {
 		if w := &spec.Workloads[i]; !w.Later && s.lackedByWorkload(w) == "" {
-			group.do(func() error {
+			first.do(func() error {
 				if err := s.placed(ctx, w.Apart); err != nil {
 					return about(w.Pos, "workload "+w.Name, err)
 				}
@@ -308,24 +308,11 @@ func (s *scenarioRun) setUp(ctx context.Context) error {
 		}
 	}
 	var mu sync.Mutex
-	for _, c := range spec.Clients {
-		if s.lackedBy(c) != "" {
-			continue
-		}
-		group.do(func() error {
-			if err := s.placed(ctx, c.Apart); err != nil {
-				return about(c.Pos, "client "+c.Name, err)
-			}
-			pod, err := s.clientPod(ctx, c)
+	join := func(those *group, c scenarios.Client) {
+		those.do(func() error {
+			one, err := s.joined(ctx, c)
 			if err != nil {
 				return about(c.Pos, "client "+c.Name, err)
-			}
-			one := client{Client: c, clientPod: pod, identity: pod.identity}
-			if c.Kind == scenarios.SPIFFE {
-				one.identity = cmp.Or(s.text(c.Identity), "spiffe://cluster.local/ns/"+pod.name.Namespace+"/sa/"+account(c.ServiceAccount))
-				if one.certificate, err = s.e.certify(ctx, one.identity); err != nil {
-					return about(c.Pos, "client "+c.Name, err)
-				}
 			}
 			mu.Lock()
 			defer mu.Unlock()
@@ -333,13 +320,49 @@ func (s *scenarioRun) setUp(ctx context.Context) error {
 			return nil
 		})
 	}
-	if err := group.wait(); err != nil {
+	var within []scenarios.Client
+	for _, c := range spec.Clients {
+		switch {
+		case s.lackedBy(c) != "":
+		case c.Inside != "":
+			within = append(within, c)
+		default:
+			join(first, c)
+		}
+	}
+	if err := first.wait(); err != nil {
+		return err
+	}
+	// Their pods are those of workloads, which stand now, however long they had
+	// to wait for their turn to start.
+	for _, c := range within {
+		join(then, c)
+	}
+	if err := then.wait(); err != nil {
 		return err
 	}
 	if err := s.reachable(ctx, func(w *scenarios.Workload) bool { return !w.Later && w.Await != scenarios.AwaitNone }); err != nil {
 		return err
 	}
 	return s.inForce(ctx, s.endpoints(nil), versions{}, time.Time{})
+}
+
+// joined is a declared client with its pod, and with the certificate that it is
+// to present.
+func (s *scenarioRun) joined(ctx context.Context, c scenarios.Client) (client, error) {
+	if err := s.placed(ctx, c.Apart); err != nil {
+		return client{}, err
+	}
+	pod, err := s.clientPod(ctx, c)
+	if err != nil {
+		return client{}, err
+	}
+	one := client{Client: c, clientPod: pod, identity: pod.identity}
+	if c.Kind == scenarios.SPIFFE {
+		one.identity = cmp.Or(s.text(c.Identity), "spiffe://cluster.local/ns/"+pod.name.Namespace+"/sa/"+account(c.ServiceAccount))
+		one.certificate, err = s.e.certify(ctx, one.identity)
+	}
+	return one, err
 }
 
 // placed waits until the pods of a workload have their nodes, so that those who

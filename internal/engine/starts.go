@@ -17,6 +17,12 @@ import (
 // attempts fail and wait to be repeated.
 const startsPerNode = 4
 
+// scenariosPerNode is how many scenarios of a run are under way at a time for each
+// such node. More of them do not end sooner: the node is busy with containers, a
+// node has room for a hundred pods or so, and calls that are to be made at a rate
+// come too late.
+const scenariosPerNode = 10
+
 // starts has the pods of a run wait for each other, first come, first served.
 type starts struct {
 	slots *semaphore.Weighted

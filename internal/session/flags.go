@@ -30,7 +30,7 @@ func AddFlags(flags *flag.FlagSet) *Flags {
 	o := &f.options
 	flags.StringVar(&o.ClusterName, "cluster-name", "", "use the cluster of this `name`: as it stands, or made under this name")
 	flags.BoolVar(&o.Keep, "keep", false, "leave the cluster standing")
-	flags.IntVar(&o.Parallel, "parallel", 0, "`number` of scenarios that run side by side; 0 is all")
+	flags.IntVar(&o.Parallel, "parallel", 0, "`number` of scenarios that run side by side; 0 is all, or a few per node where containers are real ones")
 	flags.StringVar(&f.archives, "images-from", "", "archive `files` with further images for the cluster, separated by commas")
 	flags.Func("dialect", "`dialect` that the mesh speaks and is judged by: documented or linkerd (default that of a mesh that stands, else documented)", func(text string) error {
 		_, err := api.ParseDialect(text)
