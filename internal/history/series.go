@@ -3,6 +3,7 @@ package history
 import (
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"time"
 
 	"github.com/meshproof/meshproof/clients"
@@ -59,25 +60,15 @@ func (q *Question) Forecast(w *World, o oracle.Oracle) (Forecast, error) {
 	for _, sent := range q.Observed.Sent {
 		calls[sent.Flow]++
 	}
-	// Every call may have come at once or at the last moment. The orders that are
-	// tried are the extreme ones, of all flows and of each against the others.
-	for order := -2; order < 2*len(q.Flows); order++ {
-		late := func(flow int) bool {
-			switch {
-			case order < 0:
-				return order == -1
-			default:
-				return (flow == order/2) == (order%2 == 0)
-			}
-		}
+	for n, came := range q.orders() {
 		all, each := 0, make([]int, len(q.Flows))
-		for i, limited := range o.Limited(q.paced(f.Verdicts, late)) {
+		for i, limited := range o.Limited(q.paced(f.Verdicts, came)) {
 			if limited {
 				all++
 				each[q.Observed.Sent[i].Flow]++
 			}
 		}
-		first := order == -2
+		first := n == 0
 		f.AllLow, f.AllHigh = widened(first, f.AllLow, f.AllHigh, all)
 		for i := range each {
 			f.Low[i], f.High[i] = widened(first, f.Low[i], f.High[i], each[i])
@@ -90,16 +81,42 @@ func (q *Question) Forecast(w *World, o oracle.Oracle) (Forecast, error) {
 	return f, nil
 }
 
+// mixedOrders is how many orders are tried besides the extreme ones: where flows
+// keep step with each other, the extremes do not bound what lies between.
+const mixedOrders = 32
+
+// orders say when each call may have come, between sending and answer: all flows
+// early or late, each against the others, and at any time, by chance that is
+// always the same.
+func (q *Question) orders() []func(Sent) int64 {
+	var out []func(Sent) int64
+	lateIf := func(late func(flow int) bool) {
+		out = append(out, func(s Sent) int64 {
+			if late(s.Flow) {
+				return s.Answered
+			}
+			return s.At
+		})
+	}
+	lateIf(func(int) bool { return false })
+	lateIf(func(int) bool { return true })
+	for one := range q.Flows {
+		lateIf(func(flow int) bool { return flow == one })
+		lateIf(func(flow int) bool { return flow != one })
+	}
+	for seed := range uint64(mixedOrders) {
+		chance := rand.New(rand.NewPCG(seed, 0))
+		out = append(out, func(s Sent) int64 { return s.At + int64(chance.Float64()*float64(s.Answered-s.At)) })
+	}
+	return out
+}
+
 // paced is the series with the time at which each call came.
-func (q *Question) paced(verdicts []oracle.Verdict, late func(flow int) bool) []oracle.Paced {
+func (q *Question) paced(verdicts []oracle.Verdict, came func(Sent) int64) []oracle.Paced {
 	var out []oracle.Paced
 	for _, sent := range q.Observed.Sent {
 		flow := q.Flows[sent.Flow]
-		at := sent.At
-		if late(sent.Flow) {
-			at = sent.Answered
-		}
-		out = append(out, oracle.Paced{At: time.Duration(at) * time.Microsecond, Replica: fmt.Sprintf("%s:%d", flow.Pod, flow.Port),
+		out = append(out, oracle.Paced{At: time.Duration(came(sent)) * time.Microsecond, Replica: fmt.Sprintf("%s:%d", flow.Pod, flow.Port),
 			Client: flow.Client, Limits: verdicts[sent.Flow].Limits})
 	}
 	return out

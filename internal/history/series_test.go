@@ -1,10 +1,12 @@
 package history
 
 import (
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -37,9 +39,11 @@ spec:
   total: {requestsPerSecond: 1000}
 `
 
-func limitedWorld(t *testing.T) *World {
+func limitedWorld(t *testing.T) *World { return worldOf(t, limited) }
+
+func worldOf(t *testing.T, manifest string) *World {
 	t.Helper()
-	set, err := objects.Read([]objects.Source{{Name: "limited", Stream: strings.NewReader(limited)}}, objects.Options{})
+	set, err := objects.Read([]objects.Source{{Name: "limited", Stream: strings.NewReader(manifest)}}, objects.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,6 +109,38 @@ func TestASeriesFitsTheLimitsUnderWhichItWasMade(t *testing.T) {
 	denied.Observed.Sent[0].Kind = clients.Forbidden
 	if differences, err := denied.judgeIn(w, oracle.DefaultRules()); err != nil || len(differences) == 0 {
 		t.Errorf("a denied call among limited ones: differences %v, %v", differences, err)
+	}
+}
+
+// Two flows of which one is a multiple of the other meet the bucket at the same
+// moments again and again: who was first is chance, and no difference.
+func TestFlowsThatKeepStepFitWhateverTheirOrder(t *testing.T) {
+	w := worldOf(t, strings.NewReplacer("identity: {requestsPerSecond: 5}", "identity: {requestsPerSecond: 4}\n  total: {requestsPerSecond: 8}", "overrides: [{requestsPerSecond: 10", "overrides: [{requestsPerSecond: 5").Replace(limited))
+	o, err := w.Oracle(oracle.DefaultRules())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for seed := range uint64(60) {
+		chance := rand.New(rand.NewPCG(seed, 1))
+		q := &Question{Claim: "c", Form: Rate, Flows: []Flow{flowOf("a", "bob", "10.0.0.1"), flowOf("a", "", "10.0.0.2")}}
+		var series []oracle.Paced
+		for f, every := range []int64{1_000_000 / 60, 250_000} {
+			flow := q.Flows[f]
+			limits := o.Judge(w.pod(flow.Pod), flow.Port, flow.Client, flow.Request).Limits
+			for at := int64(f) * int64(seed) * 300; at < 3_000_000; at += every {
+				sent := Sent{Flow: f, At: at, Answered: at + 1000 + chance.Int64N(4000), Kind: clients.Allowed}
+				q.Observed.Sent = append(q.Observed.Sent, sent)
+				series = append(series, oracle.Paced{At: time.Duration(sent.At+chance.Int64N(sent.Answered-sent.At)) * time.Microsecond, Client: flow.Client, Limits: limits})
+			}
+		}
+		for i, limited := range o.Limited(series) {
+			if limited {
+				q.Observed.Sent[i].Kind = clients.Limited
+			}
+		}
+		if differences, err := q.judgeIn(w, oracle.DefaultRules()); err != nil || len(differences) > 0 {
+			t.Errorf("order %d: differences %v, %v", seed, differences, err)
+		}
 	}
 }
 
