@@ -269,6 +269,9 @@ func (v *validator) claim(c *Claim) {
 	if c.NoOracle != "" && c.Call == nil && c.Matrix == nil && c.Held == nil && c.Probe == nil && c.Policy == nil && c.Rate == nil && c.Admission == nil {
 		v.add(c.Pos, "the oracle is not asked about a claim of this form: remove noOracle")
 	}
+	if c.Within > 0 && (c.Rate != nil || c.Traffic != nil || c.Command != nil) {
+		v.add(c.Pos, "a claim of this form is judged once: remove within")
+	}
 	switch {
 	case c.Call != nil:
 		v.request(c.Call.Pos, &c.Call.Request)

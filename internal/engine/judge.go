@@ -132,7 +132,7 @@ func (s *scenarioRun) judgeOne(ctx context.Context, c *scenarios.PlannedClaim, b
 	case claim.Command != nil:
 		return s.judgeCommand(ctx, claim.Command)
 	case claim.Admission != nil:
-		return s.judgeAdmission(ctx, claim.Admission)
+		return s.within(ctx, claim.Within, func() verdict { return s.judgeAdmission(ctx, claim.Admission) })
 	case claim.Event != nil:
 		return s.within(ctx, budget(claim.Within, probeBudget), func() verdict { return s.judgeEvent(ctx, claim.Event) })
 	case claim.Healthy != nil:
