@@ -55,6 +55,7 @@ func TestMistakesInAFormOfClaimAreToldWithTheirRemedy(t *testing.T) {
 		{"share that is none", `rate: {limited: {atLeast: 60, atMost: 40}, calls: [{client: alice, target: app, protocol: http1, rate: 1}]}`, `s.yaml:21:27: 60 to 40 percent is no share`},
 		{"share without bounds", `rate: {limited: {}, calls: [{client: alice, target: app, protocol: http1, rate: 1}]}`, `s.yaml:21:27: nothing is said about the share: give atLeast, atMost or both`},
 		{"somebody unknown who calls", `rate: {calls: [{client: alcie, target: app, protocol: http1, rate: 1}]}`, `s.yaml:21:26: no client is called "alcie": did you mean "alice"?`},
+		{"nobody who says what is expected", "noOracle: it is new\n          call: {client: alice, target: app, protocol: http1}", `s.yaml:18:11: neither the claim nor the oracle says what is expected: give expect (of a rate, limited), or remove noOracle`},
 		{"time for what is judged once", "command: {workload: app, run: [a], exit: zero}", `s.yaml:18:11: a claim of this form is judged once: remove within`},
 		{"oracle that nobody asks", "noOracle: it is new\n          metric: {workload: app, name: x, is: none}", `s.yaml:18:11: the oracle is not asked about a claim of this form: remove noOracle`},
 	} {

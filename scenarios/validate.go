@@ -269,6 +269,9 @@ func (v *validator) claim(c *Claim) {
 	if c.NoOracle != "" && c.Call == nil && c.Matrix == nil && c.Held == nil && c.Probe == nil && c.Policy == nil && c.Rate == nil && c.Admission == nil {
 		v.add(c.Pos, "the oracle is not asked about a claim of this form: remove noOracle")
 	}
+	if c.NoOracle != "" && c.leavesOpen() {
+		v.add(c.Pos, "neither the claim nor the oracle says what is expected: give expect (of a rate, limited), or remove noOracle")
+	}
 	if c.Within > 0 && (c.Rate != nil || c.Traffic != nil || c.Command != nil) {
 		v.add(c.Pos, "a claim of this form is judged once: remove within")
 	}
@@ -324,6 +327,19 @@ func (v *validator) claim(c *Claim) {
 	case c.Pods != nil:
 		v.component(c.Pods.Pos, c.Pods.Workload)
 	}
+}
+
+// leavesOpen says whether the claim leaves what it expects to the oracle.
+func (c *Claim) leavesOpen() bool {
+	switch {
+	case c.Call != nil:
+		return len(c.Call.Expect) == 0
+	case c.Matrix != nil:
+		return slices.ContainsFunc(c.Matrix.Rows, func(r Row) bool { return len(r.Clients) > 0 })
+	case c.Rate != nil:
+		return c.Rate.Limited == nil && slices.ContainsFunc(c.Rate.Calls, func(f RateCall) bool { return f.Limited == nil })
+	}
+	return false
 }
 
 func (v *validator) matrix(m *Matrix) {
