@@ -156,6 +156,7 @@ var verbs = []func(IOStreams) *cobra.Command{
 	newExplain,
 	newMatrix,
 	newRules,
+	newJudge,
 	newReport,
 	newCompare,
 	newGen,

@@ -98,6 +98,7 @@ func (s *scenarioRun) judgeCalls(ctx context.Context, batch []*callJudge, base *
 	s.compareCounters(ready, logs, base)
 	for _, one := range ready {
 		for _, said := range one.rulings {
+			said.question.Early = one.claim.Claim.Within > 0 && one.verdict.outcome != result.Passed
 			if err := s.e.history.Add(recorded, said.question); err != nil && one.verdict.outcome == result.Passed {
 				one.verdict = unsure("%v", err)
 			}

@@ -154,13 +154,21 @@ func Read(path string) (*History, error) {
 
 // Turned lists the claims that say that they show the rule which is negated, and
 // that by the negation are at odds with what was observed: each once, in the
-// order of asking.
+// order of asking. What is at odds with the rules as they are, as an answer that
+// came too early is, tells nothing of a negation.
 func (h *History) Turned(n oracle.Negation) ([]string, error) {
 	rules := oracle.DefaultRules()
 	n.Apply(&rules)
 	var turned []string
 	for _, q := range h.Questions {
 		if !slices.Contains(q.Shows, n.Rule) || slices.Contains(turned, q.Claim) {
+			continue
+		}
+		asWas, err := q.AsItWas()
+		if err != nil {
+			return nil, err
+		}
+		if len(asWas) > 0 {
 			continue
 		}
 		differences, err := q.Judge(rules)

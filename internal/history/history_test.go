@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -147,6 +148,58 @@ func TestARuleThatIsTurnedRoundTurnsTheClaimsThatShowIt(t *testing.T) {
 		if !noticed[rule] {
 			t.Errorf("no claim turns with the contrary of %s", rule)
 		}
+	}
+}
+
+// An answer that came before its policy was in force is wrong by every rule, and
+// so tells nothing of one.
+func TestWhatIsAtOddsAlreadyTurnsNothing(t *testing.T) {
+	folder := t.TempDir()
+	writer, err := Create(filepath.Join(folder, FileName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	early := observed()[0]
+	early.Observed, early.Early = Observed{Kind: clients.Forbidden, HTTPStatus: 403}, true
+	if err := errors.Join(writer.Add(small(t), early), writer.Close()); err != nil {
+		t.Fatal(err)
+	}
+	h, err := Open(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !h.Questions[0].Early {
+		t.Error("it is not known any more that the question came early")
+	}
+	for _, n := range oracle.Negations() {
+		if turned, err := h.Turned(n); err != nil || len(turned) > 0 {
+			t.Errorf("the contrary of %s turns %v, %v", n.Rule, turned, err)
+		}
+	}
+}
+
+// A list that is there and empty means something else than none (C-08).
+func TestAWorldIsReadAsItWasWritten(t *testing.T) {
+	expressions := []api.SelectorRequirement{{Key: "a", Operator: api.Exists, Values: []string{}}, {Key: "a", Operator: api.Exists}}
+	world := oracle.World{Servers: []*api.Server{{Spec: api.ServerSpec{PodSelector: &api.LabelSelector{MatchExpressions: expressions}}}}}
+	w, err := NewWorld(api.DialectDocumented, world, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := t.TempDir()
+	writer, err := Create(filepath.Join(folder, FileName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(writer.Add(w, observed()[0]), writer.Close()); err != nil {
+		t.Fatal(err)
+	}
+	h, err := Open(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := h.Worlds[w.ID].World.Servers[0].Spec.PodSelector.MatchExpressions; !reflect.DeepEqual(got, expressions) {
+		t.Errorf("expressions are %#v, were %#v", got, expressions)
 	}
 }
 

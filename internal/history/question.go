@@ -59,8 +59,13 @@ type Question struct {
 	Flows []Flow `json:"flows,omitempty"`
 	// Observed is what was seen.
 	Observed Observed `json:"observed"`
+	// Early says that the claim had time to come true, had not yet, and that it
+	// was asked again.
+	Early bool `json:"early,omitempty"`
 
 	world *World
+	// asWas is what Judge says by the rules as they are, once somebody asked.
+	asWas *[]string
 }
 
 // Observed is what was seen of the answer to a question. Which fields are filled
@@ -120,6 +125,18 @@ func (q *Question) Judge(rules oracle.Rules) ([]string, error) {
 		return nil, fmt.Errorf("question of claim %s: it has no world", q.Claim)
 	}
 	return q.judgeIn(q.world, rules)
+}
+
+// AsItWas is Judge by the rules as they are.
+func (q *Question) AsItWas() ([]string, error) {
+	if q.asWas == nil {
+		differences, err := q.Judge(oracle.DefaultRules())
+		if err != nil {
+			return nil, err
+		}
+		q.asWas = &differences
+	}
+	return *q.asWas, nil
 }
 
 // Differences is Judge in a world that the question was not yet asked in.

@@ -145,7 +145,7 @@ type SelectorRequirement struct {
 	Operator SelectorOperator `json:"operator"`
 	// Values to compare with. The absence of the key has a meaning of its own (C-08).
 	// +optional
-	Values []string `json:"values,omitempty"`
+	Values []string `json:"values,omitzero"`
 }
 
 // SelectorOperator relates a label's value to the listed values.
