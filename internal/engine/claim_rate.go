@@ -31,9 +31,26 @@ type flowRun struct {
 	err    error
 }
 
-// judgeRate makes the calls, all flows at once, and holds how many were limited
-// against the rules and against what is written. Nobody else may call meanwhile.
+// rateAttempts is how often calls are made at a rate, when a busy machine has not
+// kept the rate. Such an attempt has no verdict that another one could hide.
+const rateAttempts = 3
+
+// judgeRate judges the claim by the first attempt at which the rate was kept.
 func (s *scenarioRun) judgeRate(ctx context.Context, claim *scenarios.PlannedClaim, base *baseline) verdict {
+	for attempt := 1; ; attempt++ {
+		v := s.rateOnce(ctx, claim, base)
+		if v.outcome != result.Inconclusive || attempt == rateAttempts || ctx.Err() != nil {
+			if attempt > 1 {
+				v.details = append(v.details, fmt.Sprintf("attempt %d: the rate was not kept before", attempt))
+			}
+			return v
+		}
+	}
+}
+
+// rateOnce makes the calls, all flows at once, and holds how many were limited
+// against the rules and against what is written. Nobody else may call meanwhile.
+func (s *scenarioRun) rateOnce(ctx context.Context, claim *scenarios.PlannedClaim, base *baseline) verdict {
 	c := claim.Claim.Rate
 	flows, q, err := s.flows(ctx, claim)
 	if err != nil {
