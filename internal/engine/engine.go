@@ -218,6 +218,14 @@ func (e *run) carryOut(ctx context.Context, config *rest.Config, out *result.Run
 	}
 	slots := make(chan struct{}, limit)
 	var group sync.WaitGroup
+	begin := func(s *scenarioRun) {
+		group.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			s.run(ctx)
+		})
+	}
+	var calm []*scenarioRun
 	for _, s := range inOrderOfStart(all) {
 		if s.planned.Spec.Serial {
 			// Its pods start among the others; its steps are taken alone.
@@ -226,11 +234,16 @@ func (e *run) carryOut(ctx context.Context, config *rest.Config, out *result.Run
 			}
 			continue
 		}
-		group.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			s.run(ctx)
-		})
+		if s.keepsRates() && !e.Capabilities.LocalImages {
+			calm = append(calm, s)
+			continue
+		}
+		begin(s)
+	}
+	group.Wait()
+	// A node that starts containers keeps no rate: these come when none start.
+	for _, s := range calm {
+		begin(s)
 	}
 	group.Wait()
 	alone := aloneInOrder(all)

@@ -237,6 +237,18 @@ func (s *scenarioRun) installs() bool {
 	return false
 }
 
+// keepsRates says whether any claim is about calls at a fixed rate.
+func (s *scenarioRun) keepsRates() bool {
+	for _, step := range s.planned.Steps {
+		for _, claim := range step.Claims {
+			if claim.Claim.Rate != nil {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 func (s *scenarioRun) allSkipped() bool {
 	for _, step := range s.planned.Steps {
 		for _, claim := range step.Claims {
