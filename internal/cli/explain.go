@@ -94,7 +94,7 @@ names the other one: then it is 1, and explain is a unit test of policies. With
 		if err != nil {
 			return err
 		}
-		if answer.Live != nil && !answer.Live.Agrees {
+		if answer.Live.Differs() {
 			return &ExitError{Code: ExitFinding, Err: fmt.Errorf("the cluster answers %s, and the rules say %s", answer.Live.Outcome, answer.Outcome)}
 		}
 		if *expect != "" && answer.Allowed != (*expect == "allowed") {

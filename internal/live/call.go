@@ -112,10 +112,11 @@ func (v *Visit) ask(ctx context.Context, workload string, port uint16, client ex
 	case outcome.HTTPStatus > 0:
 		seen.Outcome += fmt.Sprintf(" (HTTP %d)", outcome.HTTPStatus)
 	}
-	// An application that nobody listens for, or that hears nothing it knows, ends
-	// a connection just as a proxy does: that proves nothing.
-	if !r.Protocol.HTTP() && verdict.Allowed() && (outcome.Kind == clients.Closed || outcome.Kind == clients.Reset || outcome.Kind == clients.Timeout) {
-		seen.Agrees, seen.Unsure = true, true
+	// A time-out says nothing, and an application that hears nothing it knows ends a
+	// connection just as a proxy does that denies it: there is no second witness.
+	ended := outcome.Kind == clients.Closed || outcome.Kind == clients.Reset
+	if outcome.Kind == clients.Timeout || !r.Protocol.HTTP() && ended {
+		seen.Agrees, seen.Unsure = false, true
 	}
 	return seen, nil
 }

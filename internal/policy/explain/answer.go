@@ -51,15 +51,20 @@ type Observed struct {
 	Outcome string `json:"outcome"`
 	// Agrees says that it is what the verdict lets expect.
 	Agrees bool `json:"agrees"`
-	// Unsure says that what was seen proves neither.
+	// Unsure says that what was seen proves neither that it agrees nor that it
+	// does not; Agrees is then false.
 	Unsure bool `json:"unsure,omitempty"`
 }
 
-// text is the observation in a line, or in a cell.
+// Differs reports whether it is proven that the cluster does something else than
+// the rules say.
+func (o *Observed) Differs() bool { return o != nil && !o.Agrees && !o.Unsure }
+
+// text is the observation in a line.
 func (o *Observed) text() string {
 	switch {
 	case o.Unsure:
-		return o.Outcome + ", which proves nothing"
+		return o.Outcome + ", which proves nothing by itself"
 	case o.Agrees:
 		return o.Outcome + ", as the rules say"
 	}

@@ -56,7 +56,7 @@ func (m Matrix) Differences() int {
 	n := 0
 	for _, row := range m.Rows {
 		for _, cell := range row.Cells {
-			if cell.Live != nil && !cell.Live.Agrees {
+			if cell.Live.Differs() {
 				n++
 			}
 		}
@@ -186,6 +186,8 @@ func (c Cell) word(live bool) string {
 	switch {
 	case live && c.Live == nil:
 		return c.verdict() + " (not called)"
+	case live && c.Live.Unsure:
+		return c.verdict() + " (unsure: " + c.Live.Outcome + ")"
 	case live && !c.Live.Agrees:
 		return c.verdict() + " != " + c.Live.Outcome
 	}
