@@ -2,6 +2,8 @@ package scenarios
 
 import (
 	"bytes"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/meshproof/meshproof/workloads/emojivoto"
@@ -52,5 +54,60 @@ func TestTheSamplePolicyIsTheApplicationsOwn(t *testing.T) {
 	}
 	if !bytes.Equal(data, emojivoto.PolicyManifest()) {
 		t.Error("the library's emojivoto-policy.yml is not the application's")
+	}
+}
+
+func TestFoldersOfTheLibraryAreTakenByName(t *testing.T) {
+	conformance, err := Library()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, scenario := range conformance.Scenarios {
+		if scenario.Folder() != Conformance {
+			t.Errorf("%s of folder %q is taken for conformance", scenario.Pos, scenario.Folder())
+		}
+	}
+	whole, err := Library(Folders()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := map[string]int{}
+	for _, scenario := range whole.Scenarios {
+		count[scenario.Folder()]++
+	}
+	if count[Conformance] != len(conformance.Scenarios) {
+		t.Errorf("the whole library has %d scenarios of conformance, by itself it has %d", count[Conformance], len(conformance.Scenarios))
+	}
+	for folder := range count {
+		if !slices.Contains(Folders(), folder) {
+			t.Errorf("scenarios stand in %q, which is no folder of the library", folder)
+		}
+	}
+	if _, err := Library("transition"); err == nil || !strings.Contains(err.Error(), `did you mean "transitions"?`) {
+		t.Errorf("a misspelt folder: %v", err)
+	}
+}
+
+// A name on the command line is a scenario's or a folder's.
+func TestNoScenarioIsCalledLikeAFolder(t *testing.T) {
+	whole, err := Library(Folders()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, scenario := range whole.Scenarios {
+		if slices.Contains(Folders(), scenario.Metadata.Name) {
+			t.Errorf("%s: %q is the name of a folder", scenario.Pos, scenario.Metadata.Name)
+		}
+	}
+}
+
+func TestTheFolderOfAFileIsTheLastPartOfItsPath(t *testing.T) {
+	for file, want := range map[string]string{
+		"scenarios/library/orders.yaml": Conformance, "scenarios/library/transitions/a.yaml": Transitions, "scenarios/library/faults/a.yaml.tmpl": Faults,
+		"./mine/a.yaml": "mine", "/srv/policy/tests/a.yaml": "tests", "a.yaml": "",
+	} {
+		if got := FolderOf(file); got != want {
+			t.Errorf("%s: folder %q, want %q", file, got, want)
+		}
 	}
 }

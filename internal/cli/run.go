@@ -19,9 +19,9 @@ import (
 	"github.com/meshproof/meshproof/scenarios"
 )
 
-// selection is what `run` and `list` are asked for: names of scenarios of the
-// library or paths of files, and a filter over labels, which leave nothing of the
-// rest in the plan; and features, by which the rest is skipped.
+// selection is what `run` and `list` are asked for: names of scenarios and folders
+// of the library or paths of files, and a filter over labels, which leave nothing
+// of the rest in the plan; and features, by which the rest is skipped.
 type selection struct {
 	labels   string
 	features *scenarios.Choice
@@ -67,15 +67,15 @@ func (s *selection) plan(args []string) (*scenarios.Plan, error) {
 	}
 	named := map[string]bool{}
 	plan := scenarios.NewPlan(set, func(c *scenarios.PlannedClaim) bool {
-		if len(args) > 0 && !isPath(args[0]) && !slices.Contains(args, c.Scenario.Metadata.Name) {
+		if len(args) > 0 && !isPath(args[0]) && !slices.Contains(args, c.Scenario.Metadata.Name) && !slices.Contains(args, c.Scenario.Folder()) {
 			return false
 		}
 		named[c.Scenario.Metadata.Name] = true
 		return filter(c.Labels)
 	})
 	for _, arg := range args {
-		if !isPath(arg) && !named[arg] {
-			return nil, usageError("no scenario is called %q; meshproof list shows them", arg)
+		if !isPath(arg) && !named[arg] && !slices.Contains(scenarios.Folders(), arg) {
+			return nil, usageError("no scenario or folder of the library is called %q; meshproof list %s shows them", arg, strings.Join(scenarios.Folders(), " "))
 		}
 	}
 	s.features.Apply(plan)
@@ -105,18 +105,20 @@ func load(args []string) (*scenarios.Set, error) {
 			paths++
 		}
 	}
-	switch paths {
-	case 0:
+	switch {
+	case len(args) == 0:
 		return scenarios.Library()
-	case len(args):
+	case paths == 0:
+		return scenarios.Library(scenarios.Folders()...)
+	case paths == len(args):
 		return scenarios.Load(args...)
 	}
 	return nil, errors.New("name scenarios of the library or files, not both")
 }
 
 func newRun(streams IOStreams) *cobra.Command {
-	cmd := &cobra.Command{Use: "run [SCENARIO|FILE...]", Short: "Run scenarios, by default all, and write reports",
-		Example: "  meshproof run\n  meshproof run walk-through --keep --cluster-name demo\n  meshproof run ./policies/scenario.yaml"}
+	cmd := &cobra.Command{Use: "run [SCENARIO|FOLDER|FILE...]", Short: "Run scenarios, by default those of conformance, and write reports",
+		Example: "  meshproof run\n  meshproof run transitions\n  meshproof run walk-through --keep --cluster-name demo\n  meshproof run ./policies/scenario.yaml"}
 	selected := addSelectionFlags(cmd)
 	setup := addSessionFlags(cmd)
 	sharding := addShardFlags(cmd)
@@ -180,7 +182,8 @@ func artifacts(asked string) string {
 }
 
 func newList(streams IOStreams) *cobra.Command {
-	cmd := &cobra.Command{Use: "list [SCENARIO|FILE...]", Short: "List scenarios and their claims"}
+	cmd := &cobra.Command{Use: "list [SCENARIO|FOLDER|FILE...]", Short: "List scenarios and their claims, by default those of conformance",
+		Example: "  meshproof list\n  meshproof list transitions -o wide"}
 	selected := addSelectionFlags(cmd)
 	output := cmd.Flags().StringP("output", "o", "table", "table (scenarios), wide (claims) or name")
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
@@ -198,10 +201,10 @@ func newList(streams IOStreams) *cobra.Command {
 			return nil
 		case "table":
 			table := tabwriter.NewWriter(streams.Out, 0, 0, 2, ' ', 0)
-			fmt.Fprintln(table, "NAME\tCLAIMS\tSKIPPED\tFEATURES\tLABELS\tSUMMARY")
+			fmt.Fprintln(table, "NAME\tFOLDER\tCLAIMS\tSKIPPED\tFEATURES\tLABELS\tSUMMARY")
 			for _, s := range plan.Scenarios {
 				one := scenarios.Plan{Scenarios: []*scenarios.PlannedScenario{s}}
-				fmt.Fprintf(table, "%s\t%d\t%d\t%s\t%s\t%s\n", s.Metadata.Name, len(one.Claims()), skipped(&one), strings.Join(features(&one), ","),
+				fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%s\t%s\t%s\n", s.Metadata.Name, s.Folder(), len(one.Claims()), skipped(&one), strings.Join(features(&one), ","),
 					strings.Join(s.Metadata.Labels, ","), s.Spec.Summary)
 			}
 			return table.Flush()

@@ -18,9 +18,10 @@ import (
 // root is the folder of the module.
 const root = "../.."
 
-func library(t *testing.T) []*scenarios.PlannedClaim {
+// library is the claims of folders, those of conformance when none is named.
+func library(t *testing.T, folders ...string) []*scenarios.PlannedClaim {
 	t.Helper()
-	set, err := scenarios.Library()
+	set, err := scenarios.Library(folders...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +75,7 @@ func TestExactlyWhatWasDecidedIsOutOfScope(t *testing.T) {
 }
 
 func TestWhatClaimsShowIsInTheCatalogue(t *testing.T) {
-	for _, claim := range library(t) {
+	for _, claim := range library(t, scenarios.Folders()...) {
 		for _, id := range claim.Shows {
 			if !Known(id) {
 				t.Errorf("%s: %s is no rule", claim.Source, id)
