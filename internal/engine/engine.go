@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"runtime"
@@ -173,31 +174,10 @@ func (e *run) carryOut(ctx context.Context, config *rest.Config, out *result.Run
 		}
 		return all
 	}
-	var err error
-	if e.kube, err = newKube(config); err != nil {
+	if err := e.open(ctx, config); err != nil {
 		return giveUp(err)
 	}
-	e.kube.registry, e.kube.pullPolicy = e.Registry, e.ImagePullPolicy
-	if e.Dir != "" {
-		if e.history, err = history.Create(filepath.Join(e.Dir, history.FileName)); err != nil {
-			return giveUp(err)
-		}
-		defer e.history.Close() // what was added was flushed
-	}
-	if e.pods, err = startPodStore(ctx, e.kube.typed); err != nil {
-		return giveUp(err)
-	}
-	defer e.pods.close()
-	if !e.Capabilities.LocalImages { // its containers are more than processes
-		e.starting = newStarts(ctx, startsPerNode*max(e.Capabilities.Nodes, 1))
-	}
-	defer e.starting.close()
-	e.kube.startPolicyWatch(ctx)
-	defer e.kube.watch.close()
-	e.forward = newForwarder(e.kube.config, e.kube.typed)
-	defer e.forward.close()
-	e.shared = newSharedClients(e)
-	e.locks, e.users = map[string]*sync.Mutex{}, map[string][]*scenarioRun{}
+	defer e.close()
 	for _, s := range all {
 		for _, name := range s.exactNamespaces() {
 			e.locks[name] = &sync.Mutex{}
@@ -205,9 +185,6 @@ func (e *run) carryOut(ctx context.Context, config *rest.Config, out *result.Run
 		}
 	}
 
-	if err := e.webhooks(ctx); err != nil {
-		return giveUp(err)
-	}
 	limit := e.Parallel
 	switch {
 	case limit > 0:
@@ -269,6 +246,42 @@ func (e *run) carryOut(ctx context.Context, config *rest.Config, out *result.Run
 		e.awaitGone(ctx)
 	}
 	return all
+}
+
+// open connects to the cluster, in which scenarios can be carried out from then
+// on. close must be called when there was no error.
+func (e *run) open(ctx context.Context, config *rest.Config) (err error) {
+	if e.kube, err = newKube(config); err != nil {
+		return err
+	}
+	e.kube.registry, e.kube.pullPolicy = e.Registry, e.ImagePullPolicy
+	if e.Dir != "" {
+		if e.history, err = history.Create(filepath.Join(e.Dir, history.FileName)); err != nil {
+			return err
+		}
+	}
+	if e.pods, err = startPodStore(ctx, e.kube.typed); err != nil {
+		return errors.Join(err, e.history.Close())
+	}
+	if !e.Capabilities.LocalImages { // its containers are more than processes
+		e.starting = newStarts(ctx, startsPerNode*max(e.Capabilities.Nodes, 1))
+	}
+	e.kube.startPolicyWatch(ctx)
+	e.forward = newForwarder(e.kube.config, e.kube.typed)
+	e.shared = newSharedClients(e)
+	e.locks, e.users = map[string]*sync.Mutex{}, map[string][]*scenarioRun{}
+	if err = e.webhooks(ctx); err != nil {
+		e.close()
+	}
+	return err
+}
+
+func (e *run) close() {
+	e.forward.close()
+	e.kube.watch.close()
+	e.starting.close()
+	e.pods.close()
+	_ = e.history.Close() // what was added was flushed
 }
 
 // inOrderOfStart has those first that others wait for, because they share a

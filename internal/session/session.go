@@ -18,6 +18,7 @@ import (
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
 
@@ -58,6 +59,9 @@ type Options struct {
 	Version string
 	// Observe is told what happens; nil: nobody.
 	Observe func(engine.Event)
+	// Carry does what the run is for once everything stands; nil: engine.Run, which
+	// carries out the plan.
+	Carry func(context.Context, *rest.Config, *scenarios.Plan, engine.Options) *result.Run
 }
 
 // NewID makes the ID of a run that begins now: its date, time and a part that
@@ -216,7 +220,11 @@ func (s *session) run(ctx context.Context, plan *scenarios.Plan) *result.Run {
 		options.Cluster.Kubernetes = version.GitVersion
 	}
 	proxies := followProxies(ctx, made)
-	out := engine.Run(ctx, config, plan, options)
+	carry := engine.Run
+	if s.Carry != nil {
+		carry = s.Carry
+	}
+	out := carry(ctx, config, plan, options)
 	s.figures = slices.Concat(s.figures, firstClaimFigure(made, s.created, s.judged), proxies())
 	if out.Outcome != result.Passed && asked.Err() == nil {
 		_ = s.logs(asked, made) // evidence, as far as it can be had
