@@ -39,7 +39,7 @@ KUBE_LDFLAGS := -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$(KU
 
 KUBE_SOURCES := $(wildcard cmd/meshproof-kube/*.go) cmd/meshproof-kube/go.mod cmd/meshproof-kube/go.sum
 
-.PHONY: build e2e rules clusters test vet unit smoke clean FORCE
+.PHONY: build e2e transitions faults rules clusters test vet unit smoke clean FORCE
 
 build: bin/meshproof bin/meshproof-agent bin/meshproof-grpcurl bin/grpcurl bin/meshproof-kube
 
@@ -64,14 +64,26 @@ bin/meshproof-kube: $(KUBE_SOURCES) Makefile
 	$(GO) -C cmd/meshproof-kube build $(KUBE_LDFLAGS) -o $(CURDIR)/$@ .
 	@touch $@
 
-bin/conformance.test: FORCE
-	@mkdir -p bin
-	$(GO) test -c $(LDFLAGS) -o $@ ./suites/conformance
+# The library's folders as suites: what holds once policy has settled, what calls
+# get between one policy and the next, and what they get while a part is away.
+SUITES := conformance transitions faults
 
-# The suite runs from its own folder, as under go test, but writes its progress
+$(SUITES:%=bin/%.test): bin/%.test: FORCE
+	@mkdir -p bin
+	$(GO) test -c $(LDFLAGS) -o $@ ./suites/$*
+
+# A suite runs from its own folder, as under go test, but writes its progress
 # while it works.
+SUITE = cd suites/$(1) && ../../bin/$(1).test -ginkgo.no-color -ginkgo.silence-skips -ginkgo.label-filter='$(LABELS)' $(WHERE) $(WHAT) $(ARGS)
+
 e2e: build bin/conformance.test
-	cd suites/conformance && ../../bin/conformance.test -ginkgo.no-color -ginkgo.silence-skips -ginkgo.label-filter='$(LABELS)' $(WHERE) $(WHAT) $(ARGS)
+	$(call SUITE,conformance)
+
+transitions: build bin/transitions.test
+	$(call SUITE,transitions)
+
+faults: build bin/faults.test
+	$(call SUITE,faults)
 
 # Which rules of the rule book are shown: by a run in each dialect, and by Go
 # tests where nothing can be seen from outside. Runs are made once for the

@@ -1,10 +1,4 @@
-// Package conformance is the library of scenarios as a Ginkgo suite: one spec
-// per claim, labelled with the scenario and with what the claim shows, at the
-// line of the scenario that asks for it.
-//
-// The tree is built from the plan alone. One session is started for the claims
-// that the filters select; each spec waits for its own claim and asserts over
-// what was found. Parallelism is the engine's: the specs run in one process.
-//
-// It holds no expectation of its own, and it brings nothing to judge by.
+// Package conformance is the library's own folder as a Ginkgo suite: what the
+// documents and the rule book say of a mesh whose policy has settled. How scenarios
+// become specs is package specs' affair.
 package conformance
