@@ -56,6 +56,9 @@ type Claim struct {
 	Policy *PolicyClaim `yaml:"policy"`
 	// Pods compares the pods of a workload.
 	Pods *PodsClaim `yaml:"pods"`
+
+	// Window is the form of claims that nobody writes: see Spec.Traffic.
+	Window *WindowClaim `yaml:"-" json:"-"`
 }
 
 // Call is a request and what is expected of it.

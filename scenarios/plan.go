@@ -32,7 +32,7 @@ type PlannedClaim struct {
 	ID       string
 	Scenario *Scenario
 	Step     *Step
-	// Claim is as the file has it; Call is the request of a call claim or of
+	// Claim is as the file has it, or as it follows from spec.traffic; Call is the request of a call claim or of
 	// one cell of a matrix, and nil for other forms.
 	Claim *Claim
 	Call  *Call
@@ -127,6 +127,9 @@ func expandStep(scenario *Scenario, stepIndex int) []*PlannedClaim {
 				add(claim, call, name, shows, call.Pos)
 			}
 		}
+	}
+	for _, claim := range windows(scenario, step) {
+		add(claim, nil, claim.Name, nil, claim.Pos)
 	}
 	return out
 }

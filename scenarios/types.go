@@ -49,6 +49,10 @@ type Spec struct {
 	Workloads []Workload `yaml:"workloads"`
 	// Clients are the pods that call.
 	Clients []Client `yaml:"clients"`
+	// Budget is how long after its acknowledgement a write may take to come into force at a proxy: 5s when absent.
+	Budget time.Duration `yaml:"budget"`
+	// Traffic are streams of calls that flow from before the first step until after the last. Every step that changes something has three claims for each of them: before, during and after the change.
+	Traffic []Stream `yaml:"traffic"`
 	// Steps are taken in order.
 	Steps []Step `yaml:"steps" jsonschema:"required"`
 }
@@ -134,8 +138,14 @@ type Step struct {
 	Frozen bool `yaml:"frozen"`
 	// Repeat does the step's actions this many times.
 	Repeat int `yaml:"repeat"`
+	// Before is what the calls of streams get before the actions; what the rules say of those that are not named.
+	Before StreamExpects `yaml:"before"`
 	// Actions are done in order, and each waits until it is in force.
 	Actions []Action `yaml:"actions"`
+	// During is what becomes of streams while the change comes into force; old-or-new for those that are not named.
+	During StreamCourses `yaml:"during"`
+	// After is what the calls of streams get once the change is in force; what the rules say of those that are not named.
+	After StreamExpects `yaml:"after"`
 	// Claims are judged after the actions, together.
 	Claims []Claim `yaml:"claims"`
 }

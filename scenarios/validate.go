@@ -52,6 +52,7 @@ func (set *Set) validate(s *Scenario, problems *problems, read func(string) ([]b
 		}
 	}
 	v.parts()
+	v.traffic()
 	if len(s.Spec.Steps) == 0 {
 		v.add(s.Pos, "the scenario has no steps")
 	}
@@ -162,6 +163,7 @@ func (v *validator) step(step *Step) {
 	for i := range step.Actions {
 		v.action(&step.Actions[i])
 	}
+	v.windows(step)
 	names := map[string]bool{}
 	for i := range step.Claims {
 		claim := &step.Claims[i]
@@ -226,12 +228,13 @@ func (v *validator) action(a *Action) {
 	if a.Start != nil {
 		v.request(a.Start.Pos, &a.Start.Request)
 		v.declare(a.Start.Pos, "stream", a.Start.Name, v.streams)
-		if a.Start.Rate <= 0 || a.Start.Rate > 10000 {
-			v.add(a.Start.Pos, "rate %v: want more than 0 and at most 10000 calls per second", a.Start.Rate)
-		}
+		v.pace(a.Start)
 	}
 	if a.Stop != nil {
 		v.known(a.Stop.Pos, "stream", a.Stop.Stream, v.streams)
+		if v.s.flows(a.Stop.Stream) {
+			v.add(a.Stop.Pos, "the stream %q is of spec.traffic and flows until the end", a.Stop.Stream)
+		}
 	}
 	if a.Hold != nil {
 		v.request(a.Hold.Pos, &a.Hold.Request)
