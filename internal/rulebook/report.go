@@ -147,7 +147,8 @@ func negated(runs []Run, carried map[string][]Claim) (map[string][]Negation, err
 // recorded says that there are questions to judge again.
 func (e *Entry) lacks(recorded bool) string {
 	if count := e.Counts(); count[result.Failed]+count[result.Error] > 0 {
-		return fmt.Sprintf("%s of its claims failed", few(count[result.Failed]+count[result.Error]))
+		first := e.Claims[slices.IndexFunc(e.Claims, func(c Claim) bool { return c.Outcome == result.Failed || c.Outcome == result.Error })]
+		return fmt.Sprintf("%s of its claims failed, first %s in run %s: %s", few(count[result.Failed]+count[result.Error]), first.ID, first.Run, first.Reason)
 	}
 	why := e.lacksClaims(recorded)
 	if why == "" || e.Unseen == "" {

@@ -100,7 +100,7 @@ func TestTestsShowOnlyWhatCannotBeSeen(t *testing.T) {
 		{"passed", Entry{Rule: hidden, Outcomes: outcomes(result.Passed)}, ""},
 		{"failed", Entry{Rule: hidden, Outcomes: outcomes(result.Failed)}, "test " + name + ": failed"},
 		{"not run", Entry{Rule: hidden, Outcomes: outcomes(NotRun)}, "test " + name + ": not run"},
-		{"a claim failed", Entry{Rule: hidden, Outcomes: outcomes(result.Passed), Claims: []Claim{{Outcome: result.Failed}}}, "one of its claims failed"},
+		{"a claim failed", Entry{Rule: hidden, Outcomes: outcomes(result.Passed), Claims: []Claim{{Run: "1", ID: "a", Outcome: result.Failed, Reason: "why"}}}, "one of its claims failed, first a in run 1: why"},
 		{"a claim was skipped", Entry{Rule: hidden, Outcomes: outcomes(result.Passed), Claims: []Claim{{Outcome: result.Skipped}}}, ""},
 		{"seen from outside", Entry{Rule: open, Outcomes: outcomes(result.Passed)}, "no claim carries it"},
 	} {
@@ -158,6 +158,9 @@ func TestEveryFormEndsWithTheTotals(t *testing.T) {
 		lines := strings.Split(strings.TrimSpace(text), "\n")
 		if last := lines[len(lines)-1]; last != report.Totals() {
 			t.Errorf("%s ends with %q, want %q", name, last, report.Totals())
+		}
+		if name == "table" && !strings.HasPrefix(lines[len(lines)-2], "not shown: ") {
+			t.Errorf("before the totals stands %q, want a rule that is not shown", lines[len(lines)-2])
 		}
 		for _, rule := range Rules() {
 			if !strings.Contains(text, rule.ID) {

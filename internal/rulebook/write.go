@@ -29,8 +29,20 @@ func (r *Report) WriteTable(w io.Writer) error {
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "\nclaims and tests: passed of all; turned: passed claims that would fail if the contrary held\n%s\n", r.Totals())
+	_, err := fmt.Fprintf(w, "\nclaims and tests: passed of all; turned: passed claims that would fail if the contrary held\n%s%s\n", r.notShown(), r.Totals())
 	return err
+}
+
+// notShown is a line for each rule that is not shown, next to the totals: who
+// reads the end of a log only reads what to mend.
+func (r *Report) notShown() string {
+	var text strings.Builder
+	for _, e := range r.Rules {
+		if e.OutOfScope == "" && !e.Shown {
+			fmt.Fprintf(&text, "not shown: %s: %s\n", e.ID, e.Why)
+		}
+	}
+	return text.String()
 }
 
 // WriteMarkdown writes a table per section.
