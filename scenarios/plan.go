@@ -129,7 +129,7 @@ func expandStep(scenario *Scenario, stepIndex int) []*PlannedClaim {
 		}
 	}
 	for _, claim := range windows(scenario, step) {
-		add(claim, nil, claim.Name, nil, claim.Pos)
+		add(claim, nil, claim.Name, claim.Shows, claim.Pos)
 	}
 	return out
 }

@@ -113,7 +113,7 @@ func windows(s *Scenario, step *Step) []*Claim {
 	}
 	var out []*Claim
 	add := func(at Pos, w WindowClaim) {
-		out = append(out, &Claim{Pos: at, Name: w.Name(), Dialects: step.Dialects, Window: &w})
+		out = append(out, &Claim{Pos: at, Name: w.Name(), Shows: step.Shows, Dialects: step.Dialects, Window: &w})
 	}
 	expected := func(list StreamExpects, stream string) (Pos, Expect) {
 		for _, one := range list {
@@ -171,6 +171,12 @@ func (v *validator) windows(step *Step) {
 	var names []string
 	for i := range v.s.Spec.Traffic {
 		names = append(names, v.s.Spec.Traffic[i].Name)
+	}
+	for _, id := range step.Shows {
+		v.shown(step.Pos, id)
+	}
+	if len(step.Shows) > 0 && (len(names) == 0 || !step.Changes()) {
+		v.add(step.Pos, "the step has no claims about streams that could show anything: put shows on its claims")
 	}
 	check := func(at Pos, stream string, seen map[string]bool) {
 		switch {

@@ -146,6 +146,8 @@ type Step struct {
 	During StreamCourses `yaml:"during"`
 	// After is what the calls of streams get once the change is in force; what the rules say of those that are not named.
 	After StreamExpects `yaml:"after"`
+	// Shows lists the statements and rules that the claims about streams show: those before, during and after the change.
+	Shows []string `yaml:"shows"`
 	// Claims are judged after the actions, together.
 	Claims []Claim `yaml:"claims"`
 }
