@@ -36,6 +36,10 @@ type Request struct {
 	Call, Return time.Duration
 	// Fits are the versions under which the answer is right.
 	Fits Versions
+	// Elsewhere says that it is not known whether this proxy has answered: the
+	// request is held against what was written and what is overdue, and its order
+	// among the others tells nothing (N1 and N3 without N2).
+	Elsewhere bool
 }
 
 // Interval is closed.
@@ -66,6 +70,13 @@ func Of(versions ...int) Versions {
 
 // Contains reports whether v is one of them.
 func (s Versions) Contains(v int) bool { return s.from(v) == v }
+
+// Any reports whether the set holds every number, those of versions to come too:
+// what fits it tells nothing.
+func (s Versions) Any() bool { return s.all }
+
+// Within reports whether the set holds one of the versions from least to most.
+func (s Versions) Within(least, most int) bool { return s.from(least) <= most }
 
 // none is greater than every version.
 const none = int(^uint(0) >> 1)

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"slices"
 	"sort"
 	"time"
@@ -34,6 +35,12 @@ type Finding struct {
 	AtLeast, AtMost int
 }
 
+// Span are the versions that can have decided a request, whatever its answer was:
+// Decided is the greatest by which the proxy had provably decided before its call,
+// AtLeast moreover no older than what was overdue, and AtMost the last one that
+// was being written when it returned.
+type Span struct{ Decided, AtLeast, AtMost int }
+
 // Order finds the requests that no order of switches and decisions explains, in
 // the order of their calls; none means that there is one.
 //
@@ -43,9 +50,15 @@ type Finding struct {
 // so if this fails, everything does. A request without an explanation is left
 // out of what follows, and the others are judged without it.
 func (h *History) Order() []Finding {
+	findings, _ := h.Explain()
+	return findings
+}
+
+// Explain is Order with the span of each request, by its place.
+func (h *History) Explain() ([]Finding, []Span) {
 	due := h.due()
 	byCall, byReturn := h.sorted(func(r Request) time.Duration { return r.Call }), h.sorted(func(r Request) time.Duration { return r.Return })
-	chosen := make([]int, len(h.Requests))
+	chosen, spans := make([]int, len(h.Requests)), make([]Span, len(h.Requests))
 	var findings []Finding
 	returned, decided := 0, 0
 	for _, i := range byCall {
@@ -57,12 +70,21 @@ func (h *History) Order() []Finding {
 		}
 		overdue := sort.Search(len(due), func(w int) bool { return due[w] >= r.Call })
 		written := sort.Search(len(h.Writes), func(w int) bool { return h.Writes[w].Call > r.Return })
-		least := max(overdue, decided)
-		if chosen[i] = r.Fits.from(least); chosen[i] <= written {
+		span := Span{Decided: decided, AtLeast: max(overdue, decided), AtMost: written}
+		if r.Elsewhere {
+			span.Decided, span.AtLeast = 0, overdue
+		}
+		spans[i] = span
+		choice := r.Fits.from(span.AtLeast)
+		if choice <= written {
+			// What is overdue now is so for all that follow: only an answer beyond
+			// that proves a decision.
+			if !r.Elsewhere && choice > overdue {
+				chosen[i] = choice
+			}
 			continue
 		}
-		chosen[i] = 0
-		finding := Finding{Request: i, Kind: Stale, AtLeast: least, AtMost: written}
+		finding := Finding{Request: i, Kind: Stale, AtLeast: span.AtLeast, AtMost: written}
 		switch {
 		case r.Fits.from(0) > written:
 			finding.Kind = Impossible
@@ -71,7 +93,7 @@ func (h *History) Order() []Finding {
 		}
 		findings = append(findings, finding)
 	}
-	return findings
+	return findings, spans
 }
 
 // sorted are the places of the requests by a time of theirs.
@@ -80,7 +102,7 @@ func (h *History) sorted(by func(Request) time.Duration) []int {
 	for i := range places {
 		places[i] = i
 	}
-	slices.SortStableFunc(places, func(a, b int) int { return int(by(h.Requests[a]) - by(h.Requests[b])) })
+	slices.SortStableFunc(places, func(a, b int) int { return cmp.Compare(by(h.Requests[a]), by(h.Requests[b])) })
 	return places
 }
 
@@ -105,7 +127,7 @@ func (h *History) due() []time.Duration {
 // not run while the proxy is suspended.
 func (h *History) extended(from, budget time.Duration) time.Duration {
 	suspended := slices.Clone(h.Suspended)
-	slices.SortFunc(suspended, func(a, b Interval) int { return int(a.From - b.From) })
+	slices.SortFunc(suspended, func(a, b Interval) int { return cmp.Compare(a.From, b.From) })
 	end := from + budget
 	for _, pause := range suspended {
 		if pause.To > from && pause.From <= end {

@@ -82,9 +82,39 @@ func TestTheBudgetDoesNotRunWhileAProxyCannotBeTold(t *testing.T) {
 
 func TestABracketIsAsWideAsTheRequestsAreApart(t *testing.T) {
 	history := oneWrite(request(1, 2, old), request(11, 12, old), request(13, 14, either), request(15, 16, fresh), request(20, 21, fresh))
-	want := []check.Bracket{{Version: 1, LastOld: 11, FirstNew: 16, Seen: true, Informative: 3}}
+	want := []check.Bracket{{Version: 1, LastOld: 11, FirstNew: 16, Seen: true, Informative: 2}}
 	if got := history.Brackets(); !slices.Equal(got, want) {
 		t.Errorf("brackets are %+v, want %+v", got, want)
+	}
+}
+
+func TestAnAnswerThatComesBackTellsOfItsOwnVersion(t *testing.T) {
+	there, gone := check.Of(0, 2), check.Of(1)
+	history := check.History{Writes: []check.Write{{Call: 10, Ack: 11}, {Call: 20, Ack: 21}}, Budget: 30, Requests: []check.Request{
+		request(9, 10, there), request(12, 13, there), request(14, 15, gone), request(22, 23, gone), request(24, 26, there)}}
+	want := []check.Bracket{{Version: 1, LastOld: 12, FirstNew: 15, Seen: true, Informative: 3}, {Version: 2, LastOld: 22, FirstNew: 26, Seen: true, Informative: 2}}
+	if got := history.Brackets(); !slices.Equal(got, want) {
+		t.Errorf("brackets are %+v, want %+v", got, want)
+	}
+	_, spans := history.Explain()
+	late := history.BracketsOf(spans, func(request int) bool { return request > 2 })
+	if late[0].Seen || late[1].FirstNew != 26 {
+		t.Errorf("the requests kept tell nothing of the first version: %+v", late)
+	}
+}
+
+func TestWhoseProxyIsUnknownIsHeldAgainstBudgetsAndNotAgainstOrder(t *testing.T) {
+	elsewhere := func(call, back time.Duration, fits check.Versions) check.Request {
+		return check.Request{Call: call, Return: back, Fits: fits, Elsewhere: true}
+	}
+	history := oneWrite(elsewhere(11, 12, fresh), elsewhere(13, 14, old), elsewhere(18, 19, old), elsewhere(1, 2, fresh), elsewhere(20, 21, neither), request(15, 16, old))
+	want := []check.Finding{
+		{Request: 3, Kind: check.Impossible, AtLeast: 0, AtMost: 0},
+		{Request: 2, Kind: check.Stale, AtLeast: 1, AtMost: 1},
+		{Request: 4, Kind: check.Impossible, AtLeast: 1, AtMost: 1},
+	}
+	if got := history.Order(); !slices.Equal(got, want) {
+		t.Errorf("findings are %+v, want %+v", got, want)
 	}
 }
 
