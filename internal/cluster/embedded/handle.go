@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/meshproof/meshproof/internal/cluster"
+	"github.com/meshproof/meshproof/internal/cluster/embedded/faults"
 	"github.com/meshproof/meshproof/internal/cluster/embedded/layout"
 	"github.com/meshproof/meshproof/internal/cluster/state"
 )
@@ -34,7 +35,10 @@ type Cluster struct {
 	kept bool
 }
 
-var _ cluster.Cluster = (*Cluster)(nil)
+var (
+	_ cluster.Cluster = (*Cluster)(nil)
+	_ cluster.Harmful = (*Cluster)(nil)
+)
 
 // follow reads what the first process says until it has ended.
 func (c *Cluster) follow() {
@@ -94,6 +98,11 @@ func (c *Cluster) explain(ctx context.Context, err error) error {
 	case <-ctx.Done():
 	}
 	return err
+}
+
+// Faults harms the cluster's pods: see cluster.Harmful.
+func (c *Cluster) Faults() cluster.Faults {
+	return faults.NewClient(c.folder.Path(layout.Run, layout.FaultSocket))
 }
 
 // Name implements cluster.Cluster.

@@ -54,6 +54,10 @@ const State = "/state"
 // Socket is the container runtime's socket inside the cluster.
 const Socket = State + "/" + Run + "/cri.sock"
 
+// FaultSocket is the name, in Run, of the socket on which the node takes orders
+// to harm pods; it is for whoever holds the state folder.
+const FaultSocket = "faults.sock"
+
 // Inherited file descriptors of the cluster's first process.
 const (
 	// LifelineFD is a pipe's reading end: end of file means that the creator

@@ -25,6 +25,7 @@ import (
 	"github.com/meshproof/meshproof/internal/cluster/embedded/cri"
 	"github.com/meshproof/meshproof/internal/cluster/embedded/discovery"
 	"github.com/meshproof/meshproof/internal/cluster/embedded/dns"
+	"github.com/meshproof/meshproof/internal/cluster/embedded/faults"
 	"github.com/meshproof/meshproof/internal/cluster/embedded/layout"
 	"github.com/meshproof/meshproof/internal/cluster/embedded/network"
 )
@@ -50,6 +51,11 @@ func Main(ctx context.Context, args []string) error {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return runtime.Serve(ctx, listener) })
+	orders, err := net.Listen("unix", filepath.Join(layout.State, layout.Run, layout.FaultSocket))
+	if err != nil {
+		return fmt.Errorf("listen for orders of faults: %w", err)
+	}
+	group.Go(func() error { return faults.Serve(ctx, orders, runtime.Harm()) })
 
 	names := &dns.Server{}
 	var waiting sync.WaitGroup // for a first snapshot and for open sockets

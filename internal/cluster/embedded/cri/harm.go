@@ -1,0 +1,65 @@
+package cri
+
+import (
+	"fmt"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/meshproof/meshproof/internal/cluster"
+)
+
+// Harm reaches the processes and namespaces of pods for whoever makes faults.
+// The kubelet is not told of any of it: it finds out as it would elsewhere.
+type Harm struct{ server *Server }
+
+// Harm is the server's pods, to be harmed.
+func (s *Server) Harm() Harm { return Harm{s} }
+
+// Signal sends a signal to the first process of a container. Error:
+// cluster.ErrNotFound when no such container runs.
+func (h Harm) Signal(pod cluster.Pod, container string, signal syscall.Signal) error {
+	found, err := h.sandbox(pod)
+	if err != nil {
+		return err
+	}
+	for _, c := range h.server.containersOf(found.id) {
+		if p := c.running(); p != nil && c.config.GetMetadata().GetName() == container {
+			return p.signal(signal)
+		}
+	}
+	return fmt.Errorf("container %s of pod %s does not run: %w", container, pod, cluster.ErrNotFound)
+}
+
+// Network is the pod's network namespace, by a descriptor of the caller's own.
+// Error: cluster.ErrNotFound.
+func (h Harm) Network(pod cluster.Pod) (*os.File, error) {
+	found, err := h.sandbox(pod)
+	if err != nil {
+		return nil, err
+	}
+	found.mu.RLock()
+	defer found.mu.RUnlock()
+	if found.hostNetwork() || len(found.namespaces) == 0 {
+		return nil, fmt.Errorf("pod %s has no network of its own: %w", pod, cluster.ErrNotFound)
+	}
+	fd, err := unix.FcntlInt(found.namespaces[0].Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("keep the network of pod %s: %w", pod, err)
+	}
+	return os.NewFile(uintptr(fd), "network of "+pod.String()), nil
+}
+
+// sandbox is that of a pod by its name; one that is being taken down is none.
+func (h Harm) sandbox(pod cluster.Pod) (*sandbox, error) {
+	h.server.mu.RLock()
+	defer h.server.mu.RUnlock()
+	for _, one := range h.server.sandboxes {
+		metadata := one.config.GetMetadata()
+		if metadata.GetNamespace() == pod.Namespace && metadata.GetName() == pod.Name && one.ready.Load() {
+			return one, nil
+		}
+	}
+	return nil, fmt.Errorf("there is no pod %s: %w", pod, cluster.ErrNotFound)
+}
