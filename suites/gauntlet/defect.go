@@ -91,7 +91,7 @@ func parseDefect(name string, text []byte) (*defect, error) {
 		switch {
 		case file.IsDelete || file.IsRename || file.IsCopy || file.IsBinary:
 			err = fmt.Errorf("%s is deleted, renamed, copied or binary: a defect changes and adds sources", path)
-		case !strings.HasPrefix(path, meshFolder) || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go"):
+		case filepath.Clean(path) != path || !strings.HasPrefix(path, meshFolder) || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go"):
 			err = fmt.Errorf("%s is no source of the mesh: a defect is one in %s", path, meshFolder)
 		case len(file.TextFragments) == 0:
 			err = fmt.Errorf("nothing is changed in %s", path)
