@@ -190,6 +190,10 @@ type Action struct {
 	Stop *StreamRef `yaml:"stop"`
 	// Hold opens a connection and keeps it open, sending now and then.
 	Hold *Hold `yaml:"hold"`
+	// Fault breaks something, for an interval.
+	Fault *Fault `yaml:"fault"`
+	// Heal ends the fault of that name, and waits until all policy is in force again.
+	Heal string `yaml:"heal"`
 }
 
 // Values are the named values that stand for what is known only when a scenario

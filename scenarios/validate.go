@@ -36,13 +36,15 @@ type validator struct {
 	read    func(string) ([]byte, error)
 	values  []string
 	streams map[string]bool
-	held    map[string]bool
-	steps   map[string]bool
+	// faults are those that last.
+	faults map[string]bool
+	held   map[string]bool
+	steps  map[string]bool
 }
 
 func (set *Set) validate(s *Scenario, problems *problems, read func(string) ([]byte, error)) {
 	v := &validator{problems: problems, s: s, set: set, read: read,
-		values: slices.Sorted(maps.Keys(Values())), streams: map[string]bool{}, held: map[string]bool{}, steps: map[string]bool{}}
+		values: slices.Sorted(maps.Keys(Values())), streams: map[string]bool{}, faults: map[string]bool{}, held: map[string]bool{}, steps: map[string]bool{}}
 	if name := s.Metadata.Name; !namePattern.MatchString(name) || len(name) > maxName {
 		v.add(s.Pos, "metadata.name %q: want lower-case letters, digits and hyphens, at most %d", name, maxName)
 	}
@@ -240,6 +242,7 @@ func (v *validator) action(a *Action) {
 		v.request(a.Hold.Pos, &a.Hold.Request)
 		v.declare(a.Hold.Pos, "connection", a.Hold.Name, v.held)
 	}
+	v.fault(a)
 }
 
 func (v *validator) manifest(a *Action) {
