@@ -1,0 +1,203 @@
+package generate
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/meshproof/meshproof/internal/policy/oracle"
+	"github.com/meshproof/meshproof/scenarios"
+)
+
+// Version changes with what is generated: a seed is enough together with it.
+const Version = 1
+
+// Case is a generated scenario.
+type Case struct {
+	Seed  int64
+	Index int
+	// Scenario is what is carried out.
+	Scenario *scenarios.Scenario
+	// Law says what Twin has in common with Scenario, and is empty where there is
+	// no twin (N15).
+	Law  Law
+	Twin *scenarios.Scenario
+	// Transitions of every step but the first.
+	Transitions [][]Transition
+}
+
+const (
+	// tries is how many edits are thrown away before a scenario ends early.
+	tries = 40
+	// blind is how many edits of a hundred are taken as they come.
+	blind = 30
+	// trafficShare is how many scenarios of a hundred are called all the time.
+	trafficShare = 25
+	// lawShare is how many of a hundred have a twin.
+	lawShare = 10
+)
+
+// New makes scenario number index of a seed.
+func New(seed int64, index int) (*Case, error) {
+	r := newRandom(seed, index)
+	p := r.parts()
+	c := &Case{Seed: seed, Index: index, Scenario: &scenarios.Scenario{APIVersion: scenarios.APIVersion, Kind: scenarios.KindScenario,
+		Metadata: scenarios.Metadata{Name: fmt.Sprintf("g%d", index), Labels: []string{"generated"}},
+		Spec: scenarios.Spec{Summary: fmt.Sprintf("Generated from seed %d, number %d", seed, index), Annotations: p.annotations, Workloads: p.workloads, Clients: p.clients}}}
+	sheet, err := newPaper(c.Scenario)
+	if err != nil {
+		return nil, err
+	}
+	b := &builder{random: r, state: &state{}}
+	for _, w := range p.workloads {
+		b.workloads = append(b.workloads, w.Name)
+	}
+	b.world(c, p)
+	flows := r.chance(trafficShare)
+	if flows {
+		b.traffic(c, p)
+	}
+	if err := b.edits(c, p, sheet, flows); err != nil {
+		return nil, err
+	}
+	if !flows && r.chance(lawShare) {
+		b.twin(c)
+	}
+	return c, nil
+}
+
+// world makes the objects of the first step.
+func (b *builder) world(c *Case, p parts) {
+	var all []scenarios.Object
+	for _, k := range kinds() {
+		for range b.IntN(k.most) {
+			made, _, ok := b.make(k.ref)
+			if !ok {
+				continue
+			}
+			next, err := b.state.do(&scenarios.Action{Apply: []scenarios.Object{{Content: made}}})
+			if err != nil {
+				continue
+			}
+			b.state = next
+			all = append(all, scenarios.Object{Content: made})
+		}
+	}
+	step := scenarios.Step{Name: "0: the world", Claims: p.claims()}
+	if len(all) > 0 {
+		step.Actions = []scenarios.Action{{Apply: all}}
+	}
+	c.Scenario.Spec.Steps = append(c.Scenario.Spec.Steps, step)
+}
+
+// traffic adds one or two streams that flow all the time.
+func (b *builder) traffic(c *Case, p parts) {
+	calls := p.calls()
+	for i := range b.between(1, 2) {
+		call := calls[b.IntN(len(calls))]
+		stream := scenarios.Stream{Name: fmt.Sprintf("stream-%d", i+1), Request: call.Request, Rate: trafficRate}
+		stream.Timeout = trafficTimeout
+		c.Scenario.Spec.Traffic = append(c.Scenario.Spec.Traffic, stream)
+	}
+}
+
+const (
+	// trafficRate is in calls a second: an answer every 20 ms bounds a change well
+	// enough, and several scenarios run side by side.
+	trafficRate = 50
+	// trafficTimeout ends calls of a stream.
+	trafficTimeout = 5 * time.Second
+)
+
+// edits adds steps until there are enough.
+func (b *builder) edits(c *Case, p parts, sheet *paper, flows bool) error {
+	calls := p.calls()
+	steps, each := b.between(8, 14), 1
+	if flows {
+		steps, each = b.between(4, 6), 3
+	}
+	for number := 1; number <= steps; number++ {
+		b.state.step = number
+		step := scenarios.Step{Name: fmt.Sprintf("%d:", number), Claims: p.claims()}
+		var done []Transition
+		for range b.between(1, each) {
+			e, next, err := b.next(sheet, calls)
+			if err != nil {
+				return err
+			}
+			if next == nil {
+				break
+			}
+			b.state = next
+			if len(done) > 0 {
+				step.Name += ","
+			}
+			step.Name += " " + e.name
+			step.Actions = append(step.Actions, e.actions...)
+			done = append(done, e.transition)
+		}
+		if len(done) == 0 {
+			break
+		}
+		c.Scenario.Spec.Steps = append(c.Scenario.Spec.Steps, step)
+		c.Transitions = append(c.Transitions, done)
+	}
+	return nil
+}
+
+// next is an edit by chance with the state after it, and rather one by which
+// somebody sees another answer; without a state there is none.
+func (b *builder) next(sheet *paper, calls []*scenarios.Call) (best edit, after *state, err error) {
+	anything := b.chance(blind)
+	var before map[cell]oracle.Verdict
+	for range tries {
+		e, ok := b.edit(choose(b.random, weights()...))
+		if !ok {
+			continue
+		}
+		next, err := b.state.all(e.actions)
+		if err != nil {
+			continue // a cluster would not take it
+		}
+		best, after = e, next
+		if anything {
+			return best, after, nil
+		}
+		if before == nil {
+			if before, err = sheet.judge(b.state, calls); err != nil {
+				return best, nil, err
+			}
+		}
+		now, err := sheet.judge(next, calls)
+		if err != nil {
+			return best, nil, err
+		}
+		if turned(before, now) > 0 {
+			return best, after, nil
+		}
+	}
+	return best, after, nil
+}
+
+// all is the state after some actions.
+func (s *state) all(actions []scenarios.Action) (*state, error) {
+	at := s
+	for i := range actions {
+		next, err := at.do(&actions[i])
+		if err != nil {
+			return nil, err
+		}
+		at = next
+	}
+	return at, nil
+}
+
+// turned counts the calls of which something else becomes.
+func turned(before, after map[cell]oracle.Verdict) int {
+	n := 0
+	for at, was := range before {
+		if was.Allowed() != after[at].Allowed() {
+			n++
+		}
+	}
+	return n
+}

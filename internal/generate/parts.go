@@ -1,0 +1,132 @@
+package generate
+
+import (
+	"strconv"
+
+	"github.com/meshproof/meshproof/internal/policy/api"
+	"github.com/meshproof/meshproof/scenarios"
+)
+
+// parts are the workloads, clients and calls of a scenario.
+type parts struct {
+	annotations map[string]string
+	workloads   []scenarios.Workload
+	clients     []scenarios.Client
+	// matrices are what is asked after every step.
+	matrices []scenarios.Matrix
+}
+
+func (r random) parts() parts {
+	var p parts
+	b := &builder{random: r}
+	if policy := b.defaultPolicy(); policy != "" && r.chance(40) {
+		p.annotations = map[string]string{api.DefaultPolicyAnnotation: policy}
+	}
+	p.workloads = append(p.workloads, b.workload("app"))
+	if r.chance(25) {
+		p.workloads = append(p.workloads, b.workload("peer"))
+	}
+	p.clients = b.clients()
+	p.matrices = b.matrices(p)
+	return p
+}
+
+func (b *builder) workload(name string) scenarios.Workload {
+	w := scenarios.Workload{Name: name, Kind: scenarios.Echo, Labels: map[string]string{}, Annotations: map[string]string{}}
+	if b.chance(70) {
+		w.Labels[tierLabel] = pick(b.random, tiers...)
+	}
+	if policy := b.defaultPolicy(); policy != "" {
+		w.Annotations[api.DefaultPolicyAnnotation] = policy
+	}
+	if b.chance(15) {
+		w.Annotations[api.OpaquePortsAnnotation] = pick(b.random, "9090", "8080", "9000-9100", "tcp,9091")
+	}
+	if b.chance(12) {
+		w.Annotations[api.RequireIdentityAnnotation] = pick(b.random, "8080", "8081,9090", "1-65535")
+	}
+	if b.chance(3) {
+		w.Annotations[api.SkipInboundPortsAnnotation] = "9090"
+	}
+	if name == "app" && b.chance(12) {
+		w.Replicas = 2
+	}
+	// Two containers of a pod share a port's name: both ports have it.
+	if b.chance(25) {
+		w.Ports = append(w.Ports, pick(b.random,
+			scenarios.Declaration{Name: "http", Port: 9090, On: scenarios.Sidecar},
+			scenarios.Declaration{Name: "http", Port: 8081, On: scenarios.Sidecar},
+			scenarios.Declaration{Name: "grpc", Port: 8080, On: scenarios.Sidecar},
+			scenarios.Declaration{Name: "tcp", Port: 8080, On: scenarios.Sidecar},
+			scenarios.Declaration{Name: "tcp", Port: 8080, On: scenarios.Sidecar, Protocol: scenarios.PortUDP}))
+	}
+	return w
+}
+
+// clients are a few different ones, with and without identity.
+func (b *builder) clients() []scenarios.Client {
+	pool := clientPool()
+	taken := map[string]bool{}
+	for want := b.between(2, 4); len(taken) < want; {
+		taken[choose(b.random, pool...).Name] = true
+	}
+	var out []scenarios.Client
+	for _, one := range pool {
+		if taken[one.value.Name] {
+			out = append(out, one.value)
+		}
+	}
+	return out
+}
+
+// matrices ask every client at some ports, and on one of them for several paths.
+func (b *builder) matrices(p parts) []scenarios.Matrix {
+	names := make([]string, len(p.clients))
+	for i, c := range p.clients {
+		names[i] = c.Name
+	}
+	first := scenarios.Matrix{Protocols: []scenarios.Protocol{scenarios.HTTP1}}
+	first.Rows = append(first.Rows, scenarios.Row{Target: "app:http", Clients: names})
+	if b.chance(25) {
+		first.Rows[0].Protocols = []scenarios.Protocol{scenarios.HTTP1, scenarios.HTTP2}
+	}
+	if b.chance(45) {
+		first.Rows = append(first.Rows, scenarios.Row{Target: "app:grpc", Protocols: []scenarios.Protocol{scenarios.GRPC}, Clients: names})
+	}
+	if b.chance(45) {
+		first.Rows = append(first.Rows, scenarios.Row{Target: "app:tcp", Protocols: []scenarios.Protocol{scenarios.TCP}, Clients: names})
+	}
+	if len(p.workloads) > 1 {
+		first.Rows = append(first.Rows, scenarios.Row{Target: "peer:" + strconv.Itoa(8080), Clients: names})
+	}
+	out := []scenarios.Matrix{first}
+	if b.chance(60) {
+		out = append(out, scenarios.Matrix{Protocols: []scenarios.Protocol{scenarios.HTTP1}, Method: pick(b.random, "GET", "GET", "POST"), Path: pick(b.random, paths[1:]...),
+			Rows: []scenarios.Row{{Target: "app:http", Clients: names}}})
+	}
+	return out
+}
+
+// claims are those of a step.
+func (p parts) claims() []scenarios.Claim {
+	var out []scenarios.Claim
+	for i := range p.matrices {
+		m := p.matrices[i]
+		m.Rows = append([]scenarios.Row{}, m.Rows...)
+		name := "everybody gets what the rules say"
+		if m.Path != "" {
+			name = "so on " + m.Method + " " + m.Path
+		}
+		out = append(out, scenarios.Claim{Name: name, Matrix: &m})
+	}
+	return out
+}
+
+// calls are those that the claims of every step make.
+func (p parts) calls() []*scenarios.Call {
+	var out []*scenarios.Call
+	for i := range p.matrices {
+		out = append(out, p.matrices[i].Calls()...)
+	}
+	return out
+}
