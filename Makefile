@@ -39,7 +39,7 @@ KUBE_LDFLAGS := -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$(KU
 
 KUBE_SOURCES := $(wildcard cmd/meshproof-kube/*.go) cmd/meshproof-kube/go.mod cmd/meshproof-kube/go.sum
 
-.PHONY: build e2e transitions faults rules clusters test vet unit smoke clean FORCE
+.PHONY: build e2e transitions faults gauntlet rules clusters test vet unit smoke clean FORCE
 
 build: bin/meshproof bin/meshproof-agent bin/meshproof-grpcurl bin/grpcurl bin/meshproof-kube
 
@@ -111,6 +111,15 @@ $(RULES)/%.passed: $(RULES)/programs
 $(RULES)/tests.json: $(RULES)/programs FORCE
 	bin/meshproof rules --test-command | xargs -d '\n' $(GO) > $@ || echo "tests have failed: see $@"
 
+# Meshes with one bug each, all of which the suite must catch: the last line says
+# how many it has. DEFECTS=name,name takes some of them; CLEAN=20 runs the same
+# scenarios with the right mesh instead, so often in a row.
+DEFECTS ?=
+CLEAN   ?=
+
+gauntlet: build
+	$(GO) run ./suites/gauntlet $(if $(CLEAN),clean -times $(CLEAN),run) $(if $(DEFECTS),-defects $(DEFECTS))
+
 # What every kind of cluster is counted on for, as a suite of e2e-framework.
 bin/clusters.test: FORCE
 	@mkdir -p bin
@@ -126,9 +135,9 @@ vet:
 	$(GO) -C cmd/meshproof-kube vet ./...
 
 # Unit and integration tests of both modules. The suites are not among them:
-# they are what `make e2e` runs.
+# they are what `make e2e` runs. Whether every defect still applies is.
 unit: build
-	$(GO) test $$($(GO) list ./... | grep -v /suites/)
+	$(GO) test $$($(GO) list ./... | grep -v /suites/) ./suites/gauntlet
 	$(GO) -C cmd/meshproof-kube test ./...
 
 # A short run on the embedded cluster, through the command line.
