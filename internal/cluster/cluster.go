@@ -135,6 +135,8 @@ type Capabilities struct {
 	// installed for a run takes as its cluster networks, so that Outside is
 	// outside of them. Empty: the mesh's own defaults will do.
 	ClusterNetworks []netip.Prefix `json:"clusterNetworks,omitempty"`
+	// Faults is true when the cluster is Harmful.
+	Faults bool `json:"faults"`
 	// Nodes is the number of nodes that take pods.
 	Nodes int `json:"nodes"`
 	// IPv6 is true when pods and services have IPv6 addresses.

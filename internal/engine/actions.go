@@ -71,6 +71,10 @@ func (s *scenarioRun) act(ctx context.Context, a *scenarios.Action) (string, err
 		return "stop stream " + a.Stop.Stream, s.streams[a.Stop.Stream].stop(ctx)
 	case a.Hold != nil:
 		return s.hold(ctx, a.Hold)
+	case a.Fault != nil:
+		return s.fault(ctx, a.Fault)
+	case a.Heal != "":
+		return s.heal(ctx, a.Heal)
 	}
 	return "nothing", nil
 }

@@ -130,12 +130,19 @@ func (s *scenarioRun) lackedByAction(a *scenarios.Action) string {
 		return s.lackedByRequest(&a.Hold.Request)
 	case a.Stop != nil:
 		return s.lackedByStream(a.Stop.Stream)
+	case a.Fault != nil:
+		return s.lackedByFault(a.Fault)
 	}
 	return ""
 }
 
 // lackedByStream is about a stream or held connection of an earlier action.
 func (s *scenarioRun) lackedByStream(name string) string {
+	for i := range s.planned.Spec.Traffic {
+		if stream := &s.planned.Spec.Traffic[i]; stream.Name == name {
+			return s.lackedByRequest(&stream.Request)
+		}
+	}
 	for _, step := range s.planned.Spec.Steps {
 		for i := range step.Actions {
 			if a := &step.Actions[i]; a.Start != nil && a.Start.Name == name || a.Hold != nil && a.Hold.Name == name {
@@ -150,6 +157,11 @@ func (s *scenarioRun) lackedByStream(name string) string {
 // want of a capability. Empty means that it is.
 func (s *scenarioRun) skipped(c *scenarios.PlannedClaim) string {
 	claim := c.Claim
+	if c.Skip == "" {
+		if why := s.lackedByFaults(); why != "" {
+			return why
+		}
+	}
 	switch {
 	case c.Skip != "":
 		return c.Skip
@@ -177,6 +189,8 @@ func (s *scenarioRun) skipped(c *scenarios.PlannedClaim) string {
 		return s.lackedByStream(claim.Held.Connection)
 	case claim.Traffic != nil:
 		return s.lackedByStream(claim.Traffic.Stream)
+	case claim.Window != nil:
+		return s.lackedByStream(claim.Window.Stream)
 	case claim.Command != nil && claim.Command.Workload != "":
 		return s.lackedByTarget(claim.Command.Workload)
 	}

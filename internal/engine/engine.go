@@ -47,6 +47,9 @@ type Options struct {
 	Alone func(context.Context) error
 	// Observe is told what happens, from one goroutine at a time; nil: nobody.
 	Observe func(Event)
+	// TransitionBudget is how long a write may take to come into force in scenarios
+	// with traffic that do not say it; 0 means scenarios.DefaultBudget.
+	TransitionBudget time.Duration
 	// Parallel bounds the scenarios that run side by side; 0 means all, or
 	// scenariosPerNode for each node whose containers are real ones.
 	Parallel int
@@ -54,6 +57,8 @@ type Options struct {
 	Leave bool
 	// Capabilities of the cluster: claims that need more are skipped.
 	Capabilities cluster.Capabilities
+	// Faults are made with it where Capabilities.Faults says that they can be.
+	Faults cluster.Faults
 	// Registry, when it is not empty, is where the images of all pods come from:
 	// references are rewritten with images.Relocate.
 	Registry string
@@ -357,7 +362,7 @@ func Abandon(ctx context.Context, plan *scenarios.Plan, options Options, err err
 	out.Tool.Go = runtime.Version()
 	e := &run{Options: options, plan: plan}
 	// Of a cluster that did not come about nothing can be said to be lacking.
-	e.Capabilities = cluster.Capabilities{Nodes: 2, Outside: cluster.Outside{How: cluster.OutsidePods}}
+	e.Capabilities = cluster.Capabilities{Nodes: 2, Outside: cluster.Outside{How: cluster.OutsidePods}, Faults: true}
 	outcome := result.Error
 	if why, end, _ := ended(ctx); why != nil {
 		err, outcome = why, end

@@ -31,7 +31,11 @@ func (s *scenarioRun) endpoints(keep func(endpoint) bool) []endpoint {
 // settle waits until the writes of one action are observed, or in force at
 // every endpoint that they can concern.
 func (s *scenarioRun) settle(ctx context.Context, writes []write, wait scenarios.Wait) error {
+	if err := s.recorder.wrote(ctx, writes, wait); err != nil {
+		return err
+	}
 	if wait == scenarios.WaitNone {
+		s.owe(writes)
 		return nil
 	}
 	least := versions{}
@@ -54,11 +58,16 @@ func (s *scenarioRun) settle(ctx context.Context, writes []write, wait scenarios
 		return nil
 	}
 	if wait == scenarios.WaitObserved {
-		return s.e.observedBy(ctx, least)
+		err := s.e.observedBy(ctx, least)
+		if err == nil {
+			s.recorder.observed(time.Now())
+		}
+		return err
 	}
 	if err := s.accepted(ctx, writes, least); err != nil {
 		return err
 	}
+	s.recorder.accepted(time.Now())
 	return s.inForce(ctx, s.endpoints(func(e endpoint) bool { return namespaces[e.pod.Namespace] }), least, accepted)
 }
 
@@ -78,8 +87,13 @@ func (e *run) observedBy(ctx context.Context, least versions) error {
 // it has observed the versions. When the write had an effect somewhere, the time
 // since it was accepted becomes part of the figures.
 func (s *scenarioRun) inForce(ctx context.Context, endpoints []endpoint, least versions, accepted time.Time) error {
+	s.recorder.owed(least)
 	if len(endpoints) == 0 {
-		return s.e.observedBy(ctx, least)
+		err := s.e.observedBy(ctx, least)
+		if err == nil {
+			s.recorder.changed()
+		}
+		return err
 	}
 	changed := false
 	group := newGroup()
@@ -92,9 +106,11 @@ func (s *scenarioRun) inForce(ctx context.Context, endpoints []endpoint, least v
 			if err != nil {
 				return err
 			}
+			s.recorder.observed(time.Now())
 			if err := s.e.awaitProxy(ctx, one.pod, one.port, served.Hash); err != nil {
 				return fmt.Errorf("the policy of %s (%s) is not in force on port %d: %w", one.pod, served.server(), one.port, err)
 			}
+			s.recorder.inForce(time.Now(), one, served.Hash)
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			if s.hashes[one] != served.Hash {
@@ -107,6 +123,7 @@ func (s *scenarioRun) inForce(ctx context.Context, endpoints []endpoint, least v
 	if err := group.wait(); err != nil {
 		return err
 	}
+	s.recorder.changed()
 	if changed && !accepted.IsZero() {
 		s.e.figures.wrote(time.Since(accepted), s.planned.Spec.Serial)
 	}

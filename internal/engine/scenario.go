@@ -30,6 +30,8 @@ type scenarioRun struct {
 	interest map[string]map[int]bool
 	streams  map[string]*streamRun
 	held     map[string]*heldRun
+	// owed are the versions of writes that nobody has waited for.
+	owed versions
 	// undo are taken back in reverse order at the end.
 	undo []func(context.Context)
 	// badInput says that the scenario itself was the reason why it ended early.
@@ -38,6 +40,9 @@ type scenarioRun struct {
 	begun      bool
 	prepared   sync.Once
 	prepareErr error
+	// recorder keeps what happens while the scenario's traffic flows; nil where there
+	// is none.
+	recorder *recorder
 	// lastWorld is that of the step that was judged last.
 	lastWorld *world
 	// begins are the streams' positions when a step began.
@@ -48,6 +53,8 @@ type scenarioRun struct {
 	// theirs.
 	origins map[string]oracle.Origin
 	hashes  map[endpoint]string
+	// faults in the order in which they were made.
+	faults []*faultRun
 	// services that were looked up, by namespace/name.
 	services map[string]*corev1.Service
 	res      *result.Scenario
@@ -75,6 +82,9 @@ func newScenarioRun(e *run, planned *scenarios.PlannedScenario) *scenarioRun {
 	}
 	s.res = &result.Scenario{Name: planned.Metadata.Name, Summary: planned.Spec.Summary, Labels: planned.Metadata.Labels,
 		Source: source(planned.Pos), Outcome: result.Inconclusive, Started: time.Now()}
+	for i := range planned.Spec.Traffic {
+		s.interestedIn(planned.Spec.Traffic[i].Target, planned.Spec.Traffic[i].Protocol)
+	}
 	for _, step := range planned.Steps {
 		one := result.Step{Name: step.Name, Source: source(step.Pos), Outcome: result.Skipped, Reason: notReached}
 		for _, claim := range step.Claims {
@@ -195,8 +205,12 @@ func (s *scenarioRun) run(ctx context.Context) {
 		s.skip()
 	} else {
 		if err == nil {
+			err = s.record(ctx)
+		}
+		if err == nil {
 			err = s.steps(ctx)
 		}
+		err = cmp.Or(err, s.recorder.close(ctx))
 		var taken *takenError
 		if errors.As(err, &taken) {
 			s.lack(taken.Error())

@@ -212,6 +212,9 @@ func (s *session) run(ctx context.Context, plan *scenarios.Plan) *result.Run {
 	}
 	options := s.engineOptions()
 	options.Cluster.Name, options.Cluster.Nodes, options.Cluster.Rootless = made.Name(), s.capabilities.Nodes, s.capabilities.SingleUID
+	if harmful, ok := made.(cluster.Harmful); ok {
+		options.Faults = harmful.Faults()
+	}
 	options.Leave = !s.opened && !s.Keep
 	if stay != nil {
 		options.Alone = stay.alone

@@ -81,7 +81,7 @@ func (p *Provider) Kind() string { return Kind }
 func (p *Provider) Capabilities() cluster.Capabilities { return capabilities(singleUID()) }
 
 func capabilities(singleUID bool) cluster.Capabilities {
-	return cluster.Capabilities{SingleUID: singleUID, Nodes: 1, LocalImages: true,
+	return cluster.Capabilities{SingleUID: singleUID, Nodes: 1, LocalImages: true, Faults: true,
 		Outside: cluster.Outside{How: cluster.OutsidePods, Networks: []netip.Prefix{layout.Outside}}}
 }
 

@@ -1,0 +1,255 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/meshproof/meshproof/internal/cluster"
+	"github.com/meshproof/meshproof/scenarios"
+)
+
+const (
+	// recoveryBudget is from the moment that a fault is lifted to all policy in
+	// force again at every proxy: twice the proxies' longest wait between two
+	// attempts to connect (F1), their attempt itself, and what a write may take. A
+	// mesh that needs longer is found to be wrong.
+	recoveryBudget = 2*reconnectCap + connectBudget + inForceBudget
+	// reconnectCap is the longest that a proxy waits between two attempts to reach
+	// its controller, and connectBudget what an attempt takes at most.
+	reconnectCap, connectBudget = 5 * time.Second, 3 * time.Second
+	// liftBudget is for lifting a fault when nobody waits any more.
+	liftBudget = 20 * time.Second
+)
+
+// faultRun is a fault that was made. Its times and pods are under the
+// scenario's mu.
+type faultRun struct {
+	*scenarios.Fault
+	name string
+	// from is before anything was broken, to after everything was in force again,
+	// zero while the fault lasts.
+	from, to time.Time
+	// pods whose proxies it concerns, as namespace/name; none: all.
+	pods []string
+	// lifts undo it, the last one first; each is done once.
+	lifts []func(context.Context) error
+}
+
+// onLift has something done when the fault is lifted.
+func (f *faultRun) onLift(do func(context.Context) error) { f.lifts = append(f.lifts, do) }
+
+// faultSpan is a fault as the recording has it.
+type faultSpan struct {
+	name, kind string
+	// to is zero while it lasts.
+	from, to time.Time
+	// pods as namespace/name; none: all.
+	pods []string
+	// down says that its proxies, or what is behind them, may not answer.
+	down bool
+}
+
+// faultSpans are the scenario's faults so far, in the order in which they began.
+func (s *scenarioRun) faultSpans() []faultSpan {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var spans []faultSpan
+	for _, f := range s.faults {
+		spans = append(spans, faultSpan{f.name, string(f.Kind), f.from, f.to, slices.Clone(f.pods), down(f.Kind)})
+	}
+	return spans
+}
+
+// faulted says whether a fault lasts.
+func (s *scenarioRun) faulted() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.faults, func(f *faultRun) bool { return f.to.IsZero() })
+}
+
+// owe remembers writes that nobody has waited for, for whoever heals a fault.
+func (s *scenarioRun) owe(writes []write) {
+	if s.owed == nil {
+		s.owed = versions{}
+	}
+	for _, w := range writes {
+		if w.policy() || w.kind == "Pod" || w.kind == "Namespace" {
+			s.owed = s.owed.with(w)
+		}
+	}
+}
+
+// fault breaks something.
+func (s *scenarioRun) fault(ctx context.Context, a *scenarios.Fault) (string, error) {
+	f := &faultRun{Fault: a, name: a.Called(), from: time.Now()}
+	line := "fault " + f.name
+	if f.name != string(a.Kind) {
+		line += " (" + string(a.Kind) + ")"
+	}
+	if a.Workload != "" {
+		line += " of " + a.Workload
+		for name := range s.workload(a.Workload).Components() {
+			for _, pod := range s.componentPods(name) {
+				f.pods = append(f.pods, nameOf(pod).String())
+			}
+		}
+		if len(f.pods) == 0 {
+			return line, fmt.Errorf("%s has no pods", a.Workload)
+		}
+	}
+	s.mu.Lock()
+	s.faults = append(s.faults, f)
+	s.mu.Unlock()
+	// Whatever happens, Ctrl-C too.
+	s.undo = append(s.undo, func(ctx context.Context) { _ = s.lift(ctx, f) })
+	if err := faultKinds[a.Kind].begin(ctx, s, f); err != nil {
+		return line, err
+	}
+	switch {
+	case a.Kind.Momentary():
+		return line, s.recover(ctx, f)
+	case !s.planned.Healed(f.name):
+		return line + " for " + a.For.String(), s.healed(ctx, f)
+	}
+	return line, nil
+}
+
+// heal ends the fault of that name that lasts.
+func (s *scenarioRun) heal(ctx context.Context, name string) (string, error) {
+	for _, f := range s.faults {
+		if f.name == name && f.to.IsZero() {
+			return "heal " + name, s.healed(ctx, f)
+		}
+	}
+	return "heal " + name, nil // it was left out
+}
+
+// healed lets a fault last its time, lifts it, and waits until it is over.
+func (s *scenarioRun) healed(ctx context.Context, f *faultRun) error {
+	if err := pause(ctx, time.Until(f.from.Add(f.For))); err != nil {
+		return err
+	}
+	if err := s.lift(ctx, f); err != nil {
+		return err
+	}
+	return s.recover(ctx, f)
+}
+
+// lift undoes what makes a fault; what was undone is not done again.
+func (s *scenarioRun) lift(ctx context.Context, f *faultRun) error {
+	ctx, cancel := context.WithTimeout(ctx, liftBudget)
+	defer cancel()
+	var failures []error
+	for _, one := range slices.Backward(f.lifts) {
+		failures = append(failures, one(ctx))
+	}
+	f.lifts = nil
+	if err := errors.Join(failures...); err != nil {
+		return fmt.Errorf("lift the fault %s: %w", f.name, err)
+	}
+	return nil
+}
+
+// recover waits until whatever was broken is back, and everything that was
+// written so far in force. Where that takes too long the fault is over all the
+// same: from then on the mesh is to blame.
+func (s *scenarioRun) recover(ctx context.Context, f *faultRun) error {
+	err := s.back(ctx, f)
+	if err == nil {
+		err = s.restored(ctx, s.owed)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f.to = time.Now()
+	return err
+}
+
+// back waits until the control plane and the pods that the fault concerns run
+// again, which is Kubernetes' part.
+func (s *scenarioRun) back(ctx context.Context, f *faultRun) error {
+	if !f.Kind.OfPods() {
+		return s.e.awaitRollout(ctx, meshNamespace, nil)
+	}
+	return s.e.pods.until(ctx, podsBudget, func() (bool, string) {
+		for name := range s.workload(f.Workload).Components() {
+			for _, pod := range s.componentPods(name) {
+				if !ready(pod) {
+					return false, why(pod)
+				}
+			}
+		}
+		return true, ""
+	})
+}
+
+// restored waits until the policy after the versions is in force everywhere. A
+// proxy that has lost its controller takes some attempts to find it again.
+func (s *scenarioRun) restored(ctx context.Context, least versions) error {
+	limit := time.Now().Add(recoveryBudget)
+	for {
+		err := s.inForce(ctx, s.endpoints(nil), least, time.Time{})
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		if time.Now().After(limit) {
+			return fmt.Errorf("%w: %s after the fault was lifted: %w", errBudget, recoveryBudget, err)
+		}
+		if err := pause(ctx, pollInterval); err != nil {
+			return err
+		}
+	}
+}
+
+// lacksFaults is why faults from below Kubernetes are left out.
+const lacksFaults = "it needs a cluster whose pods' processes and connections can be reached, and this one's cannot (faults: none)"
+
+// lackedByFault says what the cluster lacks for a fault; empty when nothing.
+func (s *scenarioRun) lackedByFault(f *scenarios.Fault) string {
+	how := faultKinds[f.Kind]
+	switch {
+	case how.never != "":
+		return how.never
+	case how.below && !s.e.Capabilities.Faults:
+		return lacksFaults
+	case f.Workload != "":
+		return s.lackedByWorkload(s.workload(f.Workload))
+	}
+	return ""
+}
+
+// lackedByFaults says what the cluster lacks for the scenario's faults: without
+// one of them nothing of it can be judged.
+func (s *scenarioRun) lackedByFaults() string {
+	for _, step := range s.planned.Spec.Steps {
+		for i := range step.Actions {
+			if f := step.Actions[i].Fault; f != nil && s.e.dialect().For(step.Actions[i].Dialects) {
+				if why := s.lackedByFault(f); why != "" {
+					return why
+				}
+			}
+		}
+	}
+	return ""
+}
+
+// podsOfFault are those of its workload that are still there.
+func (s *scenarioRun) podsOfFault(f *faultRun) []*corev1.Pod {
+	var pods []*corev1.Pod
+	for name := range s.workload(f.Workload).Components() {
+		for _, pod := range s.componentPods(name) {
+			if slices.Contains(f.pods, nameOf(pod).String()) {
+				pods = append(pods, pod)
+			}
+		}
+	}
+	return pods
+}
+
+func podRef(pod *corev1.Pod) cluster.Pod {
+	return cluster.Pod{Namespace: pod.Namespace, Name: pod.Name}
+}
