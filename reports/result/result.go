@@ -4,7 +4,11 @@
 // prints nothing and holds no behaviour beyond counting.
 package result
 
-import "time"
+import (
+	"time"
+
+	"github.com/meshproof/meshproof/reports/timeline"
+)
 
 // SchemaVersion is raised when a field changes its meaning or disappears.
 const SchemaVersion = 1
@@ -44,6 +48,19 @@ type Run struct {
 	Shard     *Shard     `json:"shard,omitempty"`
 	Parts     []Part     `json:"parts,omitempty"`
 	Scenarios []Scenario `json:"scenarios"`
+	// Samples are measured values of one kind each, by which two runs can be
+	// compared.
+	Samples []Sample `json:"samples,omitempty"`
+	// Evidence is what a page shows besides the tree. It is made of the run's
+	// history whenever somebody writes a page, and stands in no run.json.
+	Evidence *timeline.Evidence `json:"-"`
+}
+
+// Sample are values that were measured alike.
+type Sample struct {
+	Name   string    `json:"name"`
+	Unit   string    `json:"unit"`
+	Values []float64 `json:"values"`
 }
 
 type Tool struct {
