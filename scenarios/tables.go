@@ -43,6 +43,17 @@ var tableFunctions = template.FuncMap{
 	},
 	// next is the value some places on, round and round.
 	"next": func(policies []api.PolicyName, at, by int) api.PolicyName { return policies[(at+by)%len(policies)] },
+	// permutations are all orders of the values; cycle is the element of a list some
+	// places on, round and round; join puts a comma between values.
+	"permutations": permutations,
+	"cycle":        func(list [][]any, at, by int) []any { return list[(at+by)%len(list)] },
+	"join": func(values []any) string {
+		var texts []string
+		for _, value := range values {
+			texts = append(texts, fmt.Sprint(value))
+		}
+		return strings.Join(texts, ", ")
+	},
 	// slug makes a value fit for the name of an object.
 	"slug": func(value any) string {
 		return strings.NewReplacer("/", "", " ", "-").Replace(strings.ToLower(fmt.Sprint(value)))
@@ -58,6 +69,22 @@ func dict(pairs ...any) (map[string]any, error) {
 		out[fmt.Sprint(pairs[i])] = pairs[i+1]
 	}
 	return out, nil
+}
+
+// permutations lists the orders of the values, by which of them comes first, then
+// second, and so on.
+func permutations(values ...any) [][]any {
+	if len(values) == 0 {
+		return [][]any{nil}
+	}
+	var all [][]any
+	for i, first := range values {
+		rest := append(append([]any{}, values[:i]...), values[i+1:]...)
+		for _, order := range permutations(rest...) {
+			all = append(all, append([]any{first}, order...))
+		}
+	}
+	return all
 }
 
 // lineMark ends a line of a template while it is written out, and holds its
