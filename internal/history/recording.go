@@ -3,6 +3,7 @@ package history
 import (
 	"fmt"
 	"maps"
+	"strconv"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -24,6 +25,9 @@ type Recording struct {
 	Budget time.Duration `json:"budget"`
 	// Slack is how far two clocks may be apart beyond what is known.
 	Slack time.Duration `json:"slack,omitempty"`
+	// Outages is how many requests may be refused that policy lets through; of what
+	// is let through that it refuses nothing is ever tolerated.
+	Outages int `json:"outages,omitempty"`
 	// Base is the ID of the world before the first write.
 	Base     string     `json:"base"`
 	Streams  []Stream   `json:"streams"`
@@ -49,6 +53,9 @@ type Stream struct {
 	Port uint16 `json:"port"`
 	// Rate is calls per second as planned.
 	Rate float64 `json:"rate"`
+	// ID is what the IDs of its requests begin with; a hyphen and the number of the
+	// call follow.
+	ID string `json:"id,omitempty"`
 	// Client and Request are as the oracle is asked about them.
 	Client  oracle.Client  `json:"client"`
 	Request oracle.Request `json:"request"`
@@ -58,6 +65,9 @@ type Stream struct {
 	Missed int64 `json:"missed"`
 	Lost   int64 `json:"lost,omitempty"`
 }
+
+// CallID is the ID of one of its requests.
+func (s *Stream) CallID(call int64) string { return s.ID + "-" + strconv.FormatInt(call, 10) }
 
 // Write is one accepted change.
 type Write struct {
@@ -102,6 +112,9 @@ type Fault struct {
 	To time.Duration `json:"to"`
 	// Proxies that could not be told of anything, as namespace/name; empty: all.
 	Proxies []string `json:"proxies,omitempty"`
+	// Down says that the proxies, or what is behind them, may not answer while it
+	// lasts.
+	Down bool `json:"down,omitempty"`
 }
 
 // Request is one call of a stream.
