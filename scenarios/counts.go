@@ -3,13 +3,17 @@ package scenarios
 import (
 	"regexp"
 	"strconv"
+	"strings"
 
 	"github.com/invopop/jsonschema"
 	"go.yaml.in/yaml/v3"
 )
 
-// Count is how many there must be: none, some, or a whole number.
+// Count is how many there must be: none, some, a whole number, or "at most" one.
 type Count string
+
+// atMost begins a count that bounds.
+const atMost = "at most "
 
 // Fits says whether so many are as many as there must be.
 func (c Count) Fits(number float64) bool {
@@ -19,15 +23,16 @@ func (c Count) Fits(number float64) bool {
 	case Some:
 		return number > 0
 	}
-	want, err := strconv.Atoi(string(c))
-	return err == nil && number == float64(want)
+	bound, bounds := strings.CutPrefix(string(c), atMost)
+	want, err := strconv.Atoi(bound)
+	return err == nil && (number == float64(want) || bounds && number < float64(want))
 }
 
 // Exact says that more of them would be wrong: some is true with any number.
 func (c Count) Exact() bool { return Amount(c) != Some }
 
 func (c *Count) decodeNode(d *decoder, n *yaml.Node) {
-	if n.Kind == yaml.ScalarNode && n.Tag == "!!str" && contains(Amount("").Values(), n.Value) {
+	if n.Kind == yaml.ScalarNode && n.Tag == "!!str" && (contains(Amount("").Values(), n.Value) || countBound.MatchString(n.Value)) {
 		*c = Count(n.Value)
 		return
 	}
@@ -39,11 +44,16 @@ func (c *Count) decodeNode(d *decoder, n *yaml.Node) {
 	*c = Count(strconv.Itoa(number))
 }
 
-func (Count) describe() string { return "none, some or a whole number" }
+// countBound is how a bound is written.
+var countBound = regexp.MustCompile("^" + atMost + "[0-9]{1,9}$")
 
-// JSONSchema is a word or a number.
+func (Count) describe() string { return `none, some, a whole number or "at most" one` }
+
+// JSONSchema is a word, a number or a bound.
 func (Count) JSONSchema() *jsonschema.Schema {
-	return &jsonschema.Schema{OneOf: []*jsonschema.Schema{enumSchema(Amount("")), {Type: "integer", Minimum: "0"}}}
+	return &jsonschema.Schema{OneOf: []*jsonschema.Schema{
+		enumSchema(Amount("")), {Type: "integer", Minimum: "0"}, {Type: "string", Pattern: countBound.String()},
+	}}
 }
 
 // ControlPlanePart is a part of the mesh's control plane, with a log and metrics
@@ -80,7 +90,7 @@ type MetricClaim struct {
 	Without []string `yaml:"without"`
 	// Since the step began, its actions included (default), or since the start of the process: then a gauge is what it is.
 	Since Since `yaml:"since"`
-	// Is none, some, or a whole number: exactly so many.
+	// Is none, some, a whole number (exactly so many), or "at most 20".
 	Is Count `yaml:"is" jsonschema:"required"`
 }
 
@@ -95,7 +105,7 @@ type LogClaim struct {
 	Message string `yaml:"message" jsonschema:"required"`
 	// Fields of a line, such as client.tls: regular expressions that must fit as a whole, in which named values may stand.
 	Fields map[string]string `yaml:"fields"`
-	// Is none, some, or a whole number: exactly so many.
+	// Is none, some, a whole number (exactly so many), or "at most 20".
 	Is Count `yaml:"is" jsonschema:"required"`
 }
 

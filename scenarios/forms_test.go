@@ -19,6 +19,7 @@ func TestEveryFormOfClaimIsTakenAsItIsWritten(t *testing.T) {
 	for _, form := range []string{
 		`metric: {workload: app, name: inbound_http_authz_allow_total, labels: {client_id: "alice.${clients}"}, without: [authz_name], is: 3}`,
 		`metric: {controlPlane: policy, name: policy_watchers, since: start, is: some}`,
+		`metric: {controlPlane: policy, name: go_goroutines, is: at most 50}`,
 		`log: {workload: app, message: Request denied, fields: {client.id: "alice[.]${clients}[.].*"}, is: none}`,
 		`log: {controlPlane: identity, message: certified, is: 0}`,
 		`status: {kind: HTTPRoute, name: r, parent: http, condition: Accepted, is: "True", reason: Accepted}`,
@@ -34,9 +35,9 @@ func TestEveryFormOfClaimIsTakenAsItIsWritten(t *testing.T) {
 
 func TestMistakesInAFormOfClaimAreToldWithTheirRemedy(t *testing.T) {
 	for _, test := range []struct{ name, form, want string }{
-		{"number below none", `metric: {workload: app, name: x, is: -1}`, `s.yaml:21:48: expected none, some or a whole number, found the number -1`},
-		{"another word", `metric: {workload: app, name: x, is: many}`, `s.yaml:21:48: expected none, some or a whole number, found the string "many"`},
-		{"half of one", `log: {workload: app, message: x, is: 0.5}`, `s.yaml:21:48: expected none, some or a whole number, found the number 0.5`},
+		{"number below none", `metric: {workload: app, name: x, is: -1}`, `s.yaml:21:48: expected none, some, a whole number or "at most" one, found the number -1`},
+		{"another word", `metric: {workload: app, name: x, is: many}`, `s.yaml:21:48: expected none, some, a whole number or "at most" one, found the string "many"`},
+		{"half of one", `log: {workload: app, message: x, is: 0.5}`, `s.yaml:21:48: expected none, some, a whole number or "at most" one, found the number 0.5`},
 		{"nobody's metric", `metric: {name: x, is: none}`, `s.yaml:21:19: give workload or controlPlane, one of the two`},
 		{"two tellers", `log: {workload: app, controlPlane: policy, message: x, is: none}`, `s.yaml:21:16: give workload or controlPlane, one of the two`},
 		{"part that does not exist", `log: {controlPlane: polcy, message: x, is: none}`, `s.yaml:21:31: "polcy" is not a control plane part: did you mean "policy"?`},
@@ -91,6 +92,7 @@ func TestACountFitsItsNumberAlone(t *testing.T) {
 	}{
 		{"none", 0, true}, {"none", 1, false}, {"some", 0, false}, {"some", 7, true},
 		{"0", 0, true}, {"3", 3, true}, {"3", 2, false}, {"3", 4, false},
+		{"at most 3", 0, true}, {"at most 3", 3, true}, {"at most 3", 4, false},
 	} {
 		if got := test.count.Fits(test.number); got != test.want {
 			t.Errorf("%v as %s: got %v", test.number, test.count, got)
