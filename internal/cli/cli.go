@@ -145,6 +145,7 @@ func newRoot(streams IOStreams) *cobra.Command {
 var verbs = []func(IOStreams) *cobra.Command{
 	newRun,
 	newList,
+	newFuzz,
 	newCluster,
 	newInstall,
 	newUninstall,

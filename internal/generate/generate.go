@@ -42,7 +42,7 @@ func New(seed int64, index int) (*Case, error) {
 	p := r.parts()
 	c := &Case{Seed: seed, Index: index, Scenario: &scenarios.Scenario{APIVersion: scenarios.APIVersion, Kind: scenarios.KindScenario,
 		Metadata: scenarios.Metadata{Name: fmt.Sprintf("g%d", index), Labels: []string{"generated"}},
-		Spec: scenarios.Spec{Summary: fmt.Sprintf("Generated from seed %d, number %d", seed, index), Annotations: p.annotations, Workloads: p.workloads, Clients: p.clients}}}
+		Spec:     scenarios.Spec{Summary: fmt.Sprintf("Generated from seed %d, number %d", seed, index), Annotations: p.annotations, Workloads: p.workloads, Clients: p.clients}}}
 	sheet, err := newPaper(c.Scenario)
 	if err != nil {
 		return nil, err

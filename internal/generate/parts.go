@@ -93,8 +93,8 @@ func (b *builder) matrices(p parts) []scenarios.Matrix {
 	if b.chance(45) {
 		first.Rows = append(first.Rows, scenarios.Row{Target: "app:grpc", Protocols: []scenarios.Protocol{scenarios.GRPC}, Clients: names})
 	}
-	if b.chance(45) {
-		first.Rows = append(first.Rows, scenarios.Row{Target: "app:tcp", Protocols: []scenarios.Protocol{scenarios.TCP}, Clients: names})
+	if plain := plainSpoken(p.clients); b.chance(45) && len(plain) > 0 {
+		first.Rows = append(first.Rows, scenarios.Row{Target: "app:tcp", Protocols: []scenarios.Protocol{scenarios.TCP}, Clients: plain})
 	}
 	if len(p.workloads) > 1 {
 		first.Rows = append(first.Rows, scenarios.Row{Target: "peer:" + strconv.Itoa(8080), Clients: names})
@@ -105,6 +105,18 @@ func (b *builder) matrices(p parts) []scenarios.Matrix {
 			Rows: []scenarios.Row{{Target: "app:http", Clients: names}}})
 	}
 	return out
+}
+
+// plainSpoken are the clients that do not speak TLS themselves: where a proxy does
+// not end it, an application that waits for a line would wait for ever.
+func plainSpoken(clients []scenarios.Client) []string {
+	var names []string
+	for _, c := range clients {
+		if c.Kind == scenarios.Meshed || c.Kind == scenarios.Unmeshed {
+			names = append(names, c.Name)
+		}
+	}
+	return names
 }
 
 // claims are those of a step.

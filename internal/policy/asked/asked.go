@@ -106,6 +106,9 @@ var seen = map[oracle.Outcome][]clients.Kind{
 // Kinds are the outcomes that a client may see of a request with that verdict.
 func Kinds(v oracle.Verdict, client oracle.Client, protocol oracle.Protocol) []clients.Kind {
 	kinds := slices.Clone(seen[v.Outcome])
+	if unheard(v, client) && (v.Allowed() || v.Outcome == oracle.Closed) {
+		return []clients.Kind{clients.TLSFailure, clients.ProtocolError, clients.Closed, clients.Reset, clients.Timeout}
+	}
 	switch {
 	case v.Outcome == oracle.Redirected && v.Status == 200:
 		return []clients.Kind{clients.Allowed} // W-21: nobody takes it for a redirect
@@ -115,6 +118,13 @@ func Kinds(v oracle.Verdict, client oracle.Client, protocol oracle.Protocol) []c
 		kinds = append(kinds, clients.Unavailable) // its own proxy's 502
 	}
 	return kinds
+}
+
+// unheard reports whether the client speaks TLS that the proxy does not end, so
+// that it gets to an application which does not speak it (T-10).
+func unheard(v oracle.Verdict, client oracle.Client) bool {
+	own := client.Way == oracle.MeshedDirect || client.Way == oracle.TLSNoIdentity || client.Way == oracle.ForeignRoot
+	return own && v.Course == oracle.AsTCP && v.TLS == "no_identity"
 }
 
 // Fits reports whether what a client saw can be with the verdict. reached says
