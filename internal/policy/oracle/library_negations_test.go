@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/meshproof/meshproof/internal/policy/oracle"
+	"github.com/meshproof/meshproof/internal/policy/paper"
 	"github.com/meshproof/meshproof/scenarios"
 )
 
@@ -23,26 +24,28 @@ var unturned = map[string]string{
 // whether a written expectation of another form contradicts them.
 type said struct {
 	verdicts []oracle.Verdict
-	series   []counted
+	series   []paper.Counted
 	differs  bool
 }
 
 func played(t *testing.T, set *scenarios.Set, scenario *scenarios.Scenario, dialect scenarios.Dialect, rule string, rules oracle.Rules) said {
 	var out said
-	p := newPaper(t, set, scenario, dialect)
-	p.rules = rules
-	p.differs = func(c scenarios.Claim, _ string) { out.differs = out.differs || claimShows(c, rule) }
-	p.saw = func(c scenarios.Claim, v oracle.Verdict) {
+	p := paper.New(set, scenario, dialect)
+	p.Rules = rules
+	p.Differs = func(c scenarios.Claim, _ string) { out.differs = out.differs || claimShows(c, rule) }
+	p.Saw = func(c scenarios.Claim, v oracle.Verdict) {
 		if claimShows(c, rule) {
 			out.verdicts = append(out.verdicts, v)
 		}
 	}
-	p.sawSeries = func(c scenarios.Claim, n counted) {
+	p.SawSeries = func(c scenarios.Claim, n paper.Counted) {
 		if claimShows(c, rule) {
 			out.series = append(out.series, n)
 		}
 	}
-	p.play()
+	if err := p.Run(); err != nil {
+		t.Fatal(err)
+	}
 	return out
 }
 
@@ -69,7 +72,7 @@ func TestTheLibraryNoticesTheContraryOfEveryRule(t *testing.T) {
 				for _, dialect := range []scenarios.Dialect{scenarios.Documented, scenarios.Linkerd} {
 					book, other := played(t, set, scenario, dialect, negation.Rule, oracle.DefaultRules()), played(t, set, scenario, dialect, negation.Rule, contrary)
 					if other.differs != book.differs || !slices.EqualFunc(book.verdicts, other.verdicts, alike(dialect)) ||
-						!slices.EqualFunc(book.series, other.series, counted.alike) {
+						!slices.EqualFunc(book.series, other.series, paper.Counted.Alike) {
 						return
 					}
 				}

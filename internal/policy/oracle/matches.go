@@ -108,7 +108,7 @@ func NormalisedPath(raw string, dialect api.Dialect) (path string, clear bool) {
 		}
 		one, err := url.PathUnescape(path[i : i+3])
 		switch {
-		case err != nil, one == "/", one == "\\", one == "\x00", one == "%":
+		case err != nil, one == "/", one == "\\", one == "\x00":
 			return path, false
 		case unreserved(one[0]):
 			decoded.WriteString(one)
@@ -150,11 +150,13 @@ func headerValues(request Request, name string) []string {
 	return values
 }
 
+// queryValues is the first value of a parameter, which is the one that counts.
 func queryValues(request Request, name string) []string {
 	_, query, _ := strings.Cut(request.Path, "?")
 	parsed, err := url.ParseQuery(query)
 	if err != nil {
 		return nil
 	}
-	return parsed[name]
+	values := parsed[name]
+	return values[:min(1, len(values))]
 }

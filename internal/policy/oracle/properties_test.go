@@ -75,7 +75,11 @@ func kindOf(object any) string {
 	return fmt.Sprintf("%T", object)
 }
 
-var localhost = netip.MustParseAddr("127.0.0.1")
+var (
+	localhost      = netip.MustParseAddr("127.0.0.1")
+	insideAddress  = netip.MustParseAddr("10.244.0.77")
+	outsideAddress = netip.MustParseAddr("198.51.100.1")
+)
 
 // questions are some for each way, protocol and port.
 func questions(random *rand.Rand) (port uint16, client oracle.Client, request oracle.Request) {
