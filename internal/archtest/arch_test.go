@@ -27,11 +27,11 @@ var rules = []rule{
 	{
 		name:  "the mesh knows nothing of those who judge it",
 		from:  []string{"internal/mesh/"},
-		never: []string{"internal/policy/oracle", "internal/check", "internal/history", "internal/rulebook", "internal/engine", "scenarios", "suites", "reports", "clients"},
+		never: []string{"internal/policy/oracle", "internal/check", "internal/transition", "internal/history", "internal/rulebook", "internal/engine", "scenarios", "suites", "reports", "clients"},
 	},
 	{
 		name:  "who calls and who judges knows nothing of the mesh's logic",
-		from:  []string{"clients", "internal/policy/", "internal/check", "internal/history", "internal/rulebook", "internal/engine", "scenarios", "reports"},
+		from:  []string{"clients", "internal/policy/", "internal/check", "internal/transition", "internal/history", "internal/rulebook", "internal/engine", "scenarios", "reports"},
 		never: []string{"internal/mesh/"},
 	},
 	{
@@ -68,6 +68,11 @@ var rules = []rule{
 		name:  "what a run leaves to be judged again knows nothing of who carried it out",
 		from:  []string{"internal/history", "internal/policy/asked"},
 		never: []string{"internal/engine", "internal/cluster", "internal/session", "suites", "reports", "k8s.io/client-go/kubernetes"},
+	},
+	{
+		name:  "who judges what happened knows nothing of who made it happen",
+		from:  []string{"internal/check", "internal/transition"},
+		never: []string{"internal/engine", "internal/cluster", "internal/session", "internal/generate", "suites", "k8s.io/client-go/kubernetes"},
 	},
 	{
 		name: "the agent stays small: nothing in a pod links cluster makers, test frameworks or the typed clientset",

@@ -28,7 +28,7 @@ type End struct {
 // nil for a run that came to its end, and input says that a scenario could not
 // be carried out because it is wrong.
 func (r *Run) Conclude(end *End, input bool) {
-	r.Summary = r.Count()
+	r.Summary, r.Changes = r.Count(), r.changes()
 	if r.Shard != nil && len(r.Scenarios) == 0 && end == nil && r.Reason == "" {
 		r.Outcome, r.ExitCode = Skipped, ExitPassed
 		r.Reason = fmt.Sprintf("nothing to do: %s has no claims", r.Shard)

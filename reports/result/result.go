@@ -48,6 +48,9 @@ type Run struct {
 	Shard     *Shard     `json:"shard,omitempty"`
 	Parts     []Part     `json:"parts,omitempty"`
 	Scenarios []Scenario `json:"scenarios"`
+	// Changes sums up what is in the scenarios' Transitions; nil when no policy
+	// changed under traffic.
+	Changes *Changes `json:"changes,omitempty"`
 	// Samples are measured values of one kind each, by which two runs can be
 	// compared.
 	Samples []Sample `json:"samples,omitempty"`
@@ -131,6 +134,8 @@ type Scenario struct {
 	Steps    []Step    `json:"steps"`
 	// Bundle is the folder with evidence, relative to the run's folder.
 	Bundle string `json:"bundle,omitempty"`
+	// Transitions are the figures of a scenario with traffic; nil without.
+	Transitions *Transitions `json:"transitions,omitempty"`
 }
 
 // Source is a place in a scenario file.

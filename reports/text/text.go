@@ -133,6 +133,9 @@ func Summary(w io.Writer, run *result.Run, report string) error {
 	s := run.Summary
 	fmt.Fprintf(out, "%d passed, %d failed, %d skipped\n", s.Passed, s.Failed, s.Skipped)
 	fmt.Fprintf(out, "%d claims in all, %d inconclusive\n", s.Total, s.Inconclusive)
+	if run.Changes != nil {
+		Changes(out, run.Changes)
+	}
 	for _, f := range run.Figures {
 		fmt.Fprintf(out, "%s %.4g %s (n=%d", f.Name, f.Value, f.Unit, f.N)
 		if f.Target != 0 {
