@@ -162,7 +162,7 @@ func (s *scenarioRun) compareCounters(batch []*callJudge, logs map[string][]*wit
 // alsoCalled says whether anybody but the batch may call a component.
 func (s *scenarioRun) alsoCalled(component string, base *baseline) bool {
 	w, _, ok := s.planned.Component(component)
-	if !ok || w.Readiness+w.Liveness != "" || w.Declares() || len(w.Components()) > 1 || len(s.streams)+len(s.held) > 0 {
+	if !ok || w.Readiness+w.Liveness != "" || w.Declares() || len(w.Components()) > 1 || len(s.streams)+len(s.held) > 0 || s.recorder != nil {
 		return true // probes, its own neighbours, streams
 	}
 	return slices.ContainsFunc(base.step.Claims, func(c *scenarios.PlannedClaim) bool {

@@ -57,11 +57,14 @@ func (s *scenarioRun) judge(ctx context.Context, index int, late error, base *ba
 	var places []int
 	var alone queue
 	var counting []func()
+	var windows []int
 	s.mark(ctx, planned, base)
 	for i, claim := range planned.Claims {
 		switch {
 		case s.skipped(claim) != "":
 			s.finished(index, i, nil)
+		case claim.Claim.Window != nil:
+			windows = append(windows, i)
 		case late != nil:
 			v := failed("the policy was not in force in time: %v", late)
 			finish(i, time.Now(), v)
@@ -102,6 +105,27 @@ func (s *scenarioRun) judge(ctx context.Context, index int, late error, base *ba
 		done.Go(one)
 	}
 	done.Wait()
+	// What the streams have seen until now is the last to be judged.
+	s.judgeWindows(ctx, index, windows, late, finish)
+}
+
+// judgeWindows judges the claims about streams at these places.
+func (s *scenarioRun) judgeWindows(ctx context.Context, index int, places []int, late error, finish func(int, time.Time, verdict)) {
+	began := time.Now()
+	planned := &s.planned.Steps[index]
+	var claims []*scenarios.WindowClaim
+	for _, i := range places {
+		claims = append(claims, planned.Claims[i].Claim.Window)
+	}
+	if s.recorder == nil && len(claims) == 0 {
+		return
+	}
+	for i, v := range s.recorder.windows(ctx, planned, claims) {
+		if late != nil && v.outcome != result.Failed {
+			v = failing(v, "the policy was not in force in time: %v", late)
+		}
+		finish(places[i], began, cutOff(ctx, v))
+	}
 }
 
 // judgeOne judges one claim that is not part of the batch of calls.

@@ -64,9 +64,12 @@ type write struct {
 	group                 string
 	// version is the resourceVersion after the write, of a deletion too.
 	version uint64
-	// accepted is when the API server's answer was there.
-	accepted time.Time
-	verb     string
+	// called is when it was asked for, and accepted when the API server's answer was
+	// there.
+	called, accepted time.Time
+	verb             string
+	// object is what the API server has answered; nil when it was deleted.
+	object *unstructured.Unstructured
 }
 
 func (w write) String() string {
@@ -151,16 +154,18 @@ func (k *kube) apply(ctx context.Context, content map[string]any, namespace stri
 	if dryRun {
 		options.DryRun = []string{metav1.DryRunAll}
 	}
+	called := time.Now()
 	done, err := resource.Patch(ctx, object.GetName(), types.ApplyPatchType, body, options)
 	if err != nil {
 		return write{}, fmt.Errorf("apply %s %s: %w", gvk.Kind, object.GetName(), refusal(err))
 	}
-	return written("applied", done), nil
+	return written("applied", called, done), nil
 }
 
-func written(verb string, object *unstructured.Unstructured) write {
+func written(verb string, called time.Time, object *unstructured.Unstructured) write {
 	version, _ := strconv.ParseUint(object.GetResourceVersion(), 10, 64)
-	return write{kind: object.GetKind(), group: object.GroupVersionKind().Group, namespace: object.GetNamespace(), name: object.GetName(), version: version, accepted: time.Now(), verb: verb}
+	return write{kind: object.GetKind(), group: object.GroupVersionKind().Group, namespace: object.GetNamespace(), name: object.GetName(), version: version,
+		called: called, accepted: time.Now(), verb: verb, object: object}
 }
 
 // merge sends a JSON merge patch, of a subresource when one is named.
@@ -173,11 +178,12 @@ func (k *kube) merge(ctx context.Context, kind, namespace, name string, patch ma
 	if err != nil {
 		return write{}, fmt.Errorf("encode the patch of %s %s: %w", kind, name, err)
 	}
+	called := time.Now()
 	done, err := resource.Patch(ctx, name, types.MergePatchType, body, metav1.PatchOptions{FieldManager: fieldManager}, subresources...)
 	if err != nil {
 		return write{}, fmt.Errorf("patch %s %s: %w", kind, name, refusal(err))
 	}
-	return written("patched", done), nil
+	return written("patched", called, done), nil
 }
 
 // remove deletes an object; for policy objects the version of the deletion is
@@ -197,10 +203,11 @@ func (k *kube) remove(ctx context.Context, kind, namespace, name string) (write,
 		deleted, stop = k.watch.deletion(gvk.GroupKind(), namespace, name)
 		defer stop()
 	}
+	called := time.Now()
 	if err := resource.Delete(ctx, name, metav1.DeleteOptions{}); err != nil {
 		return write{}, fmt.Errorf("delete %s %s: %w", kind, name, refusal(err))
 	}
-	w := write{kind: gvk.Kind, group: gvk.Group, namespace: namespace, name: name, accepted: time.Now(), verb: "deleted"}
+	w := write{kind: gvk.Kind, group: gvk.Group, namespace: namespace, name: name, called: called, accepted: time.Now(), verb: "deleted"}
 	if deleted == nil {
 		return w, nil
 	}

@@ -56,6 +56,9 @@ func (s *scenarioRun) step(ctx context.Context, index int) error {
 	res.Reason = ""
 	s.begins[planned.Name] = s.positions(ctx)
 	base := s.open(ctx, planned)
+	if err := s.recorder.begin(ctx, planned); err != nil {
+		return err
+	}
 
 	var late error
 	for range max(planned.Repeat, 1) {

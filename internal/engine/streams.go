@@ -73,10 +73,12 @@ func (r *streamRun) stop(ctx context.Context) error {
 func (s *scenarioRun) positions(ctx context.Context) map[string]int64 {
 	out := map[string]int64{}
 	for name, stream := range s.streams {
+		stream.mu.Lock()
 		if !stream.stopped {
 			_ = stream.read(ctx, 0)
 		}
 		out[name] = stream.lastCall()
+		stream.mu.Unlock()
 	}
 	return out
 }

@@ -115,8 +115,7 @@ func (s *scenarioRun) readWorld(ctx context.Context) (*history.World, error) {
 		return nil, err
 	}
 	out := oracle.World{Settings: settings}
-	spaces := append([]string{s.namespace}, s.furtherNamespaces()...)
-	slices.Sort(spaces)
+	spaces := s.spaces()
 	found, err := s.e.policyObjects(ctx, spaces, nil)
 	if err != nil {
 		return nil, err
@@ -136,26 +135,42 @@ func (s *scenarioRun) readWorld(ctx context.Context) (*history.World, error) {
 			}
 		}
 	}
-	var pods []*corev1.Pod
 	for _, name := range spaces {
 		namespace, err := s.e.kube.typed.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
 		if err != nil {
 			return nil, fmt.Errorf("read namespace %s: %w", name, err)
 		}
 		out.Namespaces = append(out.Namespaces, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: namespace.Labels, Annotations: namespace.Annotations}})
+	}
+	var pods []*corev1.Pod
+	pods, out.Origins = s.worldPods()
+	return history.NewWorld(string(s.e.dialect()), out, pods)
+}
+
+// spaces are the scenario's namespaces.
+func (s *scenarioRun) spaces() []string {
+	all := append([]string{s.namespace}, s.furtherNamespaces()...)
+	slices.Sort(all)
+	return all
+}
+
+// worldPods are the pods of the scenario with how they were asked for.
+func (s *scenarioRun) worldPods() ([]*corev1.Pod, map[string]oracle.Origin) {
+	var pods []*corev1.Pod
+	for _, name := range s.spaces() {
 		pods = append(pods, s.e.pods.list(name, nil)...)
 	}
-	out.Origins = map[string]oracle.Origin{}
+	origins := map[string]oracle.Origin{}
 	for _, pod := range pods {
 		s.mu.Lock()
 		origin, known := s.origins[pod.Namespace+"/"+pod.Labels[appLabel]]
 		s.mu.Unlock()
 		if known && meshed(pod) {
 			origin.Annotations = s.e.pods.bornWith(pod)
-			out.Origins[nameOf(pod).String()] = origin
+			origins[nameOf(pod).String()] = origin
 		}
 	}
-	return history.NewWorld(string(s.e.dialect()), out, pods)
+	return pods, origins
 }
 
 // policyObjects lists the policy objects and routes of some namespaces; kinds

@@ -22,10 +22,14 @@ import (
 // FileName is what a run calls its history, in its folder.
 const FileName = "history.jsonl.gz"
 
-// line is one line of the file: a world, or a question.
+// line is one line of the file: a world, a question, all of a recording but its
+// requests, or some of these.
 type line struct {
 	World    *World    `json:"world,omitempty"`
 	Question *Question `json:"question,omitempty"`
+	// Recording takes the place of an earlier one of the same scenario.
+	Recording *Recording `json:"recording,omitempty"`
+	Requests  *packed    `json:"requests,omitempty"`
 }
 
 // Writer writes the history of a run. It is safe for concurrent use. A nil
@@ -89,6 +93,41 @@ func (w *Writer) Add(world *World, questions ...*Question) error {
 	return w.err
 }
 
+// Record writes a recording as it is so far, with the worlds that it names and
+// the requests from a place on. What it returns was flushed to the file.
+func (w *Writer) Record(r *Recording, worlds map[string]*World, from int) error {
+	if w == nil {
+		return nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err != nil {
+		return w.err
+	}
+	encoder := json.NewEncoder(w.zip)
+	named := []string{r.Base}
+	for _, one := range r.Writes {
+		named = append(named, one.World)
+	}
+	for _, one := range r.Proxies {
+		named = append(named, one.World)
+	}
+	for _, id := range named {
+		if world := worlds[id]; world != nil && !w.worlds[id] {
+			w.worlds[id] = true
+			w.err = errors.Join(w.err, encoder.Encode(line{World: world}))
+		}
+	}
+	w.err = errors.Join(w.err, encoder.Encode(line{Recording: r}))
+	if from < len(r.Requests) {
+		w.err = errors.Join(w.err, encoder.Encode(line{Requests: pack(r, from)}))
+	}
+	if w.err = errors.Join(w.err, w.zip.Flush()); w.err != nil {
+		w.err = fmt.Errorf("write the history: %w", w.err)
+	}
+	return w.err
+}
+
 // Close ends the file.
 func (w *Writer) Close() error {
 	if w == nil {
@@ -105,6 +144,8 @@ type History struct {
 	Worlds map[string]*World
 	// Questions in the order in which they were asked.
 	Questions []*Question
+	// Recordings of scenarios with traffic, in the order in which they began.
+	Recordings []*Recording
 	// Cut says that the file ends in the middle: its run did not come to its end.
 	Cut bool
 }
@@ -130,6 +171,7 @@ func Read(path string) (*History, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the history %s: %w", path, err)
 	}
+	recordings := map[string]*Recording{}
 	for decoder := json.NewDecoder(zip); ; {
 		var one line
 		err := decoder.Decode(&one)
@@ -148,6 +190,23 @@ func Read(path string) (*History, error) {
 				return nil, fmt.Errorf("read the history %s: a question of claim %s is about the world %s, which does not stand before it", path, one.Question.Claim, one.Question.World)
 			}
 			h.Questions = append(h.Questions, one.Question)
+		case one.Recording != nil:
+			known := recordings[one.Recording.Scenario]
+			if known == nil {
+				h.Recordings = append(h.Recordings, one.Recording)
+				recordings[one.Recording.Scenario] = one.Recording
+				continue
+			}
+			one.Recording.Requests = known.Requests
+			*known = *one.Recording
+		case one.Requests != nil:
+			into := recordings[one.Requests.Scenario]
+			if into == nil {
+				return nil, fmt.Errorf("read the history %s: requests of %s stand before its recording", path, one.Requests.Scenario)
+			}
+			if err := one.Requests.unpack(into); err != nil {
+				return nil, fmt.Errorf("read the history %s: %w", path, err)
+			}
 		}
 	}
 }

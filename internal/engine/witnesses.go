@@ -1,0 +1,298 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"math"
+	"net"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/meshproof/meshproof/internal/history"
+	"github.com/meshproof/meshproof/scenarios"
+)
+
+// unknown is how often a request was delivered of which nobody can tell.
+const unknown = -1
+
+// matchSlack is how far the time of a decision may lie outside a call that it is
+// matched to by time, beside what is known of the clocks: what two processes of one
+// machine can differ by when they read one clock.
+const matchSlack = time.Millisecond
+
+// witness is what the proxy and the application of one pod have recorded of the
+// scenario's streams.
+type witness struct {
+	pod  types.NamespacedName
+	echo bool
+	// clock is that of the pod's node.
+	clock clock
+	// place among the recording's proxies.
+	place int
+	// sinceProxy and sinceEcho are how far the rings were read.
+	sinceProxy, sinceEcho int64
+	// missed says that some of what the application got is not known, and gone that
+	// the pod is not there any more.
+	missed, gone bool
+	// decided are decisions by the request's ID, and connections those about which
+	// no ID is known, in order.
+	decided     map[string]*decision
+	connections []*decision
+	// requests and lines count what the application got of each ID.
+	requests, lines map[string]int
+}
+
+// read takes over what streams, proxies and applications have recorded since the
+// last time, and says of each request who answered it.
+func (r *recorder) read(ctx context.Context) error {
+	r.reading.Lock()
+	defer r.reading.Unlock()
+	group := newGroup()
+	for _, f := range r.flows {
+		group.do(func() error { return r.take(ctx, f, 0) })
+	}
+	if err := group.wait(); err != nil {
+		return err
+	}
+	// What was answered until now is recorded by now.
+	if err := r.look(); err != nil {
+		return err
+	}
+	for _, w := range r.witnesses {
+		if w.gone {
+			continue
+		}
+		group.do(func() error { return r.ask(ctx, w) })
+	}
+	err := group.wait()
+	r.place()
+	return err
+}
+
+// look finds the pods that the streams lead to, and notes which are new and which
+// have gone.
+func (r *recorder) look() error {
+	there := map[types.UID]bool{}
+	seen := map[string]bool{}
+	for _, f := range r.flows {
+		if seen[f.target.Component] {
+			continue
+		}
+		seen[f.target.Component] = true
+		for _, pod := range r.s.componentPods(f.target.Component) {
+			there[pod.UID] = true
+			if r.witnesses[pod.UID] != nil || pod.Status.PodIP == "" || !running(pod) {
+				continue
+			}
+			if err := r.meet(pod, f.target.Workload.Kind == scenarios.Echo); err != nil {
+				return err
+			}
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for uid, w := range r.witnesses {
+		if proxy := &r.rec.Proxies[w.place]; !there[uid] && proxy.Gone == 0 {
+			proxy.Gone = r.now()
+		}
+	}
+	return nil
+}
+
+// running says whether all containers of a pod are.
+func running(pod *corev1.Pod) bool {
+	return len(pod.Status.ContainerStatuses) > 0 && !slices.ContainsFunc(pod.Status.ContainerStatuses, func(c corev1.ContainerStatus) bool { return c.State.Running == nil })
+}
+
+// meet notes a pod that was not there before.
+func (r *recorder) meet(pod *corev1.Pod, echo bool) error {
+	world, err := r.keep(r.world.current())
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	one := history.Proxy{Pod: nameOf(pod).String(), World: world}
+	if len(r.rec.Steps)+len(r.rec.Requests) > 0 && pod.CreationTimestamp.Time.After(r.rec.Began) {
+		one.Born = r.now()
+	}
+	r.witnesses[pod.UID] = &witness{pod: nameOf(pod), echo: echo, place: len(r.rec.Proxies), sinceProxy: unread, sinceEcho: unread,
+		decided: map[string]*decision{}, requests: map[string]int{}, lines: map[string]int{}}
+	r.rec.Proxies = append(r.rec.Proxies, one)
+	return nil
+}
+
+// unread is how far the rings of a pod were read that nobody has asked.
+const unread = -1
+
+// ask reads the rings of a pod. One that has gone is left alone from then on.
+func (r *recorder) ask(ctx context.Context, w *witness) error {
+	pod, there := r.s.e.pods.get(w.pod)
+	if !there || pod.DeletionTimestamp != nil {
+		defer func() { w.gone = !there }()
+	}
+	var page decisions
+	var err error
+	if there && !meshed(pod) {
+		page.Last = w.sinceProxy
+	} else if w.sinceProxy == unread {
+		w.sinceProxy = 0
+		w.clock = readClock(func() (time.Time, error) {
+			page, err = r.s.e.decisionsSince(ctx, w.pod, math.MaxInt64, 0)
+			return page.Now, err
+		})
+		page, err = r.s.e.decisionsSince(ctx, w.pod, 0, 0)
+	} else {
+		page, err = r.s.e.decisionsSince(ctx, w.pod, w.sinceProxy, 0)
+	}
+	if err != nil {
+		return gone(there, pod, err)
+	}
+	w.sinceProxy = page.Last
+	for i := range page.Decisions {
+		d := &page.Decisions[i]
+		switch {
+		case !r.concerned(d.TargetPort):
+		case d.RequestID != "":
+			w.decided[d.RequestID] = d
+		default:
+			w.connections = append(w.connections, d)
+		}
+	}
+	if !w.echo {
+		return nil
+	}
+	list, err := r.s.e.deliveriesSince(ctx, w.pod, max(w.sinceEcho, 0))
+	if err != nil {
+		return gone(there, pod, err)
+	}
+	w.missed = w.missed || list.Missed > 0
+	w.sinceEcho = list.Last
+	for _, d := range list.Deliveries {
+		switch d.Event {
+		case "request":
+			w.requests[d.ID]++
+		case "line":
+			w.lines[d.ID]++
+		}
+	}
+	return nil
+}
+
+// gone forgives that a pod does not answer that is on its way out.
+func gone(there bool, pod *corev1.Pod, err error) error {
+	if !there || pod.DeletionTimestamp != nil || !ready(pod) {
+		return nil
+	}
+	return err
+}
+
+// concerned says whether a stream leads to the port.
+func (r *recorder) concerned(port int) bool {
+	return slices.ContainsFunc(r.flows, func(f *flow) bool { return f.target.Port == port })
+}
+
+// place says of the requests that came since the last time who answered them:
+// the proxy that has a decision with the request's ID, the pod whose application
+// got it, or for connections, of which proxies know no ID, by address and time.
+func (r *recorder) place() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var witnesses []*witness
+	known := true
+	for _, w := range r.witnesses {
+		witnesses = append(witnesses, w)
+		known = known && w.echo && !w.missed
+	}
+	slices.SortFunc(witnesses, func(a, b *witness) int { return cmp.Compare(a.place, b.place) })
+	slices.SortFunc(r.unplaced, func(a, b unplaced) int {
+		return cmp.Compare(r.rec.Requests[a.place].Start, r.rec.Requests[b.place].Start)
+	})
+	for _, u := range r.unplaced {
+		one := &r.rec.Requests[u.place]
+		var by *witness
+		var record *decision
+		for _, w := range witnesses {
+			if record = w.decided[one.ID]; record != nil {
+				by = w
+				delete(w.decided, one.ID)
+				break
+			}
+		}
+		delivered := 0
+		for _, w := range witnesses {
+			count := w.requests[one.ID]
+			if count == 0 {
+				count = w.lines[one.ID]
+			}
+			if count > 0 && by == nil {
+				by = w
+			}
+			delivered += count
+		}
+		if known && u.flow.spec.Protocol != scenarios.TCPSilent && u.flow.target.Port != adminPort {
+			one.Delivered = delivered
+		}
+		if record == nil {
+			by, record = r.connection(u, one, by, witnesses)
+		}
+		if by == nil {
+			by = r.only(one)
+		}
+		if by != nil {
+			one.Pod = by.pod.String()
+		}
+		if record != nil {
+			one.Hash = record.Hash
+			one.Record = &history.Record{Verdict: record.Verdict, Protocol: record.Protocol, Server: record.Server, Route: record.Route, Authorization: record.Authorization}
+		}
+	}
+	r.unplaced = r.unplaced[:0]
+}
+
+// connection finds the decision about a connection: by the client's own address
+// where it has no proxy, and otherwise the first that nobody else has claimed of
+// the client's pod in the time of the call. Where the pod is known already, only
+// its decisions count.
+func (r *recorder) connection(u unplaced, one *history.Request, by *witness, witnesses []*witness) (*witness, *decision) {
+	proxied := u.flow.from.proxied()
+	ip, _, _ := net.SplitHostPort(u.local)
+	if proxied {
+		ip = u.flow.from.address.String()
+	}
+	for _, w := range witnesses {
+		if by != nil && by != w {
+			continue
+		}
+		slack := matchSlack + u.flow.from.clock.slack + w.clock.slack
+		for i, d := range w.connections {
+			at := r.since(w.clock.local(d.Time))
+			host, _, _ := net.SplitHostPort(d.Client)
+			if d.TargetPort != u.flow.target.Port || host != ip || !proxied && d.Client != u.local || at < one.Start-slack || at > one.End+slack || d.Verdict == "terminate" {
+				continue
+			}
+			w.connections = slices.Delete(w.connections, i, i+1)
+			return w, d
+		}
+	}
+	return by, nil
+}
+
+// only is the one proxy that was there while a request was under way, if it is one.
+func (r *recorder) only(one *history.Request) *witness {
+	var found *witness
+	for _, w := range r.witnesses {
+		proxy := r.rec.Proxies[w.place]
+		if proxy.Born > one.End || proxy.Gone > 0 && proxy.Gone < one.Start {
+			continue
+		}
+		if found != nil {
+			return nil
+		}
+		found = w
+	}
+	return found
+}
