@@ -20,16 +20,58 @@ func (s *Server) Harm() Harm { return Harm{s} }
 // Signal sends a signal to the first process of a container. Error:
 // cluster.ErrNotFound when no such container runs.
 func (h Harm) Signal(pod cluster.Pod, container string, signal syscall.Signal) error {
-	found, err := h.sandbox(pod)
+	p, err := h.process(pod, container)
 	if err != nil {
 		return err
 	}
+	return p.signal(signal)
+}
+
+// process is the first one of a container that runs.
+func (h Harm) process(pod cluster.Pod, container string) (*process, error) {
+	found, err := h.sandbox(pod)
+	if err != nil {
+		return nil, err
+	}
 	for _, c := range h.server.containersOf(found.id) {
 		if p := c.running(); p != nil && c.config.GetMetadata().GetName() == container {
-			return p.signal(signal)
+			return p, nil
 		}
 	}
-	return fmt.Errorf("container %s of pod %s does not run: %w", container, pod, cluster.ErrNotFound)
+	return nil, fmt.Errorf("container %s of pod %s does not run: %w", container, pod, cluster.ErrNotFound)
+}
+
+// Limit bounds the descriptors of the first process of a container: to so many
+// more than it has, or where that is negative to what it could have anyway.
+// Error: as of Signal.
+func (h Harm) Limit(pod cluster.Pod, container string, more int) error {
+	p, err := h.process(pod, container)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.reaped {
+		return fmt.Errorf("container %s of pod %s does not run: %w", container, pod, cluster.ErrNotFound)
+	}
+	var limit unix.Rlimit
+	if err := unix.Prlimit(p.pid, unix.RLIMIT_NOFILE, nil, &limit); err != nil {
+		return fmt.Errorf("read how many descriptors process %d may have: %w", p.pid, err)
+	}
+	// Only the lower of the two is touched: the process may raise it again, and
+	// none of these programs does.
+	limit.Cur = limit.Max
+	if more >= 0 {
+		open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.pid))
+		if err != nil {
+			return fmt.Errorf("count the descriptors of process %d: %w", p.pid, err)
+		}
+		limit.Cur = uint64(len(open) + more)
+	}
+	if err := unix.Prlimit(p.pid, unix.RLIMIT_NOFILE, &limit, nil); err != nil {
+		return fmt.Errorf("bound how many descriptors process %d may have: %w", p.pid, err)
+	}
+	return nil
 }
 
 // Network is the pod's network namespace, by a descriptor of the caller's own.

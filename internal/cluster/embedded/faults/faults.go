@@ -38,6 +38,7 @@ const (
 // Pods reaches the pods that are to be harmed. Error: cluster.ErrNotFound.
 type Pods interface {
 	Signal(pod cluster.Pod, container string, signal syscall.Signal) error
+	Limit(pod cluster.Pod, container string, more int) error
 	// Network is the pod's network namespace; the caller closes it.
 	Network(pod cluster.Pod) (*os.File, error)
 }
@@ -47,12 +48,14 @@ type order struct {
 	Pod         cluster.Pod          `json:"pod"`
 	Container   string               `json:"container,omitempty"`
 	Signal      int                  `json:"signal,omitempty"`
+	More        int                  `json:"more,omitempty"`
 	Disturbance *cluster.Disturbance `json:"disturbance,omitempty"`
 }
 
-// Paths of the three orders.
+// Paths of the orders.
 const (
 	signalPath  = "/signal"
+	limitPath   = "/limit"
 	disturbPath = "/disturb"
 	calmPath    = "/calm"
 )
@@ -70,7 +73,7 @@ type server struct {
 func Serve(ctx context.Context, listener net.Listener, pods Pods) error {
 	s := &server{pods: pods, disturbed: map[cluster.Pod]*network.Disturbed{}}
 	mux := http.NewServeMux()
-	for path, carryOut := range map[string]func(order) error{signalPath: s.signal, disturbPath: s.disturb, calmPath: s.calm} {
+	for path, carryOut := range map[string]func(order) error{signalPath: s.signal, limitPath: s.limit, disturbPath: s.disturb, calmPath: s.calm} {
 		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) { answer(w, r, carryOut) })
 	}
 	h := &http.Server{Handler: mux, ReadTimeout: orderTimeout}
@@ -108,6 +111,8 @@ func answer(w http.ResponseWriter, r *http.Request, carryOut func(order) error) 
 func (s *server) signal(o order) error {
 	return s.pods.Signal(o.Pod, o.Container, syscall.Signal(o.Signal))
 }
+
+func (s *server) limit(o order) error { return s.pods.Limit(o.Pod, o.Container, o.More) }
 
 func (s *server) disturb(o order) error {
 	if o.Disturbance == nil {
@@ -167,6 +172,14 @@ func dial(ctx context.Context, socket string) (net.Conn, error) {
 func (c *Client) Signal(ctx context.Context, pod cluster.Pod, container string, signal syscall.Signal) error {
 	if err := c.order(ctx, signalPath, order{Pod: pod, Container: container, Signal: int(signal)}); err != nil {
 		return fmt.Errorf("send %s to container %s of pod %s: %w", signal, container, pod, err)
+	}
+	return nil
+}
+
+// Limit implements cluster.Faults.
+func (c *Client) Limit(ctx context.Context, pod cluster.Pod, container string, more int) error {
+	if err := c.order(ctx, limitPath, order{Pod: pod, Container: container, More: more}); err != nil {
+		return fmt.Errorf("limit the descriptors of container %s of pod %s: %w", container, pod, err)
 	}
 	return nil
 }

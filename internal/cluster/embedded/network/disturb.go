@@ -63,6 +63,8 @@ func (d *Disturbed) begin(how cluster.Disturbance) error {
 	switch how.How {
 	case cluster.Swallowed:
 		return d.inside(func() error { return disturbRules(d.port, &expr.Verdict{Kind: expr.VerdictDrop}, true) })
+	case cluster.Lossy:
+		return d.inside(func() error { return lossRules(how.Percent) })
 	case cluster.Refused:
 		return d.inside(func() error {
 			// First the resets, which must reach the other side, and again for
@@ -155,6 +157,37 @@ func disturbRules(port uint16, sent expr.Any, deaf bool) error {
 	conn.AddRule(&nftables.Rule{Table: table, Chain: chain("sent", nftables.ChainHookOutput), Exprs: append(tcpPort(destinationPort, port), sent)})
 	if deaf {
 		conn.AddRule(&nftables.Rule{Table: table, Chain: chain("received", nftables.ChainHookInput), Exprs: append(tcpPort(sourcePort, port), &expr.Verdict{Kind: expr.VerdictDrop})})
+	}
+	if err := conn.Flush(); err != nil {
+		return fmt.Errorf("program nftables: %w", err)
+	}
+	return nil
+}
+
+// lossRules loses a share of the packets that a pod sends and receives, drawn by
+// chance; what it says to itself arrives.
+func lossRules(percent int) error {
+	conn, err := nftables.New()
+	if err != nil {
+		return fmt.Errorf("talk to nftables: %w", err)
+	}
+	table := conn.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: faultTable})
+	for name, side := range map[string]struct {
+		hook   *nftables.ChainHook
+		device expr.MetaKey
+	}{"sent": {nftables.ChainHookOutput, expr.MetaKeyOIFNAME}, "received": {nftables.ChainHookInput, expr.MetaKeyIIFNAME}} {
+		chain := conn.AddChain(&nftables.Chain{Table: table, Name: name, Type: nftables.ChainTypeFilter, Hooknum: side.hook, Priority: nftables.ChainPriorityFilter})
+		device := make([]byte, unix.IFNAMSIZ)
+		copy(device, podDevice)
+		conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{
+			&expr.Meta{Key: side.device, Register: unix.NFT_REG_1},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: unix.NFT_REG_1, Data: device},
+			&expr.Numgen{Register: firstRegister, Modulus: 100, Type: unix.NFT_NG_RANDOM},
+			// Compared byte by byte, the greatest first.
+			&expr.Byteorder{SourceRegister: firstRegister, DestRegister: firstRegister, Op: expr.ByteorderHton, Len: 4, Size: 4},
+			&expr.Cmp{Op: expr.CmpOpLt, Register: firstRegister, Data: binaryutil.BigEndian.PutUint32(uint32(percent))},
+			&expr.Verdict{Kind: expr.VerdictDrop},
+		}})
 	}
 	if err := conn.Flush(); err != nil {
 		return fmt.Errorf("program nftables: %w", err)

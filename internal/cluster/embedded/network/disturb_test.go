@@ -210,12 +210,54 @@ func TestFlappingCutsAgainAndAgain(t *testing.T) {
 	open(t, client, address)
 }
 
+func TestLossyLosesSomeAndConnectionsLiveOn(t *testing.T) {
+	requireNetwork(t)
+	pods := NewPods()
+	client, server := newPod(t, pods, false), newPod(t, pods, false)
+	address, _ := server.echo(9000)
+	conn := open(t, client, address)
+	sent := func() (lost int) {
+		// Datagrams show what TCP makes good.
+		if err := client.do(func() error {
+			packets, err := net.Dial("udp4", net.JoinHostPort(server.address.String(), "9"))
+			if err != nil {
+				return err
+			}
+			defer packets.Close()
+			for range 1000 {
+				if _, err := packets.Write([]byte{1}); errors.Is(err, unix.EPERM) {
+					lost++
+				}
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return lost
+	}
+	d := client.disturb(cluster.Disturbance{How: cluster.Lossy, Percent: 20})
+	if lost := sent(); lost < 100 || lost > 300 {
+		t.Errorf("of 1000 packets %d were lost, and 20 %% should be", lost)
+	}
+	for range 5 {
+		if err := exchange(conn, patience); err != nil {
+			t.Fatal("over TCP everything arrives:", err)
+		}
+	}
+	calm(t, d)
+	if lost := sent(); lost > 0 {
+		t.Errorf("afterwards %d packets were lost", lost)
+	}
+}
+
 func TestDisturbanceMustSayWhat(t *testing.T) {
 	for name, d := range map[string]cluster.Disturbance{
 		"no port":         {How: cluster.Refused},
 		"no such way":     {Port: 1, How: "loud"},
 		"no delay":        {Port: 1, How: cluster.Delayed},
 		"cuts all along":  {Port: 1, How: cluster.Flapping},
+		"a port lost":     {Port: 1, How: cluster.Lossy, Percent: 5},
+		"everything lost": {How: cluster.Lossy, Percent: 100},
 		"nothing of that": {},
 	} {
 		if d.Check() == nil {
