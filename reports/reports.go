@@ -1,6 +1,6 @@
 // Package reports turns the result tree of a run into files that people and
-// machines read: run.json, junit.xml, summary.md, report.html and
-// conformance.yaml.
+// machines read: run.json, junit.xml, summary.md, report.html,
+// conformance.yaml and flakes.json.
 //
 // A result.Run flows in, files in the run's folder come out, each written to
 // a temporary name and renamed, so that a reader never sees half a file. It
@@ -22,6 +22,7 @@ import (
 	"github.com/meshproof/meshproof/reports/html"
 	"github.com/meshproof/meshproof/reports/junit"
 	"github.com/meshproof/meshproof/reports/markdown"
+	"github.com/meshproof/meshproof/reports/repeat"
 	"github.com/meshproof/meshproof/reports/result"
 )
 
@@ -32,6 +33,7 @@ const (
 	MarkdownFile    = "summary.md"
 	HTMLFile        = "report.html"
 	ConformanceFile = "conformance.yaml"
+	FlakesFile      = "flakes.json"
 )
 
 // KeepRuns is how many runs stay below the artifacts folder.
@@ -52,6 +54,7 @@ func Formats() []Format {
 		{"md", MarkdownFile, markdown.Write},
 		{"html", HTMLFile, html.Write},
 		{"conformance", ConformanceFile, conformance.Write},
+		{"flakes", FlakesFile, repeat.WriteFlakes},
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/meshproof/meshproof/internal/timelines"
 	"github.com/meshproof/meshproof/reports"
 	"github.com/meshproof/meshproof/reports/github"
 	"github.com/meshproof/meshproof/reports/result"
@@ -33,7 +34,7 @@ func addEndingFlags(cmd *cobra.Command) *ending {
 // end, and returns its exit code as an error. err is what went wrong before.
 func (e *ending) finish(out io.Writer, folder string, run *result.Run, err error) error {
 	dir := filepath.Join(folder, run.ID)
-	err = errors.Join(err, reports.WriteAll(dir, run), reports.Publish(folder, run.ID), text.Summary(out, run, filepath.Join(dir, reports.HTMLFile)))
+	err = errors.Join(err, timelines.Attach(dir, run), reports.WriteAll(dir, run), reports.Publish(folder, run.ID), text.Summary(out, run, filepath.Join(dir, reports.HTMLFile)))
 	if prow := os.Getenv("ARTIFACTS"); prow != "" {
 		err = errors.Join(err, reports.WriteProw(prow, run))
 	}

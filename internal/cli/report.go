@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/meshproof/meshproof/internal/session"
+	"github.com/meshproof/meshproof/internal/timelines"
 	"github.com/meshproof/meshproof/reports"
 	"github.com/meshproof/meshproof/reports/github"
 	"github.com/meshproof/meshproof/reports/merge"
@@ -57,6 +58,9 @@ func newReport(streams IOStreams) *cobra.Command {
 		if len(runs) > 1 {
 			*ending.github = *ending.github || tell
 			return ending.merge(streams, artifacts(*output), runs, dirs)
+		}
+		if err := timelines.Attach(dirs[0], runs[0]); err != nil {
+			return err
 		}
 		for _, format := range reports.Formats() {
 			if !slices.Contains(*wanted, format.Name) {

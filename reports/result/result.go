@@ -79,6 +79,9 @@ type Summary struct {
 	Failed       int `json:"failed"`
 	Inconclusive int `json:"inconclusive"`
 	Skipped      int `json:"skipped"`
+	// Flaky ones are among those above: they did not come out the same in all
+	// attempts.
+	Flaky int `json:"flaky,omitempty"`
 }
 
 type Cluster struct {
@@ -134,6 +137,9 @@ type Scenario struct {
 	Steps    []Step    `json:"steps"`
 	// Bundle is the folder with evidence, relative to the run's folder.
 	Bundle string `json:"bundle,omitempty"`
+	// Folder holds the scenario's part of the history, relative to the run's folder;
+	// empty: the run's own.
+	Folder string `json:"folder,omitempty"`
 	// Transitions are the figures of a scenario with traffic; nil without.
 	Transitions *Transitions `json:"transitions,omitempty"`
 }
@@ -177,6 +183,9 @@ type Claim struct {
 	Samples  int     `json:"samples,omitempty"`
 	Duration float64 `json:"duration"`
 	Source   Source  `json:"source"`
+	// Attempts are all times that it was judged, where those are several; the
+	// outcome is the worst of them.
+	Attempts []Attempt `json:"attempts,omitempty"`
 	// Details are further lines for people: the decision, the first bad
 	// request, the width of a window.
 	Details []string `json:"details,omitempty"`
@@ -189,6 +198,9 @@ func (r *Run) Count() Summary {
 		for _, st := range sc.Steps {
 			for _, c := range st.Claims {
 				s.Total++
+				if c.Flaky() {
+					s.Flaky++
+				}
 				switch c.Outcome {
 				case Passed:
 					s.Passed++

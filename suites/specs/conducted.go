@@ -16,6 +16,7 @@ import (
 	"github.com/meshproof/meshproof/internal/engine"
 	"github.com/meshproof/meshproof/internal/interrupt"
 	"github.com/meshproof/meshproof/internal/session"
+	"github.com/meshproof/meshproof/internal/timelines"
 	"github.com/meshproof/meshproof/reports"
 	"github.com/meshproof/meshproof/reports/github"
 	"github.com/meshproof/meshproof/reports/result"
@@ -180,7 +181,7 @@ func (c *conducted) finish() (*result.Run, error) {
 	<-c.ended
 	c.cancel()
 	defer c.release()
-	err := writeReports(c.dir, c.out)
+	err := errors.Join(timelines.Attach(c.dir, c.out), writeReports(c.dir, c.out))
 	err = errors.Join(err, publish(c.artifacts(), c.id))
 	if prow := os.Getenv("ARTIFACTS"); prow != "" {
 		err = errors.Join(err, reports.WriteProw(prow, c.out))

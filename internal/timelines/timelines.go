@@ -1,0 +1,104 @@
+// Package timelines makes of a run's history what a page shows besides the
+// result tree: the time line of each scenario with traffic, how long changes
+// took, and which parts of the policy space were seen.
+//
+// A run's folder flows in; result.Run.Evidence and result.Run.Samples flow out.
+// Recordings are judged by internal/transition, as the engine judges them, so
+// that the page shows the findings of the run's verdict and none of its own. It
+// writes no files.
+package timelines
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path/filepath"
+	"slices"
+
+	"github.com/meshproof/meshproof/internal/history"
+	"github.com/meshproof/meshproof/internal/policy/oracle"
+	"github.com/meshproof/meshproof/internal/transition"
+	"github.com/meshproof/meshproof/reports/result"
+	"github.com/meshproof/meshproof/reports/timeline"
+)
+
+// Attach adds to a run what the history in its folder tells, and what those of
+// its scenarios tell that have folders of their own. What is missing adds nothing.
+// What could be made stays also when an error is returned.
+func Attach(dir string, run *result.Run) error {
+	of := map[string]map[string]bool{} // scenarios by folder
+	for _, s := range run.Scenarios {
+		if of[s.Folder] == nil {
+			of[s.Folder] = map[string]bool{}
+		}
+		of[s.Folder][s.Name] = true
+	}
+	a := &attaching{run: run, evidence: &timeline.Evidence{}, cover: newCover(run), samples: newSamples()}
+	var errs []error
+	found := false
+	for _, folder := range slices.Sorted(maps.Keys(of)) {
+		if folder != "" && !filepath.IsLocal(folder) {
+			continue
+		}
+		h, err := history.Open(filepath.Join(dir, folder))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("read what happened: %w", err))
+			continue
+		}
+		found = true
+		errs = append(errs, a.add(h, of[folder]))
+	}
+	if found {
+		a.done()
+	}
+	return errors.Join(errs...)
+}
+
+// attaching collects what goes into a run.
+type attaching struct {
+	run      *result.Run
+	evidence *timeline.Evidence
+	cover    *cover
+	samples  samples
+}
+
+// add takes what a history tells of some scenarios.
+func (a *attaching) add(h *history.History, of map[string]bool) error {
+	for _, q := range h.Questions {
+		a.cover.question(q)
+	}
+	var errs []error
+	for _, recording := range h.Recordings {
+		if !of[recording.Scenario] {
+			continue
+		}
+		v, err := transition.Judge(recording, h.Worlds, oracle.DefaultRules())
+		if err != nil {
+			errs = append(errs, fmt.Errorf("judge %s: %w", recording.Scenario, err))
+			continue
+		}
+		one := &maker{r: recording, v: v, texts: map[string]int{}}
+		line, err := one.make()
+		if err != nil {
+			errs = append(errs, fmt.Errorf("draw %s: %w", recording.Scenario, err))
+			continue
+		}
+		a.evidence.Timelines = append(a.evidence.Timelines, *line)
+		a.evidence.Changes = append(a.evidence.Changes, one.changes()...)
+		a.samples.recording(recording, v)
+		if err := a.cover.recording(recording, v); err != nil {
+			errs = append(errs, fmt.Errorf("what %s covers: %w", recording.Scenario, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// done puts the collected into the run.
+func (a *attaching) done() {
+	a.evidence.Coverage = a.cover.table()
+	a.run.Evidence, a.run.Samples = a.evidence, a.samples.list()
+}
