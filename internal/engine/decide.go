@@ -45,10 +45,22 @@ func (j *callJudge) decide(logs []*witnessLog) verdict {
 		v = j.decideOne(outcome, said, seenBy{record, recordKnown, reached != nil, deliveryKnown})
 		v.call, v.samples = &j.outcomes[i], len(j.outcomes)
 		if v.outcome != result.Passed {
+			v.details = append(v.details, silent(logs)...)
 			return v
 		}
 	}
 	return v
+}
+
+// silent is why witnesses could not be asked.
+func silent(logs []*witnessLog) []string {
+	var lines []string
+	for _, log := range logs {
+		if log.err != nil {
+			lines = append(lines, fmt.Sprintf("the records of %s could not be read: %v", log.pod, log.err))
+		}
+	}
+	return lines
 }
 
 // targetPod is the pod that a call came to: the one whose proxy has decided about
