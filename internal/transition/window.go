@@ -1,6 +1,7 @@
 package transition
 
 import (
+	"fmt"
 	"slices"
 	"sort"
 	"time"
@@ -182,4 +183,33 @@ func (c *Case) until(at time.Duration) int {
 		}
 	}
 	return n
+}
+
+// Thin tells of the windows around changes that hold too few answers to say
+// anything (B3), a line each. A stream owes answers from its first request to its
+// last.
+func (v *Verdict) Thin() []string {
+	r := v.c.Recording
+	var lines []string
+	for stream, calls := range v.calls {
+		if len(calls) == 0 {
+			lines = append(lines, fmt.Sprintf("stream %s never called", r.Streams[stream].Name))
+		}
+	}
+	for step, span := range r.Steps {
+		for stream, calls := range v.calls {
+			if len(calls) == 0 || span.FirstWrite == 0 {
+				continue
+			}
+			began, ended := r.Requests[calls[0]].Start, r.Requests[calls[len(calls)-1]].Start
+			for _, phase := range Phases() {
+				w := v.WindowAt(step, stream, phase)
+				if w.Enough() || w.From == w.To || w.To <= began || w.From >= ended {
+					continue
+				}
+				lines = append(lines, fmt.Sprintf("%s / %s %s: %d answers of a policy in %s are too few to say anything", span.Name, w.Stream, phase, w.Seen, moment(w.To-w.From)))
+			}
+		}
+	}
+	return lines
 }
