@@ -24,6 +24,8 @@ type Fault struct {
 	Delay time.Duration `yaml:"delay"`
 	// Rate of cuts per second, for flapping connections: 10 when absent.
 	Rate float64 `yaml:"rate"`
+	// Percent of packets that are lost: 5 when absent.
+	Percent int `yaml:"percent"`
 }
 
 // FaultKind is what is broken.
@@ -60,9 +62,9 @@ const (
 	AppKilled FaultKind = "app-killed"
 	// AppPaused: it stops where it is, with its connections open.
 	AppPaused FaultKind = "app-paused"
-	// CertificateExpired: certificates of the mesh come to their end while nobody renews them.
+	// CertificateExpired: a workload's pods start again with certificates of a short life, and those come to their end while nobody renews them.
 	CertificateExpired FaultKind = "certificate-expired"
-	// CertificateRotated: certificates of the mesh are renewed again and again.
+	// CertificateRotated: certificates have a short life, so that proxies that start meanwhile renew theirs again and again.
 	CertificateRotated FaultKind = "certificate-rotated"
 	// IdentityDown: nobody certifies proxies.
 	IdentityDown FaultKind = "identity-down"
@@ -72,6 +74,10 @@ const (
 	AdmissionDown FaultKind = "admission-down"
 	// InjectorDown: nobody adds proxies to pods.
 	InjectorDown FaultKind = "injector-down"
+	// PacketsLost: what the pods of a workload send and receive is lost in part, by chance.
+	PacketsLost FaultKind = "packets-lost"
+	// ProxyShortOfFiles: the proxies of a workload can open hardly any connection more.
+	ProxyShortOfFiles FaultKind = "proxy-short-of-files"
 	// ClockShifted: proxies see another time.
 	ClockShifted FaultKind = "clock-shifted"
 	// NodeLost: a node goes away with its pods.
@@ -82,7 +88,7 @@ const (
 func (FaultKind) Values() []string {
 	return of(ControllerKilled, ControllerPaused, ControllerRestarted, ControllersTwo, PolicyStreamCut, PolicyStreamBlackholed,
 		PolicyStreamDelayed, PolicyStreamFlapping, APIServerSlow, APIServerAway, ProxyKilled, ProxyPaused, ProxyEnded, AppKilled, AppPaused,
-		CertificateExpired, CertificateRotated, IdentityDown, TrustAnchorReplaced, AdmissionDown, InjectorDown, ClockShifted, NodeLost)
+		CertificateExpired, CertificateRotated, IdentityDown, TrustAnchorReplaced, AdmissionDown, InjectorDown, PacketsLost, ProxyShortOfFiles, ClockShifted, NodeLost)
 }
 
 // JSONSchema is the list.
@@ -92,11 +98,16 @@ func (v FaultKind) JSONSchema() *jsonschema.Schema { return enumSchema(v) }
 // and disturbs no other scenario.
 func (v FaultKind) OfPods() bool {
 	switch v {
-	case PolicyStreamCut, PolicyStreamBlackholed, PolicyStreamDelayed, PolicyStreamFlapping, ProxyKilled, ProxyPaused, ProxyEnded, AppKilled, AppPaused:
+	case PolicyStreamCut, PolicyStreamBlackholed, PolicyStreamDelayed, PolicyStreamFlapping, ProxyKilled, ProxyPaused, ProxyEnded, AppKilled, AppPaused,
+		PacketsLost, ProxyShortOfFiles:
 		return true
 	}
 	return false
 }
+
+// NamesWorkload says whether the fault names a workload: one of pods does, and so
+// does one that pods are started again for.
+func (v FaultKind) NamesWorkload() bool { return v.OfPods() || v == CertificateExpired }
 
 // Momentary says whether the fault is over by itself: what was killed comes back.
 func (v FaultKind) Momentary() bool {
@@ -107,6 +118,7 @@ const (
 	// defaultFaultDelay and defaultFlaps are what a fault has that says nothing.
 	defaultFaultDelay = time.Second
 	defaultFlaps      = 10.0
+	defaultLoss       = 5
 	// maxFaultDelay and maxFlaps bound what makes sense.
 	maxFaultDelay = time.Minute
 	maxFlaps      = 100.0
@@ -122,6 +134,9 @@ func (f *Fault) Slowness() time.Duration { return cmp.Or(f.Delay, defaultFaultDe
 func (f *Fault) Every() time.Duration {
 	return time.Duration(float64(time.Second) / cmp.Or(f.Rate, defaultFlaps))
 }
+
+// Loss is the share of packets that are lost, in percent.
+func (f *Fault) Loss() int { return cmp.Or(f.Percent, defaultLoss) }
 
 // Healed says whether an action of the scenario heals the fault of that name.
 func (s *Scenario) Healed(name string) bool {
@@ -153,13 +168,14 @@ func (v *validator) fault(a *Action) {
 		v.faults[f.Called()] = true
 	}
 	switch {
-	case f.Kind.OfPods() && f.Workload == "":
+	case f.Kind.NamesWorkload() && f.Workload == "":
 		v.add(f.Pos, "%s is a fault of pods: give their workload", f.Kind)
-	case f.Kind.OfPods():
+	case f.Kind.NamesWorkload():
 		v.workload(f.Pos, f.Workload)
 	case f.Workload != "":
 		v.add(f.Pos, "%s is no fault of a workload's pods: remove workload", f.Kind)
-	case !v.s.Spec.Serial:
+	}
+	if !f.Kind.OfPods() && !v.s.Spec.Serial && f.Kind != "" {
 		v.add(f.Pos, "%s changes what other scenarios rely on: the scenario needs serial: true", f.Kind)
 	}
 	if f.Kind.Momentary() == (healed || f.For > 0) && f.Kind != "" {
@@ -175,5 +191,8 @@ func (v *validator) fault(a *Action) {
 	}
 	if f.Rate != 0 && (f.Kind != PolicyStreamFlapping || f.Rate < 0 || f.Rate > maxFlaps) {
 		v.add(f.Pos, "rate %v: only flapping connections have one, up to %v", f.Rate, maxFlaps)
+	}
+	if f.Percent != 0 && (f.Kind != PacketsLost || f.Percent < 0 || f.Percent >= 100) {
+		v.add(f.Pos, "percent %d: only packets are lost by it, and not all of them", f.Percent)
 	}
 }

@@ -66,10 +66,13 @@ func (s *scenarioRun) faultSpans() []faultSpan {
 }
 
 // faulted says whether a fault lasts.
-func (s *scenarioRun) faulted() bool {
+func (s *scenarioRun) faulted() bool { return s.lasts(nil) }
+
+// lasts says whether a fault besides this one does.
+func (s *scenarioRun) lasts(but *faultRun) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.ContainsFunc(s.faults, func(f *faultRun) bool { return f.to.IsZero() })
+	return slices.ContainsFunc(s.faults, func(f *faultRun) bool { return f != but && f.to.IsZero() })
 }
 
 // owe remembers writes that nobody has waited for, for whoever heals a fault.
@@ -156,11 +159,12 @@ func (s *scenarioRun) lift(ctx context.Context, f *faultRun) error {
 }
 
 // recover waits until whatever was broken is back, and everything that was
-// written so far in force. Where that takes too long the fault is over all the
-// same: from then on the mesh is to blame.
+// written so far in force, unless another fault lasts that may keep it from being.
+// Where that takes too long the fault is over all the same: from then on the mesh
+// is to blame.
 func (s *scenarioRun) recover(ctx context.Context, f *faultRun) error {
 	err := s.back(ctx, f)
-	if err == nil {
+	if err == nil && !s.lasts(f) {
 		err = s.restored(ctx, s.owed)
 	}
 	s.mu.Lock()

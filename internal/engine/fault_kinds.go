@@ -55,6 +55,12 @@ var faultKinds = map[scenarios.FaultKind]faultKind{
 	scenarios.AppPaused:              {begin: inPods("", syscall.SIGSTOP, syscall.SIGCONT), below: true},
 	scenarios.IdentityDown:           {begin: away(identityDeploy)},
 	scenarios.InjectorDown:           {begin: away(injectorDeploy)},
+	scenarios.AdmissionDown:          {begin: noAdmission},
+	scenarios.CertificateRotated:     {begin: shortCertificates},
+	scenarios.CertificateExpired:     {begin: expire},
+	scenarios.TrustAnchorReplaced:    {never: "the mesh reads its trust anchors when it starts, so that another one means another mesh (trust anchors: one)"},
+	scenarios.PacketsLost:            {begin: losePackets, below: true},
+	scenarios.ProxyShortOfFiles:      {begin: shortOfFiles, below: true},
 	scenarios.ClockShifted:           {never: "no cluster shifts the wall clock of single processes: time namespaces shift the monotonic ones only (clocks: one)"},
 	scenarios.NodeLost:               {never: "no cluster here takes a node away under its pods (node loss: none)"},
 }
@@ -63,7 +69,8 @@ var faultKinds = map[scenarios.FaultKind]faultKind{
 // not answer while it lasts.
 func down(kind scenarios.FaultKind) bool {
 	switch kind {
-	case scenarios.ProxyKilled, scenarios.ProxyPaused, scenarios.ProxyEnded, scenarios.AppKilled, scenarios.AppPaused, scenarios.NodeLost:
+	case scenarios.ProxyKilled, scenarios.ProxyPaused, scenarios.ProxyEnded, scenarios.AppKilled, scenarios.AppPaused, scenarios.NodeLost,
+		scenarios.CertificateExpired, scenarios.ProxyShortOfFiles:
 		return true
 	}
 	return false
@@ -176,6 +183,8 @@ func (s *scenarioRun) disturb(ctx context.Context, f *faultRun, pods []*corev1.P
 		d.Delay = f.Slowness()
 	case cluster.Flapping:
 		d.Every = f.Every()
+	case cluster.Lossy:
+		d.Percent = f.Loss()
 	}
 	for _, pod := range pods {
 		f.onLift(func(ctx context.Context) error { return s.e.Faults.Calm(ctx, podRef(pod)) })
@@ -242,4 +251,26 @@ func secondController(ctx context.Context, s *scenarioRun, f *faultRun) error {
 		return err
 	})
 	return s.e.awaitRollout(ctx, meshNamespace, nil)
+}
+
+// losePackets loses a part of what the fault's pods send and receive.
+func losePackets(ctx context.Context, s *scenarioRun, f *faultRun) error {
+	return s.disturb(ctx, f, s.podsOfFault(f), 0, cluster.Lossy)
+}
+
+// spareFiles is how many descriptors a proxy that is short of them can still
+// open: enough for a connection or two, which take two each.
+const spareFiles = 4
+
+// shortOfFiles lets the proxies of the fault's pods open hardly anything more.
+func shortOfFiles(ctx context.Context, s *scenarioRun, f *faultRun) error {
+	for _, pod := range s.podsOfFault(f) {
+		f.onLift(func(ctx context.Context) error {
+			return unlessGone(s.e.Faults.Limit(ctx, podRef(pod), proxyContainer, -1))
+		})
+		if err := s.e.Faults.Limit(ctx, podRef(pod), proxyContainer, spareFiles); err != nil {
+			return err
+		}
+	}
+	return nil
 }
