@@ -64,7 +64,12 @@ func (s *scenarioRun) act(ctx context.Context, a *scenarios.Action) (string, err
 				options.ProbeNetworks = append(options.ProbeNetworks, s.text(network))
 			}
 		}
-		return s.install(ctx, options)
+		called := time.Now()
+		line, err := s.install(ctx, options)
+		if err == nil {
+			err = s.recorder.installed(called)
+		}
+		return line, err
 	case a.Start != nil:
 		return s.start(ctx, a.Start)
 	case a.Stop != nil:

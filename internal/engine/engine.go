@@ -165,6 +165,10 @@ func (e *run) tell(event Event) {
 	e.Observe(event)
 }
 
+// flowingAtOnce bounds the scenarios with traffic that run side by side: with more
+// of them two cores do not keep the rates, and nothing could be concluded.
+const flowingAtOnce = 8
+
 // carryOut runs the scenarios and returns one scenarioRun for each, in the
 // order of the plan.
 func (e *run) carryOut(ctx context.Context, config *rest.Config, out *result.Run) []*scenarioRun {
@@ -207,13 +211,17 @@ func (e *run) carryOut(ctx context.Context, config *rest.Config, out *result.Run
 			s.run(ctx)
 		})
 	}
-	var calm []*scenarioRun
+	var calm, flowing []*scenarioRun
 	for _, s := range inOrderOfStart(all) {
 		if s.planned.Spec.Serial {
 			// Its pods start among the others; its steps are taken alone.
 			if len(s.exactNamespaces()) == 0 && limit > len(all) {
 				group.Go(func() { s.prepare(ctx) })
 			}
+			continue
+		}
+		if len(s.planned.Spec.Traffic) > 0 {
+			flowing = append(flowing, s)
 			continue
 		}
 		if s.keepsRates() && !e.Capabilities.LocalImages {
@@ -225,6 +233,12 @@ func (e *run) carryOut(ctx context.Context, config *rest.Config, out *result.Run
 	group.Wait()
 	// A node that starts containers keeps no rate: these come when none start.
 	for _, s := range calm {
+		begin(s)
+	}
+	group.Wait()
+	// Nor does any machine keep many rates while many pods start.
+	slots = make(chan struct{}, min(limit, flowingAtOnce))
+	for _, s := range flowing {
 		begin(s)
 	}
 	group.Wait()

@@ -38,6 +38,8 @@ const (
 type recorder struct {
 	s     *scenarioRun
 	flows []*flow
+	// components are those that streams or held connections lead to.
+	components map[string]bool
 	// worlds by their IDs, and world the one as it is now.
 	worlds map[string]*history.World
 	world  *trackedWorld
@@ -51,8 +53,10 @@ type recorder struct {
 	// settled is since when nothing has changed.
 	settled time.Duration
 	step    history.StepSpan
-	// kept are how many requests the history has.
+	// kept are how many requests the history has, and told the findings that a claim
+	// has told of.
 	kept int
+	told map[string]bool
 
 	stop context.CancelFunc
 	done sync.WaitGroup
@@ -97,7 +101,17 @@ func (s *scenarioRun) record(ctx context.Context) error {
 		return nil
 	}
 	s.waiting("its streams")
-	r := &recorder{s: s, worlds: map[string]*history.World{}, witnesses: map[types.UID]*witness{}}
+	r := &recorder{s: s, worlds: map[string]*history.World{}, witnesses: map[types.UID]*witness{}, told: map[string]bool{}, components: map[string]bool{}}
+	for i := range s.planned.Spec.Traffic {
+		r.leadsTo(s.planned.Spec.Traffic[i].Target, s.planned.Spec.Traffic[i].Protocol)
+	}
+	for _, step := range s.planned.Spec.Steps {
+		for _, a := range step.Actions {
+			if a.Hold != nil {
+				r.leadsTo(a.Hold.Target, a.Hold.Protocol)
+			}
+		}
+	}
 	// The wall clock, because it is what other processes' times are compared with.
 	r.rec = history.Recording{Scenario: s.res.Name, Dialect: string(s.e.dialect()), Began: time.Now().Round(0), Budget: s.budget()}
 	base, err := s.readWorld(ctx)
@@ -131,6 +145,13 @@ func (s *scenarioRun) record(ctx context.Context) error {
 	r.stop = stop
 	r.done.Go(func() { r.follow(background) })
 	return nil
+}
+
+// leadsTo notes that requests go to a target.
+func (r *recorder) leadsTo(text string, protocol scenarios.Protocol) {
+	if target, err := r.s.planned.Target(text, protocol); err == nil {
+		r.components[target.Component] = true
+	}
 }
 
 // budget is how long a write may take to come into force.
@@ -263,6 +284,52 @@ func (r *recorder) begin(ctx context.Context, step *scenarios.PlannedStep) error
 	}
 	return r.watch(ctx, r.settled)
 }
+
+// dwell watches the streams in the middle of a step of which it is claimed that
+// something can be seen there.
+func (r *recorder) dwell(ctx context.Context, step *scenarios.PlannedStep) error {
+	passing := func(c scenarios.StreamCourse) bool {
+		return c.Course == scenarios.WindowOfDenials || c.Course == scenarios.WindowOfGrants
+	}
+	if r == nil || len(r.unsettled) > 0 || !slices.ContainsFunc(step.During, passing) {
+		return nil
+	}
+	return r.watch(ctx, r.settled)
+}
+
+// healed notes the end of a fault, by which everything that was written in the
+// meantime is in force.
+func (r *recorder) healed() {
+	if r != nil && !r.s.faulted() {
+		r.changed()
+	}
+}
+
+// installed notes that the settings of the mesh have become others.
+func (r *recorder) installed(called time.Time) error {
+	if r == nil {
+		return nil
+	}
+	if err := r.world.resettle(); err != nil {
+		return err
+	}
+	world, err := r.keep(r.world.current())
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	r.group++
+	r.rec.Writes = append(r.rec.Writes, history.Write{Step: r.step.Name, Group: r.group, Verb: "installed", Kind: meshKind, Name: meshNamespace, Call: r.since(called), Ack: r.now(), World: world})
+	if r.step.FirstWrite == 0 {
+		r.step.FirstWrite = r.since(called)
+	}
+	r.mu.Unlock()
+	r.changed()
+	return nil
+}
+
+// meshKind is what recordings call the mesh as a whole, of which settings are written.
+const meshKind = "Mesh"
 
 // watch waits until every stream was watched since then for long enough.
 func (r *recorder) watch(ctx context.Context, since time.Duration) error {
@@ -503,9 +570,12 @@ func (r *recorder) close(ctx context.Context) error {
 	if err := errors.Join(group.wait(), r.read(ctx)); err != nil {
 		return err
 	}
+	r.holds(ctx)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.rec.Faults = r.faults()
+	if err := r.concluded(); err != nil {
+		return err
+	}
 	return r.keepAll()
 }
 

@@ -65,6 +65,12 @@ func (s *scenarioRun) step(ctx context.Context, index int) error {
 		for i := range planned.Actions {
 			action := &planned.Actions[i]
 			line, err := s.act(ctx, action)
+			if err == nil && (action.Fault != nil || action.Heal != "") {
+				s.recorder.healed()
+			}
+			if err == nil && i+1 < len(planned.Actions) {
+				err = s.recorder.dwell(ctx, planned)
+			}
 			if planned.Repeat <= 1 {
 				res.Actions = append(res.Actions, line)
 			}

@@ -98,6 +98,9 @@ type heldRun struct {
 	target scenarios.Target
 	spec   *scenarios.Hold
 	state  clients.HeldState
+	// address is what was dialled, and pod namespace/name of the one that it leads
+	// to, where there was only one.
+	address, pod string
 }
 
 func (s *scenarioRun) hold(ctx context.Context, a *scenarios.Hold) (string, error) {
@@ -106,8 +109,11 @@ func (s *scenarioRun) hold(ctx context.Context, a *scenarios.Hold) (string, erro
 	if err != nil {
 		return line, err
 	}
-	held := &heldRun{client: from, name: s.res.Name + "-" + a.Name, spec: a}
+	held := &heldRun{client: from, name: s.res.Name + "-" + a.Name, spec: a, address: request.Address}
 	held.target, _ = s.planned.Target(a.Target, a.Protocol)
+	if pods := s.componentPods(held.target.Component); len(pods) == 1 {
+		held.pod = nameOf(pods[0]).String()
+	}
 	held.state, err = from.agent.OpenConnection(ctx, control.ConnectionSpec{Name: held.name, Request: request})
 	if err != nil {
 		return line, err

@@ -54,6 +54,18 @@ func (t *trackedWorld) start(world oracle.World) {
 	t.elsewhere, t.seen = referredTo(world, t.s.spaces()), time.Now()
 }
 
+// resettle takes over the mesh's settings.
+func (t *trackedWorld) resettle() error {
+	settings, err := t.s.e.settings()
+	if err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.world.Settings = settings
+	return nil
+}
+
 // counting are the kinds that count only once their status says so.
 var counting = []string{api.HTTPRouteKind, api.GRPCRouteKind, api.HTTPLocalRateLimitPolicyKind}
 

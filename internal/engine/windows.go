@@ -41,6 +41,7 @@ func (r *recorder) windows(ctx context.Context, step *scenarios.PlannedStep, cla
 	if err := r.world.verified(ctx); err != nil {
 		return fill(unsure("%v", err))
 	}
+	r.holds(ctx)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.rec.Faults = r.faults()
@@ -51,6 +52,9 @@ func (r *recorder) windows(ctx context.Context, step *scenarios.PlannedStep, cla
 	for i, claim := range claims {
 		j := &windowJudge{r: r, v: judged, step: &r.rec.Steps[len(r.rec.Steps)-1], claim: claim}
 		out[i] = j.judge()
+		for _, at := range j.findings() {
+			r.told[judged.Findings[at].ID] = true
+		}
 	}
 	if err := r.keepAll(); err != nil {
 		return fill(unsure("%v", err))
@@ -62,13 +66,42 @@ func (r *recorder) windows(ctx context.Context, step *scenarios.PlannedStep, cla
 func (r *recorder) faults() []history.Fault {
 	var out []history.Fault
 	for _, f := range r.s.faultSpans() {
-		one := history.Fault{Name: f.name, Kind: f.kind, From: r.since(f.from), Proxies: f.pods}
+		one := history.Fault{Name: f.name, Kind: f.kind, From: r.since(f.from), Proxies: f.pods, Down: f.down}
 		if !f.to.IsZero() {
 			one.To = r.since(f.to)
 		}
 		out = append(out, one)
 	}
 	return out
+}
+
+// concluded judges the whole. What no claim has told of, because it was seen
+// between steps that change something, or of a connection that was held, condemns
+// the step in which it began.
+func (r *recorder) concluded() error {
+	r.rec.Faults = r.faults()
+	judged, err := transition.Judge(&r.rec, r.worlds, oracle.DefaultRules())
+	if err != nil {
+		return fmt.Errorf("judge the recording: %w", err)
+	}
+	r.s.res.Transitions = judged.Summary()
+	for _, f := range judged.Findings {
+		at := max(0, slices.IndexFunc(r.s.res.Steps, func(step result.Step) bool { return step.Name == f.Step }))
+		if r.told[f.ID] || r.s.res.Steps[at].Outcome == result.Failed {
+			continue
+		}
+		step := &r.s.res.Steps[at]
+		step.Outcome, step.Reason = result.Failed, fmt.Sprintf("%s: %s", f.Side, f.Text)
+	}
+	return nil
+}
+
+// findings are the places of those in the claim's window.
+func (j *windowJudge) findings() []int {
+	if j.window == nil {
+		return nil
+	}
+	return j.window.Findings
 }
 
 // windowJudge judges one claim.

@@ -76,18 +76,14 @@ func (r *recorder) read(ctx context.Context) error {
 // have gone.
 func (r *recorder) look() error {
 	there := map[types.UID]bool{}
-	seen := map[string]bool{}
-	for _, f := range r.flows {
-		if seen[f.target.Component] {
-			continue
-		}
-		seen[f.target.Component] = true
-		for _, pod := range r.s.componentPods(f.target.Component) {
+	for name := range r.components {
+		w, _, _ := r.s.planned.Component(name)
+		for _, pod := range r.s.componentPods(name) {
 			there[pod.UID] = true
 			if r.witnesses[pod.UID] != nil || pod.Status.PodIP == "" || !running(pod) {
 				continue
 			}
-			if err := r.meet(pod, f.target.Workload.Kind == scenarios.Echo); err != nil {
+			if err := r.meet(pod, w.Kind == scenarios.Echo); err != nil {
 				return err
 			}
 		}

@@ -50,7 +50,7 @@ func (w *world) of(ctx context.Context, s *scenarioRun, pod *corev1.Pod) (*histo
 
 // read reads it as it is now.
 func (w *world) read(ctx context.Context, s *scenarioRun) {
-	if w.recorded, w.err = s.readWorld(ctx); w.err == nil {
+	if w.recorded, w.err = s.presentWorld(ctx); w.err == nil {
 		w.oracle, w.err = w.recorded.Oracle(oracle.DefaultRules())
 	}
 }
@@ -105,6 +105,18 @@ func (e *run) settings() (oracle.Settings, error) {
 		}
 	}
 	return s, nil
+}
+
+// presentWorld is the world as it is now: as it was tracked where the scenario's
+// traffic flows, and as it is read otherwise.
+func (s *scenarioRun) presentWorld(ctx context.Context) (*history.World, error) {
+	if s.recorder == nil {
+		return s.readWorld(ctx)
+	}
+	world := s.recorder.world.current()
+	pods, origins := s.worldPods()
+	world.Origins = origins
+	return history.NewWorld(string(s.e.dialect()), world, pods)
 }
 
 // readWorld reads the policy objects of the scenario's namespaces, and those
