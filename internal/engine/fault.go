@@ -20,8 +20,8 @@ const (
 	// mesh that needs longer is found to be wrong.
 	recoveryBudget = 2*reconnectCap + connectBudget + inForceBudget
 	// reconnectCap is the longest that a proxy waits between two attempts to reach
-	// its controller, and connectBudget what an attempt takes at most.
-	reconnectCap, connectBudget = 5 * time.Second, 3 * time.Second
+	// its controller (L-06), and connectBudget what an attempt takes at most (L-05).
+	reconnectCap, connectBudget = 10 * time.Second, 3 * time.Second
 	// liftBudget is for lifting a fault when nobody waits any more.
 	liftBudget = 20 * time.Second
 )

@@ -139,7 +139,6 @@ func (s *scenarioRun) signalAll(ctx context.Context, f *faultRun, pods []*corev1
 			if there && now.UID == pod.UID && startedAgain(now, name) <= before[nameOf(pod).String()] {
 				return false, fmt.Sprintf("container %s of pod %s was not started again", name, nameOf(pod))
 			}
-			s.e.forward.drop(nameOf(pod))
 		}
 		return true, ""
 	})

@@ -204,9 +204,20 @@ func redirectRules(port, relay uint16) error {
 	table := conn.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: faultTable})
 	priority := nftables.ChainPriority(beforeOthers)
 	chain := conn.AddChain(&nftables.Chain{Table: table, Name: "sent", Type: nftables.ChainTypeNAT, Hooknum: nftables.ChainHookOutput, Priority: &priority})
-	conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: append(tcpPort(destinationPort, port),
-		&expr.Meta{Key: expr.MetaKeyMARK, Register: firstRegister},
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: firstRegister, Data: binaryutil.NativeEndian.PutUint32(relayMark)},
+	marked := func(op expr.CmpOp) []expr.Any {
+		return append(tcpPort(destinationPort, port),
+			&expr.Meta{Key: expr.MetaKeyMARK, Register: firstRegister},
+			&expr.Cmp{Op: op, Register: firstRegister, Data: binaryutil.NativeEndian.PutUint32(relayMark)})
+	}
+	// What the relay sends is translated to where it goes anyway: what was
+	// translated once nobody translates again, not the mesh's interception either,
+	// which would lead it back here.
+	conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: append(marked(expr.CmpOpEq),
+		&expr.Payload{OperationType: expr.PayloadLoad, DestRegister: firstRegister, Base: expr.PayloadBaseNetworkHeader, Offset: ipDestination, Len: ipLength},
+		&expr.Payload{OperationType: expr.PayloadLoad, DestRegister: secondRegister, Base: expr.PayloadBaseTransportHeader, Offset: destinationPort, Len: portLength},
+		&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: firstRegister, RegProtoMin: secondRegister},
+	)})
+	conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: append(marked(expr.CmpOpNeq),
 		&expr.Immediate{Register: firstRegister, Data: binaryutil.BigEndian.PutUint16(relay)},
 		&expr.Redir{RegisterProtoMin: firstRegister},
 	)})

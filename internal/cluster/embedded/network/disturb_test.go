@@ -11,6 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
 	"github.com/meshproof/meshproof/internal/cluster"
@@ -150,12 +153,32 @@ func TestSwallowedIsSilentAndOpenConnectionsOutliveIt(t *testing.T) {
 	}
 }
 
+// intercept leads all that the pod sends to nowhere, as a mesh leads it to its
+// proxy.
+func (p *pod) intercept() {
+	p.t.Helper()
+	if err := p.do(func() error {
+		conn, err := nftables.New()
+		if err != nil {
+			return err
+		}
+		table := conn.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: "interception"})
+		chain := conn.AddChain(&nftables.Chain{Table: table, Name: "out", Type: nftables.ChainTypeNAT, Hooknum: nftables.ChainHookOutput, Priority: nftables.ChainPriorityNATDest})
+		conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: append(tcpPort(destinationPort, 9000),
+			&expr.Immediate{Register: firstRegister, Data: binaryutil.BigEndian.PutUint16(1)}, &expr.Redir{RegisterProtoMin: firstRegister})})
+		return conn.Flush()
+	}); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
 func TestDelayedArrivesLaterEitherWay(t *testing.T) {
 	requireNetwork(t)
 	pods := NewPods()
 	client, server := newPod(t, pods, false), newPod(t, pods, false)
 	address, _ := server.echo(9000)
 	old := open(t, client, address)
+	client.intercept()
 	d := client.disturb(cluster.Disturbance{Port: 9000, How: cluster.Delayed, Delay: shortly})
 	if err := exchange(old, patience); err == nil {
 		t.Error("a connection that was open before is not delayed")
@@ -181,7 +204,9 @@ func TestDelayedArrivesLaterEitherWay(t *testing.T) {
 	if err := exchange(other, patience); err != nil {
 		t.Error("another pod's connection:", err)
 	}
-	open(t, client, address)
+	if _, err := client.dial(address, patience); !errors.Is(err, unix.ECONNREFUSED) {
+		t.Error("what intercepts does not any more:", err)
+	}
 }
 
 func TestFlappingCutsAgainAndAgain(t *testing.T) {
