@@ -27,8 +27,12 @@ const (
 
 // smaller makes the findings smaller and writes them.
 func (f *Fuzz) smaller(ctx context.Context, b bench) error {
+	most := shrinkMost
+	if !f.KeepGoing {
+		most = 1
+	}
 	for i, found := range foremost(f.Findings()) {
-		if i >= shrinkMost || ctx.Err() != nil {
+		if i >= most || ctx.Err() != nil {
 			break
 		}
 		f.tell("making %s smaller", found.Case.Scenario.Metadata.Name)
@@ -75,9 +79,13 @@ func (f *Fuzz) shrink(ctx context.Context, b bench, found *Finding) error {
 	defer cancel()
 	s := &shrinking{f: f, b: b, found: found, best: found.Case.Scenario, last: found}
 	s.coarse(bounded)
-	for s.together(bounded, generate.Fine) {
-	}
-	for s.together(bounded, generate.Fields) {
+	for again := true; again && bounded.Err() == nil; {
+		for s.together(bounded, generate.Fine) {
+		}
+		again = false
+		for s.together(bounded, generate.Fields) {
+			again = true
+		}
 	}
 	for bounded.Err() == nil && s.first(bounded, []generate.Reduction{{What: "half the traffic", Do: generate.Halve}}) {
 	}
@@ -230,6 +238,9 @@ func (s *shrinking) confirm(ctx context.Context) {
 			again := s.carry(ctx, s.best, name)
 			mu.Lock()
 			defer mu.Unlock()
+			if ctx.Err() != nil {
+				return
+			}
 			s.found.Shrunk.Of++
 			if again != nil {
 				s.found.Shrunk.Again++

@@ -58,12 +58,12 @@ type edit struct {
 // weights are how often each transition is tried.
 func weights() []weighted[Transition] {
 	return []weighted[Transition]{
-		{9, CreateServer}, {9, CreateAuthorization}, {4, CreateAuthentication}, {4, CreateRoute},
-		{6, DeleteServer}, {6, DeleteAuthorization}, {4, DeleteAuthentication}, {3, DeleteRoute},
-		{4, ChangeSelector}, {4, UnmatchSelector}, {4, ChangePort}, {4, ChangeProtocol}, {4, ChangeAccess},
-		{7, ChangeClients}, {6, ChangeTarget}, {6, ChangeAuthentication}, {4, ChangeRoute},
-		{6, LabelPods}, {3, LabelServer}, {3, AnnotatePods}, {1, AnnotateNamespace}, {2, Touch},
-		{4, Rename}, {3, Recreate}, {4, SwapWinner}, {3, Overlap},
+		{7, CreateServer}, {12, CreateAuthorization}, {8, CreateAuthentication}, {6, CreateRoute},
+		{5, DeleteServer}, {9, DeleteAuthorization}, {8, DeleteAuthentication}, {6, DeleteRoute},
+		{3, ChangeSelector}, {3, UnmatchSelector}, {3, ChangePort}, {3, ChangeProtocol}, {3, ChangeAccess},
+		{9, ChangeClients}, {8, ChangeTarget}, {12, ChangeAuthentication}, {8, ChangeRoute},
+		{6, LabelPods}, {5, LabelServer}, {3, AnnotatePods}, {1, AnnotateNamespace}, {3, Touch},
+		{6, Rename}, {4, Recreate}, {4, SwapWinner}, {3, Overlap},
 	}
 }
 

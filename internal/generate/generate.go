@@ -148,7 +148,7 @@ func (b *builder) edits(c *Case, p parts, sheet *paper, flows bool) error {
 // somebody sees another answer; without a state there is none.
 func (b *builder) next(sheet *paper, calls []*scenarios.Call) (best edit, after *state, err error) {
 	anything := b.chance(blind)
-	var before map[cell]oracle.Verdict
+	var before []Answer
 	for range tries {
 		e, ok := b.edit(choose(b.random, weights()...))
 		if !ok {
@@ -163,11 +163,11 @@ func (b *builder) next(sheet *paper, calls []*scenarios.Call) (best edit, after 
 			return best, after, nil
 		}
 		if before == nil {
-			if before, err = sheet.judge(b.state, calls); err != nil {
+			if before, err = sheet.judge(b.state, calls, oracle.DefaultRules()); err != nil {
 				return best, nil, err
 			}
 		}
-		now, err := sheet.judge(next, calls)
+		now, err := sheet.judge(next, calls, oracle.DefaultRules())
 		if err != nil {
 			return best, nil, err
 		}
@@ -192,10 +192,14 @@ func (s *state) all(actions []scenarios.Action) (*state, error) {
 }
 
 // turned counts the calls of which something else becomes.
-func turned(before, after map[cell]oracle.Verdict) int {
+func turned(before, after []Answer) int {
+	was := map[cell]bool{}
+	for i := range before {
+		was[before[i].cell()] = before[i].Verdict.Allowed()
+	}
 	n := 0
-	for at, was := range before {
-		if was.Allowed() != after[at].Allowed() {
+	for i := range after {
+		if allowed, asked := was[after[i].cell()]; asked && allowed != after[i].Verdict.Allowed() {
 			n++
 		}
 	}

@@ -27,12 +27,12 @@ const (
 )
 
 // paperValues stand for the named values, which are known on a cluster only.
-var paperValues = map[string]string{"namespace": paperNamespace, "clients": paperClients, "run": "run", "outside": "172.31.0.0/30"}
+var paperValues = map[string]string{"namespace": paperNamespace, "clients": paperClients, "run": "run", "outside": "198.18.0.0/30"}
 
 // The addresses of clients inside and outside the cluster's networks.
 var (
 	paperInside  = netip.MustParseAddr("10.244.0.10")
-	paperOutside = netip.MustParseAddr("172.31.0.1")
+	paperOutside = netip.MustParseAddr("198.18.0.1")
 )
 
 // onPaper is a value with the named values filled in; what it holds is copied.
@@ -144,10 +144,23 @@ func (c cell) String() string {
 	return fmt.Sprintf("%s → %s over %s %s %s", c.client, c.target, c.protocol, c.method, c.path)
 }
 
+// Answer is a call and what becomes of it on paper.
+type Answer struct {
+	Call    *scenarios.Call
+	Client  oracle.Client
+	Request oracle.Request
+	Verdict oracle.Verdict
+}
+
+func (a *Answer) cell() cell {
+	return cell{a.Call.Client, a.Call.Target, a.Call.Protocol, a.Call.Method, a.Call.Path}
+}
+
 // judge asks the oracle what becomes of the calls in a state.
-func (p *paper) judge(s *state, calls []*scenarios.Call) (map[cell]oracle.Verdict, error) {
+func (p *paper) judge(s *state, calls []*scenarios.Call, rules oracle.Rules) ([]Answer, error) {
 	judge := oracle.New(p.world(s), api.Documented())
-	out := map[cell]oracle.Verdict{}
+	judge.Rules = rules
+	var out []Answer
 	for _, call := range calls {
 		target, err := p.scenario.Target(call.Target, call.Protocol)
 		if err != nil {
@@ -157,19 +170,44 @@ func (p *paper) judge(s *state, calls []*scenarios.Call) (map[cell]oracle.Verdic
 		if at < 0 {
 			return nil, fmt.Errorf("no client is called %q", call.Client)
 		}
+		declared := p.scenario.Spec.Clients[at]
 		pod := p.pod(s, target.Component)
 		if pod == nil {
 			return nil, fmt.Errorf("%s has no pods on paper", target.Component)
 		}
-		client, err := asked.Client(p.scenario.Spec.Clients[at], paperAddress(p.scenario.Spec.Clients[at]), paperIdentity(p.scenario.Spec.Clients[at]))
-		if err != nil {
+		one := Answer{Call: call}
+		if one.Client, err = asked.Client(declared, paperAddress(declared), paperIdentity(declared)); err != nil {
 			return nil, err
 		}
-		request, err := asked.Request(&call.Request, fmt.Sprintf("%s:%d", pod.Status.PodIP, target.Port))
-		if err != nil {
+		if one.Request, err = asked.Request(&call.Request, fmt.Sprintf("%s:%d", pod.Status.PodIP, target.Port)); err != nil {
 			return nil, err
 		}
-		out[cell{call.Client, call.Target, call.Protocol, call.Method, call.Path}] = judge.Judge(pod, uint16(target.Port), client, request)
+		one.Verdict = judge.Judge(pod, uint16(target.Port), one.Client, one.Request)
+		out = append(out, one)
+	}
+	return out, nil
+}
+
+// Play says what becomes, by some rules, of the calls that each step's matrices
+// make.
+func Play(s *scenarios.Scenario, rules oracle.Rules) ([][]Answer, error) {
+	sheet, err := newPaper(s)
+	if err != nil {
+		return nil, err
+	}
+	at := &state{}
+	var out [][]Answer
+	for i := range s.Spec.Steps {
+		step := &s.Spec.Steps[i]
+		at.step = i
+		if at, err = at.all(step.Actions); err != nil {
+			return nil, fmt.Errorf("scenario %s, step %q: %w", s.Metadata.Name, step.Name, err)
+		}
+		answers, err := sheet.judge(at, callsOf(step), rules)
+		if err != nil {
+			return nil, fmt.Errorf("scenario %s, step %q: %w", s.Metadata.Name, step.Name, err)
+		}
+		out = append(out, answers)
 	}
 	return out, nil
 }
