@@ -48,6 +48,8 @@ type Claim struct {
 	Command *CommandClaim `yaml:"command"`
 	// Admission submits an object and compares whether it is taken.
 	Admission *AdmissionClaim `yaml:"admission"`
+	// Certify asks the identity service for a certificate and compares whether it is issued.
+	Certify *CertifyClaim `yaml:"certify"`
 	// Event waits for a Kubernetes event.
 	Event *EventClaim `yaml:"event"`
 	// Healthy runs the health check.

@@ -321,6 +321,8 @@ func (v *validator) claim(c *Claim) {
 		v.text(c.Command.Pos, append(c.Command.Run, c.Command.Namespace)...)
 	case c.Admission != nil:
 		v.object(c.Admission.Object)
+	case c.Certify != nil:
+		v.certify(c.Certify)
 	case c.Event != nil:
 		v.text(c.Event.Pos, c.Event.Name)
 	case c.Policy != nil:

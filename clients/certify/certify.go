@@ -17,6 +17,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"sync"
 	"time"
@@ -47,6 +48,10 @@ type Source struct {
 	Name string
 	// Roots is the PEM bundle of the mesh's trust anchors.
 	Roots []byte
+	// Token, when not empty, stands in for what is in TokenFile.
+	Token []byte
+	// Dial, when not nil, connects to the service in place of the network.
+	Dial func(ctx context.Context, address string) (net.Conn, error)
 
 	mu      sync.Mutex
 	current *tls.Certificate
@@ -79,9 +84,9 @@ func (s *Source) Certificate(ctx context.Context) (*tls.Certificate, *x509.CertP
 }
 
 func (s *Source) certify(ctx context.Context) (*tls.Certificate, error) {
-	token, err := os.ReadFile(or(s.TokenFile, DefaultTokenFile))
+	token, err := s.token()
 	if err != nil {
-		return nil, fmt.Errorf("read the token: %w", err)
+		return nil, err
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -91,8 +96,12 @@ func (s *Source) certify(ctx context.Context) (*tls.Certificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a certificate request: %w", err)
 	}
-	conn, err := grpc.NewClient("dns:///"+or(s.Address, DefaultAddress), grpc.WithTransportCredentials(credentials.NewTLS(
-		&tls.Config{MinVersion: tls.VersionTLS13, RootCAs: s.pool, ServerName: or(s.ServerName, DefaultServerName)})))
+	target, options := "dns:///"+or(s.Address, DefaultAddress), []grpc.DialOption{grpc.WithTransportCredentials(credentials.NewTLS(
+		&tls.Config{MinVersion: tls.VersionTLS13, RootCAs: s.pool, ServerName: or(s.ServerName, DefaultServerName)}))}
+	if s.Dial != nil {
+		target, options = "passthrough:///"+or(s.Address, DefaultAddress), append(options, grpc.WithContextDialer(s.Dial))
+	}
+	conn, err := grpc.NewClient(target, options...)
 	if err != nil {
 		return nil, fmt.Errorf("make a client of the identity service: %w", err)
 	}
@@ -111,6 +120,17 @@ func (s *Source) certify(ctx context.Context) (*tls.Certificate, error) {
 		return nil, fmt.Errorf("check the certificate: %w", err)
 	}
 	return &tls.Certificate{Certificate: chain, PrivateKey: key, Leaf: leaf}, nil
+}
+
+func (s *Source) token() ([]byte, error) {
+	if len(s.Token) > 0 {
+		return s.Token, nil
+	}
+	token, err := os.ReadFile(or(s.TokenFile, DefaultTokenFile))
+	if err != nil {
+		return nil, fmt.Errorf("read the token: %w", err)
+	}
+	return token, nil
 }
 
 func or(value, otherwise string) string {

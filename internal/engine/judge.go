@@ -157,6 +157,8 @@ func (s *scenarioRun) judgeOne(ctx context.Context, c *scenarios.PlannedClaim, b
 		return s.judgeCommand(ctx, claim.Command)
 	case claim.Admission != nil:
 		return s.within(ctx, claim.Within, func() verdict { return s.judgeAdmission(ctx, claim.Admission) })
+	case claim.Certify != nil:
+		return s.judgeCertify(ctx, claim.Certify)
 	case claim.Event != nil:
 		return s.within(ctx, budget(claim.Within, probeBudget), func() verdict { return s.judgeEvent(ctx, claim.Event) })
 	case claim.Healthy != nil:

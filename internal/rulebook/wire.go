@@ -28,9 +28,9 @@ var policyAPI = []Rule{
 }
 
 var bootstrap = []Rule{
-	rule("J-01", identity, "Certify takes identity, token and request, and gives leaf, chain and end, all in DER").unseen(certified, issuing+"TestWhoProvesAnAccountGetsALeafForItsIdentity", issuing+"TestAProxyIsCertifiedOverTLS", proving+"TestAClientIsCertifiedByTheServiceAfterItsFailures"),
+	rule("J-01", identity, "Certify takes identity, token and request, and gives leaf, chain and end, all in DER").and(issuing+"TestWhoProvesAnAccountGetsALeafForItsIdentity", issuing+"TestAProxyIsCertifiedOverTLS", proving+"TestAClientIsCertifiedByTheServiceAfterItsFailures"),
 	rule("J-02", identity, "the issuer is served on port 8080 through its own proxy, under its own identity").unseen(certified, issuing+"TestAProxyIsCertifiedOverTLS", proving+"TestAnImpostorOfTheServiceIsNotAsked"),
-	rule("J-03", identity, "issuer, form, names in the request, token and account are checked in this order, each with its code").unseen(certified, issuing+"TestChecksComeInOrderWithTheirCodes", issuing+"TestReviewNamesTheAccountOrTheBlame"),
+	rule("J-03", identity, "issuer, form, names in the request, token and account are checked in this order, each with its code").and(issuing+"TestChecksComeInOrderWithTheirCodes", issuing+"TestReviewNamesTheAccountOrTheBlame"),
 	rule("J-04", identity, "certificates live a day, begin a little earlier, and are renewed at seven tenths of their life").unseen(certified, issuing+"TestALeafDoesNotOutliveItsIssuer", proving+"TestRenewalComesAtSeventyPercentAndKeepsTheOldLeafThroughFailures", proving+"TestRenewalIntervalIsBounded"),
 	rule("J-05", identity, "a proxy may be given a SPIFFE identity by a workload API instead").out(unasked),
 	rule("K-01", injection, "a proxy finds folder, trust roots, token and issuer in its environment").unseen(told, injected+"TestInjectedPodsAreExactlyThese", starting+"TestInjectedEnvironmentIsRead", starting+"TestTheIdentityIsNamedOnceOrTwice", starting+"TestEachBadValueIsNamedOnce"),
