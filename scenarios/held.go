@@ -1,6 +1,9 @@
 package scenarios
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 // HeldClaim compares a held connection. One of TCP stays open as long as its
 // client would be let in (L-09); one of HTTP stays open whatever its requests get,
@@ -13,6 +16,10 @@ type HeldClaim struct {
 	// Next is the outcome of the next request on the same connection: of http1, http2 or grpc.
 	Next Expect `yaml:"next"`
 }
+
+// maxHoldPause is the longest pause in which a claim still waits for the next
+// message of a connection.
+const maxHoldPause = time.Second
 
 // Repeats says whether a connection of the protocol, when it is held, carries one
 // request after the other.
@@ -33,6 +40,9 @@ func (s *Scenario) Held(name string) *Hold {
 func (v *validator) heldClaim(c *HeldClaim) {
 	v.known(c.Pos, "connection", c.Connection, v.held)
 	hold := v.s.Held(c.Connection)
+	if hold != nil && hold.Every > maxHoldPause && c.State == Open {
+		v.add(c.Pos, "the connection says nothing for %s, and so nobody can tell that it is open: claim that it is cut, or give it an every of %s or less", hold.Every, maxHoldPause)
+	}
 	if hold == nil || len(c.Next) == 0 {
 		return
 	}

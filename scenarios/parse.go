@@ -146,6 +146,16 @@ func Objects(file string, data []byte) ([]Object, error) {
 // Load reads files, and the scenario files of folders, from disk. A folder's
 // files are those ending in .yaml or .yml that are not in a manifests folder.
 func Load(paths ...string) (*Set, error) {
+	files, err := Files(paths...)
+	if err != nil {
+		return nil, err
+	}
+	return load(files, os.ReadFile)
+}
+
+// Files lists the scenario files that paths name: files as they are, and those of
+// folders.
+func Files(paths ...string) ([]string, error) {
 	var files []string
 	for _, path := range paths {
 		info, err := os.Stat(path)
@@ -164,7 +174,7 @@ func Load(paths ...string) (*Set, error) {
 			files = append(files, filepath.Join(path, name))
 		}
 	}
-	return load(files, os.ReadFile)
+	return files, nil
 }
 
 func scenarioFiles(folder fs.FS) ([]string, error) {

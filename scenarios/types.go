@@ -304,6 +304,8 @@ type Hold struct {
 	Pos     `yaml:"-" json:"-"`
 	Name    string `yaml:"name" jsonschema:"required"`
 	Request `yaml:",inline"`
+	// Every is the pause between two messages, or requests, of the connection: 100ms when absent. One of minutes leaves it idle after the first; that it is cut can be claimed then, and not that it is open.
+	Every time.Duration `yaml:"every"`
 }
 
 // Request is one call: who calls, whom, and how.

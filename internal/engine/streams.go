@@ -114,7 +114,7 @@ func (s *scenarioRun) hold(ctx context.Context, a *scenarios.Hold) (string, erro
 	if pods := s.componentPods(held.target.Component); len(pods) == 1 {
 		held.pod = nameOf(pods[0]).String()
 	}
-	held.state, err = from.agent.OpenConnection(ctx, control.ConnectionSpec{Name: held.name, Request: request})
+	held.state, err = from.agent.OpenConnection(ctx, control.ConnectionSpec{Name: held.name, Request: request, Interval: a.Every})
 	if err != nil {
 		return line, err
 	}

@@ -49,7 +49,7 @@ func (p *Play) claim(c scenarios.Claim) {
 		p.LeftOut[aboutCounting]++
 	case c.Command != nil:
 		p.LeftOut[aboutCommands]++
-	case c.Event != nil, c.Healthy != nil, c.Pods != nil, c.Status != nil:
+	case c.Certify != nil, c.Event != nil, c.Healthy != nil, c.Pods != nil, c.Status != nil:
 		p.LeftOut[aboutCluster]++
 	default:
 		failf("%s: the claim is of a kind that is not known here", c.Name)
