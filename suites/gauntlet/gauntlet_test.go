@@ -165,6 +165,10 @@ func TestOnlyAFailedClaimIsACatch(t *testing.T) {
 			if code != exitFinding || lastLine(out) != "caught 1 of 2" || !strings.Contains(out, string(want)) {
 				t.Errorf("exit code %d, want %d and %q:\n%s", code, exitFinding, want, out)
 			}
+			asked, err := os.ReadFile(filepath.Join(where.root, "artifacts/gauntlet/bad/asked"))
+			if runs := strings.Count(string(asked), "\n"); err != nil || (runs == tries) != (want == unjudged) {
+				t.Errorf("%d runs: what cannot be judged is run %d times, and a verdict stands: %v", runs, tries, err)
+			}
 		})
 	}
 }

@@ -45,6 +45,9 @@ type verdict struct {
 	// whose claim caught it; Total is the whole turn, without the building. Seconds.
 	Catch float64 `json:"catchSeconds,omitempty"`
 	Total float64 `json:"totalSeconds"`
+	// Tries is how many runs there were: more than one where the first could not
+	// be judged.
+	Tries int `json:"tries"`
 	// Dir is the folder of the run.
 	Dir string `json:"dir,omitempty"`
 }

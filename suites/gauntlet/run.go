@@ -15,6 +15,10 @@ import (
 	"github.com/meshproof/meshproof/reports/result"
 )
 
+// tries is how often a defect has its turn while nothing can be said of it: a
+// cluster that did not come up is no word about the mesh.
+const tries = 2
+
 // grace is how long an interrupted run may give its cluster back.
 const grace = time.Minute
 
@@ -87,14 +91,19 @@ func (g *gauntlet) take(ctx context.Context, t turn) verdict {
 		v.Outcome, v.Reason = unbuilt, t.err.Error()
 		return v
 	}
-	began := time.Now()
-	run, dir, code, err := meshproof(ctx, t.programs, filepath.Join(g.folder(t.defect), "runs"), t.defect.Dialect, t.defect.Scenarios)
-	v.Total, v.Dir = time.Since(began).Seconds(), dir
-	if err != nil {
-		v.Outcome, v.Reason = unjudged, err.Error()
-		return v
+	for v.Tries = 1; ; v.Tries++ {
+		began := time.Now()
+		run, dir, code, err := meshproof(ctx, t.programs, filepath.Join(g.folder(t.defect), "runs"), t.defect.Dialect, t.defect.Scenarios)
+		v.Total, v.Dir = time.Since(began).Seconds(), dir
+		if err != nil {
+			v.Outcome, v.Reason = unjudged, err.Error()
+		} else {
+			t.defect.judge(&v, run, code)
+		}
+		if v.Outcome != unjudged || v.Tries == tries || ctx.Err() != nil {
+			break
+		}
 	}
-	t.defect.judge(&v, run, code)
 	if v.Outcome == caught && !g.keep {
 		os.RemoveAll(t.programs)
 	}
