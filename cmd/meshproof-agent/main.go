@@ -51,6 +51,7 @@ var roles = map[string]role{
 	"proxy-await": proxy.AwaitMain,
 	"proxy-init":  intercept.Main,
 	"scraper":     authz.Main,
+	"stand-in":    echo.StandInMain,
 	"tamper":      tamper.Main,
 }
 

@@ -41,9 +41,9 @@ var File = rpc.MustFile("meshproof/echo/v1/echo.proto", "meshproof.echo.v1",
 		rpc.ServerStream("Watch", "Message", "Message"),
 		rpc.BidiStream("Chat", "Message", "Message")))
 
-// newGRPC returns the server of PortGRPC.
-func newGRPC(recorder *Recorder, port int) *grpc.Server {
-	server := grpc.NewServer(
+// newGRPC returns the server of PortGRPC; more options take the place of its own.
+func newGRPC(recorder *Recorder, port int, more ...grpc.ServerOption) *grpc.Server {
+	server := grpc.NewServer(append([]grpc.ServerOption{
 		grpc.UnaryInterceptor(func(ctx context.Context, in any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 			d := delivery(ctx, info.FullMethod, port)
 			recorder.Add(d)
@@ -60,7 +60,7 @@ func newGRPC(recorder *Recorder, port int) *grpc.Server {
 		grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
 			method, _ := grpc.MethodFromServerStream(stream)
 			return status.Errorf(codes.Unimplemented, "unknown method %s", method)
-		}))
+		})}, more...)...)
 	rpc.Register(server, File, rpc.Handlers{
 		Unary: func(_ context.Context, _ string, in, out *dynamicpb.Message) error {
 			rpc.SetString(out, "text", rpc.GetString(in, "text"))

@@ -157,6 +157,11 @@ func (g *Group) listen(address string) (net.Listener, error) {
 func newHTTP(handler http.Handler) *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
+	return NewHTTP(handler, protocols)
+}
+
+// NewHTTP is a server with this package's limits that its caller serves.
+func NewHTTP(handler http.Handler, protocols *http.Protocols) *http.Server {
 	return &http.Server{Handler: handler, Protocols: protocols, ReadHeaderTimeout: headTime, ErrorLog: log.New(io.Discard, "", 0)}
 }
 
