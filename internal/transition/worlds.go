@@ -6,8 +6,10 @@ import (
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/meshproof/meshproof/internal/history"
-	"github.com/meshproof/meshproof/internal/policy/api"
+	"github.com/meshproof/meshproof/internal/policy/objects"
 	"github.com/meshproof/meshproof/internal/policy/oracle"
 )
 
@@ -81,7 +83,6 @@ func between(base string, group []history.Write, worlds map[string]*history.Worl
 	for combination := 1; combination < number-1; combination++ {
 		rest, id := combination, []string{base}
 		world := *from
-		world.Pods = slices.Clone(from.Pods)
 		for _, kind := range order {
 			seen := rest % (len(kinds[kind]) + 1)
 			rest /= len(kinds[kind]) + 1
@@ -100,59 +101,27 @@ func between(base string, group []history.Write, worlds map[string]*history.Worl
 // take makes of one object of a world what it is in the other one: there, changed
 // or gone. A kind that is no object of policy takes the settings along.
 func take(into *history.World, from *history.World, w history.Write) {
-	to, of := &into.World, &from.World
-	switch w.Kind {
-	case api.ServerKind:
-		swap(&to.Servers, of.Servers, w)
-	case api.ServerAuthorizationKind:
-		swap(&to.ServerAuthorizations, of.ServerAuthorizations, w)
-	case api.AuthorizationPolicyKind:
-		swap(&to.AuthorizationPolicies, of.AuthorizationPolicies, w)
-	case api.MeshTLSAuthenticationKind:
-		swap(&to.MeshTLSAuthentications, of.MeshTLSAuthentications, w)
-	case api.NetworkAuthenticationKind:
-		swap(&to.NetworkAuthentications, of.NetworkAuthentications, w)
-	case api.HTTPRouteKind:
-		swap(&to.HTTPRoutes, of.HTTPRoutes, w)
-	case api.GRPCRouteKind:
-		swap(&to.GRPCRoutes, of.GRPCRoutes, w)
-	case api.HTTPLocalRateLimitPolicyKind:
-		swap(&to.RateLimits, of.RateLimits, w)
-	case api.NamespaceKind:
-		swap(&to.Namespaces, of.Namespaces, history.Write{Name: w.Name})
-	case podKind:
-		swap(&into.Pods, from.Pods, w)
-		name := w.Namespace + "/" + w.Name
-		to.Origins = maps.Clone(to.Origins)
-		if origin, there := of.Origins[name]; there {
-			if to.Origins == nil {
-				to.Origins = map[string]oracle.Origin{}
-			}
-			to.Origins[name] = origin
+	if objects.Take(&into.World, from.World, w.Kind, w.Namespace, w.Name) {
+		return
+	}
+	if w.Kind != podKind {
+		into.World.Settings = from.World.Settings
+		return
+	}
+	name := w.Namespace + "/" + w.Name
+	is := func(pod *corev1.Pod) bool { return pod.Namespace == w.Namespace && pod.Name == w.Name }
+	into.Pods = slices.DeleteFunc(slices.Clone(into.Pods), is)
+	if at := slices.IndexFunc(from.Pods, is); at >= 0 {
+		into.Pods = append(into.Pods, from.Pods[at])
+	}
+	if origin, there := from.World.Origins[name]; there {
+		into.World.Origins = maps.Clone(into.World.Origins)
+		if into.World.Origins == nil {
+			into.World.Origins = map[string]oracle.Origin{}
 		}
-	default:
-		to.Settings = of.Settings
+		into.World.Origins[name] = origin
 	}
 }
 
 // podKind is how writes call pods.
 const podKind = "Pod"
-
-// named is what all objects have.
-type named interface {
-	GetName() string
-	GetNamespace() string
-}
-
-// swap puts the written object of one list in the place of that of another. The
-// order of a list means nothing.
-func swap[T named](into *[]T, from []T, w history.Write) {
-	other := func(o T) bool { return o.GetName() != w.Name || o.GetNamespace() != w.Namespace }
-	kept := slices.DeleteFunc(slices.Clone(*into), func(o T) bool { return !other(o) })
-	for _, o := range from {
-		if !other(o) {
-			kept = append(kept, o)
-		}
-	}
-	*into = kept
-}

@@ -90,7 +90,7 @@ func Ask(o oracle.Oracle, set *objects.Set, q Question) Answer {
 	verdict := o.Decide(policy, q.Client.Client, request)
 	return Answer{
 		Workload: q.Workload.String(), Port: q.Port, PortName: q.PortName, Client: q.Client.Name, Address: q.Client.Address.String(), AddressAssumed: q.Client.Assumed,
-		Identity: q.Client.Identity, Request: describe(request), Dialect: o.Dialect.String(), Allowed: verdict.Allowed(), Verdict: verdict, NotConsidered: Others(set), Misreferences: Misreferences(set),
+		Identity: q.Client.Identity, Request: Describe(request), Dialect: o.Dialect.String(), Allowed: verdict.Allowed(), Verdict: verdict, NotConsidered: Others(set), Misreferences: Misreferences(set),
 	}
 }
 

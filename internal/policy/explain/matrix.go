@@ -88,8 +88,8 @@ func NewMatrix(o oracle.Oracle, set *objects.Set, clients []Client) Matrix {
 	for _, w := range set.Workloads {
 		for _, port := range oracle.Ports(w.Pod) {
 			policy := o.Resolve(w.Pod, uint16(port.ContainerPort))
-			for _, request := range requests(policy) {
-				row := Row{Workload: w.String(), Port: policy.Port, PortName: port.Name, Server: serverOf(policy), Request: describe(request), Asked: request}
+			for _, request := range Requests(policy) {
+				row := Row{Workload: w.String(), Port: policy.Port, PortName: port.Name, Server: serverOf(policy), Request: Describe(request), Asked: request}
 				for _, c := range clients {
 					v := o.Decide(policy, c.Client, request)
 					row.Cells = append(row.Cells, Cell{Client: c.Name, Allowed: v.Allowed(), Outcome: v.Outcome, Authorization: v.Authorization.String(), Verdict: v})
@@ -111,13 +111,13 @@ func serverOf(p oracle.Policy) string {
 // otherPath is one that no route is likely to name.
 const otherPath = "/no-such-route"
 
-// requests are those that the policy may tell apart: the natural one, and where
+// Requests are those that the policy may tell apart: the natural one, and where
 // somebody has written routes one for each of their matches.
-func requests(p oracle.Policy) []oracle.Request {
+func Requests(p oracle.Policy) []oracle.Request {
 	natural := Natural(p.Protocol)
 	var out []oracle.Request
 	add := func(r oracle.Request) {
-		if !slices.ContainsFunc(out, func(known oracle.Request) bool { return describe(known) == describe(r) }) {
+		if !slices.ContainsFunc(out, func(known oracle.Request) bool { return Describe(known) == Describe(r) }) {
 			out = append(out, r)
 		}
 	}

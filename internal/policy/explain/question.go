@@ -186,8 +186,8 @@ func Natural(protocol api.ProxyProtocol) oracle.Request {
 	}
 }
 
-// describe is a request in the form in which ParseRequest reads it.
-func describe(r oracle.Request) string {
+// Describe is a request in the form in which ParseRequest reads it.
+func Describe(r oracle.Request) string {
 	text := ""
 	switch r.Protocol {
 	case oracle.GRPC:

@@ -48,6 +48,7 @@ func (o *object) policy(gv schema.GroupVersion, d *definition, options Options) 
 	}
 	o.keep = func(r *reader) {
 		r.set.Policies++
+		r.set.Written = append(r.set.Written, Named{o.group, o.kind, o.namespace, o.name, o.place})
 		keep(&r.set.World)
 	}
 }

@@ -37,7 +37,18 @@ type Set struct {
 	Others []Other
 	// Policies counts the policy objects and routes.
 	Policies int
+	// Written are the policy objects and routes in the order of reading.
+	Written []Named
 }
+
+// Named is a policy object by what it is called.
+type Named struct {
+	Group, Kind, Namespace, Name string
+	Place                        Place
+}
+
+// String is the kind with namespace and name.
+func (n Named) String() string { return n.Kind + " " + n.Namespace + "/" + n.Name }
 
 // Workload is a kind of pod: a Pod, or a template of one.
 type Workload struct {
