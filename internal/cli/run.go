@@ -118,8 +118,9 @@ func load(args []string) (*scenarios.Set, error) {
 
 func newRun(streams IOStreams) *cobra.Command {
 	cmd := &cobra.Command{Use: "run [SCENARIO|FOLDER|FILE...]", Short: "Run scenarios, by default those of conformance, and write reports",
-		Example: "  meshproof run\n  meshproof run transitions\n  meshproof run walk-through --keep --cluster-name demo\n  meshproof run ./policies/scenario.yaml"}
+		Example: "  meshproof run\n  meshproof run transitions\n  meshproof run walk-through --keep --cluster-name demo\n  meshproof run ./policies/scenario.yaml\n  meshproof run --rerun-failed artifacts/latest"}
 	selected := addSelectionFlags(cmd)
+	repeating := addRepeatFlags(cmd)
 	setup := addSessionFlags(cmd)
 	sharding := addShardFlags(cmd)
 	flags := cmd.Flags()
@@ -129,6 +130,10 @@ func newRun(streams IOStreams) *cobra.Command {
 	ending := addEndingFlags(cmd)
 	quiet := flags.BoolP("quiet", "q", false, "print the findings and the verdict only")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		args, err := repeating.args(cmd, args)
+		if err != nil {
+			return err
+		}
 		plan, err := selected.plan(args)
 		if err != nil {
 			return err
@@ -139,6 +144,7 @@ func newRun(streams IOStreams) *cobra.Command {
 		if plan, err = sharding.of(plan); err != nil {
 			return err
 		}
+		plan = repeating.rest(plan)
 		if *dry {
 			return dryRun(cmd.Context(), streams, plan, setup)
 		}
@@ -164,8 +170,15 @@ func newRun(streams IOStreams) *cobra.Command {
 			fmt.Fprintf(streams.Err, "run %s: %d claims in %d scenarios%s on the %s cluster, seed %d\n", id, len(plan.Claims()), len(plan.Scenarios), andSkipped(plan), options.Provider.Kind(), *seed)
 			options.Observe = session.Progress(streams.Err)
 		}
-		out := sharding.run(cmd.Context(), plan, options)
-		return ending.finish(streams.Out, folder, out, sharding.hand(cmd.Context(), out))
+		if err := repeating.begin(cmd.Context(), &options, append(selected.args(), args...), func(line string) { fmt.Fprintln(streams.Err, line) }); err != nil {
+			return err
+		}
+		out := repeating.nothing(plan, options)
+		if out == nil {
+			out = sharding.run(cmd.Context(), plan, options)
+		}
+		err = repeating.end(out)
+		return ending.finish(streams.Out, folder, out, errors.Join(err, sharding.hand(cmd.Context(), out)))
 	}
 	return cmd
 }
