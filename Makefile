@@ -39,7 +39,7 @@ KUBE_LDFLAGS := -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$(KU
 
 KUBE_SOURCES := $(wildcard cmd/meshproof-kube/*.go) cmd/meshproof-kube/go.mod cmd/meshproof-kube/go.sum
 
-.PHONY: build e2e transitions faults gauntlet rules clusters test vet unit smoke clean FORCE
+.PHONY: build e2e transitions faults generated gauntlet rules clusters test vet unit smoke clean FORCE
 
 build: bin/meshproof bin/meshproof-agent bin/meshproof-grpcurl bin/grpcurl bin/meshproof-kube
 
@@ -84,6 +84,20 @@ transitions: build bin/transitions.test
 
 faults: build bin/faults.test
 	$(call SUITE,faults)
+
+# Scenarios made by chance: SEED makes the same ones again, FOR is how long new ones
+# are begun. HUNT=name,name has them look for defects of the gauntlet instead, in a
+# mesh with one of them at a time.
+SEED ?=
+FOR  ?= 5m
+HUNT ?=
+
+bin/generated.test: FORCE
+	@mkdir -p bin
+	$(GO) test -c $(LDFLAGS) -o $@ ./suites/generated
+
+generated: build bin/generated.test
+	cd suites/generated && ../../bin/generated.test -ginkgo.no-color -ginkgo.silence-skips -ginkgo.timeout=6h -for=$(FOR) $(if $(SEED),-seed=$(SEED)) $(if $(HUNT),-defects=$(HUNT)) $(WHERE) $(if $(DIALECT),-dialect=$(DIALECT)) $(ARGS)
 
 # Which rules of the rule book are shown: by a run in each dialect, and by Go
 # tests where nothing can be seen from outside. Runs are made once for the

@@ -145,7 +145,10 @@ func newRoot(streams IOStreams) *cobra.Command {
 var verbs = []func(IOStreams) *cobra.Command{
 	newRun,
 	newList,
+	newLint,
+	newSchema,
 	newFuzz,
+	newReplay,
 	newCluster,
 	newInstall,
 	newUninstall,
@@ -156,6 +159,7 @@ var verbs = []func(IOStreams) *cobra.Command{
 	newDiagnostics,
 	newExplain,
 	newMatrix,
+	newOrder,
 	newRules,
 	newJudge,
 	newReport,

@@ -74,7 +74,41 @@ type Summary struct {
 	Inconclusive int `json:"inconclusive"`
 	Broken       int `json:"broken"`
 	// Seconds from the first scenario's begin to the end of the last.
-	Seconds float64 `json:"seconds"`
+	Seconds  float64 `json:"seconds"`
+	Findings []Brief `json:"findings,omitempty"`
+}
+
+// Brief is a finding in short.
+type Brief struct {
+	Kind Kind `json:"kind"`
+	// Scenario is its number, and Found when it had found it, in seconds since the
+	// first began.
+	Scenario int     `json:"scenario"`
+	Found    float64 `json:"found"`
+	Reason   string  `json:"reason,omitempty"`
+	// File of the smallest scenario, relative to the run's folder, with what is in it;
+	// empty where it was not made smaller.
+	File     string  `json:"file,omitempty"`
+	Objects  int     `json:"objects,omitempty"`
+	Steps    int     `json:"steps,omitempty"`
+	Attempts int     `json:"attempts,omitempty"`
+	Took     float64 `json:"took,omitempty"`
+	// Again is how often it recurred, of Of times.
+	Again int `json:"again,omitempty"`
+	Of    int `json:"of,omitempty"`
+}
+
+func (f *Finding) brief(dir string) Brief {
+	out := Brief{Kind: f.Kind, Scenario: f.Case.Index, Found: f.Found.Seconds(), Reason: f.Reason,
+		Attempts: f.Shrunk.Attempts, Took: f.Shrunk.Took.Seconds(), Again: f.Shrunk.Again, Of: f.Shrunk.Of}
+	if f.Small != nil {
+		size := generate.SizeOf(f.Small)
+		out.Objects, out.Steps = size.Objects, size.Steps
+	}
+	if relative, err := filepath.Rel(dir, f.File); f.File != "" && err == nil {
+		out.File = relative
+	}
+	return out
 }
 
 // EditsPerSecond is how many were judged a second.
@@ -100,7 +134,11 @@ func New(o Options) *Fuzz {
 func (f *Fuzz) Summary() Summary {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.summary
+	out := f.summary
+	for _, found := range f.findings {
+		out.Findings = append(out.Findings, found.brief(f.Dir))
+	}
+	return out
 }
 
 // Findings are those of the run, in the order of finding.
@@ -286,4 +324,17 @@ func (f *Fuzz) WriteSummary() error {
 		return fmt.Errorf("encode the summary: %w", err)
 	}
 	return os.WriteFile(filepath.Join(f.Dir, SummaryFile), append(text, '\n'), 0o644)
+}
+
+// ReadSummary reads it. The error wraps fs.ErrNotExist where no fuzz run was.
+func ReadSummary(dir string) (*Summary, error) {
+	text, err := os.ReadFile(filepath.Join(dir, SummaryFile))
+	if err != nil {
+		return nil, fmt.Errorf("read the summary: %w", err)
+	}
+	out := new(Summary)
+	if err := json.Unmarshal(text, out); err != nil {
+		return nil, fmt.Errorf("read the summary in %s: %w", dir, err)
+	}
+	return out, nil
 }
