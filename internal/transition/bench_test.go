@@ -52,7 +52,7 @@ func large(b *testing.B) (path string) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	if err := w.Record(&s.recording, s.worlds, 0); err != nil {
+	if err := w.Record(&s.recording, s.worlds, 0, len(s.recording.Requests)); err != nil {
 		b.Fatal(err)
 	}
 	if err := w.Close(); err != nil {

@@ -103,7 +103,7 @@ func (v *Verdict) lasted(place int, one *history.HoldSpan, pod string) (*Finding
 		f.AtLeast, f.AtMost = 0, v.c.written(one.Closed)
 		f.Observed = fmt.Sprintf("it was %s, and no policy that was there ends it", one.How)
 		q := history.Request{Pod: one.Pod, Start: one.LastEcho, End: one.Closed}
-		if v.interrupted(one.Target, &q) {
+		if v.interrupted(one.Target, &q) || !one.Terminated && slow(&q) {
 			return nil, end, nil
 		}
 	default:

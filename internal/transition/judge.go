@@ -41,11 +41,12 @@ type Counts struct {
 	// Unattributed are those of which it is not known which proxy answered: they
 	// are held against N1 and N3 without N2.
 	Unattributed int
-	// Broken are those without an answer, and Unavailable the ones among them for
-	// which there is a reason: a proxy was down, or a pod came or went. Gap is the
-	// longest time in which a stream had no other answers.
-	Broken, Unavailable int
-	Gap                 time.Duration
+	// Broken are those without an answer; Unavailable are the ones among them for
+	// which there is a reason (a proxy was down, or a pod came or went), and Slow
+	// those for which there is none and that had waited longer than patience. Gap is
+	// the longest time in which a stream had nothing but unavailable answers.
+	Broken, Unavailable, Slow int
+	Gap                       time.Duration
 }
 
 // trace is what was found of one request.
@@ -54,6 +55,8 @@ type trace struct {
 	span   check.Span
 	// finding is the place of its first finding, or -1.
 	finding int
+	// slow says that it counts as Slow.
+	slow bool
 }
 
 // Judge judges a recording by the rules. The worlds are those of its history. It
@@ -209,7 +212,7 @@ func (v *Verdict) elsewhere() error {
 // there is a reason for that.
 func (v *Verdict) unexplained(request int, pod string, f check.Finding) error {
 	q, t := &v.c.Recording.Requests[request], &v.traces[request]
-	if slices.Contains(broken, q.Kind) && q.Record == nil && q.Delivered <= 0 && v.disrupted(q) {
+	if slices.Contains(broken, q.Kind) && q.Record == nil && q.Delivered <= 0 && (v.disrupted(q) || slow(q)) {
 		t.answer.broken, t.answer.told, t.answer.fits = true, false, check.All()
 		return nil
 	}
@@ -254,6 +257,11 @@ func (v *Verdict) failed(i int) (excused bool, err error) {
 		v.Counts.Unavailable++
 		return true, nil
 	}
+	if slow(q) {
+		t.slow = true
+		v.Counts.Slow++
+		return false, nil
+	}
 	pods := []string{q.Pod}
 	if q.Pod == "" {
 		pods = v.c.Pods(v.c.Recording.Streams[q.Stream].Target)
@@ -271,6 +279,13 @@ func (v *Verdict) failed(i int) (excused bool, err error) {
 	}
 	return false, v.add(Finding{Kind: Broken, Request: i, Hold: -1, Pod: q.Pod, AtLeast: t.span.AtLeast, AtMost: t.span.AtMost}, false)
 }
+
+// patience is how long a call takes at most that a policy ends: a proxy decides at
+// once. What breaks later than that, a time-out above all, has waited for something
+// else, and proves nothing.
+const patience = 2 * time.Second
+
+func slow(q *history.Request) bool { return q.End-q.Start > patience }
 
 // churn is how long before and after a pod comes or goes connections to its
 // workload may break: a pod that is being deleted serves on for as long as its

@@ -135,6 +135,10 @@ func delivered(n int) func(*history.Request) {
 	return func(q *history.Request) { q.Delivered = n }
 }
 
+func took(d time.Duration) func(*history.Request) {
+	return func(q *history.Request) { q.End = q.Start + d }
+}
+
 func (s *story) judge() *transition.Verdict {
 	s.t.Helper()
 	v, err := transition.Judge(&s.recording, s.worlds, oracle.DefaultRules())
@@ -175,7 +179,8 @@ func TestEachRequestIsExplainedByAPolicyThatCanHaveBeenInForce(t *testing.T) {
 		"an answer that nothing gives":         {granted(t).calls(1110*ms, podOne, clients.NotFound), []string{"impossible outage alice-1"}},
 		"a denial of the wrong form":           {tell(t, server).calls(1*ms, podOne, clients.NotFound), []string{"impossible other alice-1"}},
 		"a time-out where all is denied":       {tell(t, server).calls(1*ms, podOne, clients.Timeout), nil},
-		"a time-out where all is allowed":      {tell(t, server, grant).calls(1*ms, podOne, clients.Timeout), []string{"broken outage alice-1"}},
+		"a time-out where all is allowed":      {tell(t, server, grant).calls(1*ms, podOne, clients.Timeout, took(5*time.Second)), nil},
+		"a break after a long wait":            {tell(t, server, grant).calls(1*ms, podOne, clients.Reset, took(5*time.Second)), nil},
 		"a connection that breaks for nothing": {tell(t, server, grant).calls(1*ms, podOne, clients.Reset), []string{"broken outage alice-1"}},
 		"a break that tells of its delivery":   {tell(t, server).calls(1*ms, podOne, clients.Reset, delivered(1)), []string{"impossible leak alice-1"}},
 		"denied and delivered":                 {tell(t, server).calls(1*ms, podOne, no, delivered(1)), []string{"denied-delivered leak alice-1"}},

@@ -35,7 +35,7 @@ func (v *Verdict) ledger() {
 			f.Kind, f.Side, note = DeniedDelivered, Leak, "and the application got it"
 		case q.Delivered > 1:
 			f.Kind, f.Side, note = Twice, Other, fmt.Sprintf("and the application got it %d times", q.Delivered)
-		case q.Kind == clients.Allowed && q.Delivered == 0 && !v.byProxy(q):
+		case q.Kind == clients.Allowed && q.Delivered == 0 && !v.byProxy(q) && !v.vanished(q):
 			f.Kind, f.Side, note = Lost, Other, "and the application never got it"
 		default:
 			continue
@@ -46,6 +46,12 @@ func (v *Verdict) ledger() {
 
 // denies is how a proxy records what policy does not let through.
 const denies = "deny"
+
+// vanished reports whether what the application had written of a request may have
+// gone with it: its pod went, or it was down.
+func (v *Verdict) vanished(q *history.Request) bool {
+	return v.disrupted(q)
+}
 
 // byProxy reports whether an answer that looks like the application's may be the
 // proxy's own: a redirect whose status was never set (W-21).

@@ -12,7 +12,7 @@ import (
 
 // Summary are the figures of the recording, as reports tell them.
 func (v *Verdict) Summary() *result.Transitions {
-	t := &result.Transitions{Requests: v.Counts.Requests, Unavailable: v.Counts.Unavailable, Leaks: v.Leaks(), Outages: v.Outages()}
+	t := &result.Transitions{Requests: v.Counts.Requests, Unavailable: v.Counts.Unavailable + v.Counts.Slow, Leaks: v.Leaks(), Outages: v.Outages()}
 	t.Others = len(v.Findings) - t.Leaks - t.Outages
 	for _, b := range v.Brackets {
 		if !b.Suspended {

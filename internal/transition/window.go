@@ -41,6 +41,8 @@ type Window struct {
 	// Telling are answers that only the policy before the step gives, or only the
 	// one after it.
 	Telling int
+	// Slow calls had no answer, and nobody knows for what they waited.
+	Slow int
 	// Allowed, Denied and Other are outcomes. Those without an answer are among
 	// the others, unless they look like a denial.
 	Allowed, Denied, Other int
@@ -51,8 +53,9 @@ type Window struct {
 	Findings []int
 }
 
-// Enough reports whether anything can be said of the window (B3).
-func (w Window) Enough() bool { return w.Seen >= MinSamples }
+// Enough reports whether anything can be said of the window (B3): of what was asked
+// a policy has answered enough, and more than was left without an answer.
+func (w Window) Enough() bool { return w.Seen >= MinSamples && w.Seen > w.Slow }
 
 // Window is what was seen of a stream in a phase of a step; nil for a stream or a
 // step that is not in the recording.
@@ -114,6 +117,9 @@ func (v *Verdict) WindowAt(step, stream int, phase Phase) *Window {
 		}
 		if t.finding >= 0 {
 			w.Findings = append(w.Findings, t.finding)
+		}
+		if t.slow {
+			w.Slow++
 		}
 		if !t.answer.told {
 			continue

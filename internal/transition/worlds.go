@@ -57,8 +57,15 @@ func versions(r *history.Recording, worlds map[string]*history.World) ([]version
 // between is the middle of a group that was written on a world. The worlds that it
 // makes are added to the others.
 func between(base string, group []history.Write, worlds map[string]*history.World) (version, error) {
-	kinds := map[string][]history.Write{}
+	// member is a write of a group. What is written by a status counts by nothing
+	// before: cause is the world in which it does not count yet.
+	type member struct {
+		history.Write
+		cause string
+	}
+	kinds := map[string][]member{}
 	var order []string
+	cause := ""
 	for _, w := range group {
 		if worlds[w.World] == nil {
 			return version{}, fmt.Errorf("world %s after %s %s is missing", w.World, w.Kind, w.Name)
@@ -66,7 +73,12 @@ func between(base string, group []history.Write, worlds map[string]*history.Worl
 		if kinds[w.Kind] == nil {
 			order = append(order, w.Kind)
 		}
-		kinds[w.Kind] = append(kinds[w.Kind], w)
+		if w.Verb == accepted {
+			kinds[w.Kind] = append(kinds[w.Kind], member{w, cause})
+			continue
+		}
+		kinds[w.Kind] = append(kinds[w.Kind], member{Write: w})
+		cause = w.World
 	}
 	from := worlds[base]
 	if from == nil {
@@ -87,8 +99,14 @@ func between(base string, group []history.Write, worlds map[string]*history.Worl
 			seen := rest % (len(kinds[kind]) + 1)
 			rest /= len(kinds[kind]) + 1
 			for _, w := range kinds[kind][:seen] {
-				take(&world, worlds[w.World], w)
+				take(&world, worlds[w.World], w.Write)
 				id = append(id, w.World+"/"+w.Kind+"/"+w.Namespace+"/"+w.Name)
+			}
+			for _, w := range kinds[kind][seen:] {
+				if w.cause != "" {
+					take(&world, worlds[w.cause], w.Write)
+					id = append(id, w.cause+"/"+w.Kind+"/"+w.Namespace+"/"+w.Name)
+				}
 			}
 		}
 		world.ID = strings.Join(id, "+")
@@ -122,6 +140,9 @@ func take(into *history.World, from *history.World, w history.Write) {
 		into.World.Origins[name] = origin
 	}
 }
+
+// accepted is the verb of a status that makes an object count.
+const accepted = "accepted"
 
 // podKind is how writes call pods.
 const podKind = "Pod"

@@ -9,7 +9,7 @@ import (
 // Transitions are the figures of a scenario whose policy changed under traffic.
 type Transitions struct {
 	// Requests that were judged, and Unavailable the ones among them that had no
-	// answer for a reason that is known.
+	// answer, for a reason that is known or after a long wait.
 	Requests    int `json:"requests"`
 	Unavailable int `json:"unavailable,omitempty"`
 	// Leaks were let through although no policy in force lets them, Outages refused
