@@ -2,14 +2,16 @@
 // their verdicts differ.
 //
 // Two result trees flow in; differences, and those claims about which nothing
-// can be said, flow out. A claim is known by its names (result.Identity), so
-// runs on different clusters, of different selections and of different shards
-// can be compared. It refuses a run in which two claims cannot be told apart,
-// and it does not look at measured values.
+// can be said, flow out; and by how much latencies and the propagation of changes
+// have shifted, where both runs have measured them. A claim is known by its names
+// (result.Identity), so runs on different clusters, of different selections and
+// of different shards can be compared. It refuses a run in which two claims
+// cannot be told apart. Shifts between kinds of clusters are shown and not judged.
 package compare
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/meshproof/meshproof/reports/result"
@@ -30,6 +32,27 @@ type Comparison struct {
 	JudgedInOne []Pair `json:"judgedInOne,omitempty"`
 	// OnlyInOne are the claims that one of the runs does not have at all.
 	OnlyInOne []Pair `json:"onlyInOne,omitempty"`
+	// Appeared and Vanished are scenarios by name.
+	Appeared []string `json:"appeared,omitempty"`
+	Vanished []string `json:"vanished,omitempty"`
+	// Shifts are measured values that both runs have.
+	Shifts []Shift `json:"shifts,omitempty"`
+}
+
+// Worse counts the verdicts that weigh more than before, and the shifts that are
+// regressions.
+func (c *Comparison) Worse() (verdicts, shifts int) {
+	for _, pair := range c.Differ {
+		if pair.New.Outcome.Worse(pair.Old.Outcome) {
+			verdicts++
+		}
+	}
+	for _, s := range c.Shifts {
+		if s.Regression {
+			shifts++
+		}
+	}
+	return verdicts, shifts
 }
 
 // Subject is one of the two runs.
@@ -83,7 +106,7 @@ type Verdict struct {
 
 // Runs compares two runs. The error says in which of them claims cannot be told
 // apart.
-func Runs(older, newer *result.Run) (*Comparison, error) {
+func Runs(older, newer *result.Run, limits Limits) (*Comparison, error) {
 	oldClaims, oldOrder, err := older.Index()
 	if err != nil {
 		return nil, fmt.Errorf("run %s: %w", older.ID, err)
@@ -121,7 +144,20 @@ func Runs(older, newer *result.Run) (*Comparison, error) {
 			out.OnlyInOne = append(out.OnlyInOne, Pair{Identity: id, Source: newClaims[id].Source, New: verdict(newClaims[id])})
 		}
 	}
+	out.Appeared, out.Vanished = lacking(newer, older), lacking(older, newer)
+	out.Shifts = shifts(older, newer, limits)
 	return out, nil
+}
+
+// lacking are the scenarios of one run that the other does not have.
+func lacking(of, in *result.Run) []string {
+	var names []string
+	for _, s := range of.Scenarios {
+		if !slices.ContainsFunc(in.Scenarios, func(other result.Scenario) bool { return other.Name == s.Name }) {
+			names = append(names, s.Name)
+		}
+	}
+	return names
 }
 
 func subject(run *result.Run, claims int) Subject {

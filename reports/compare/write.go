@@ -72,8 +72,43 @@ func WriteTable(w io.Writer, c *Comparison) error {
 			fmt.Fprintln(out, more)
 		}
 	}
+	if len(c.Shifts) > 0 {
+		fmt.Fprintf(out, "\n%s\n", shiftsTitle)
+		table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(table, "VALUE\tFIRST\tSECOND\tSHIFT\tP")
+		for _, s := range c.Shifts {
+			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%.3f\n", s.Name, s.Old.text(s.Unit), s.New.text(s.Unit), s.delta(), s.P)
+		}
+		if err := table.Flush(); err != nil {
+			return err
+		}
+	}
+	for _, line := range c.scenarios() {
+		fmt.Fprintf(out, "\n%s\n", line)
+	}
 	fmt.Fprintf(out, "\n%s\n", c.Totals)
 	return out.Flush()
+}
+
+const shiftsTitle = "Medians of measured values; ~ is hardly more than chance"
+
+// scenarios are those that only one run has, in a line for each run.
+func (c *Comparison) scenarios() []string {
+	var lines []string
+	for _, list := range []struct {
+		what  string
+		names []string
+	}{{"new", c.Appeared}, {"vanished", c.Vanished}} {
+		if n := len(list.names); n > 0 {
+			shown := list.names[:min(n, maxRows)]
+			line := fmt.Sprintf("%d scenarios are %s: %s", n, list.what, strings.Join(shown, ", "))
+			if n > len(shown) {
+				line += fmt.Sprintf(" and %d more", n-len(shown))
+			}
+			lines = append(lines, line)
+		}
+	}
+	return lines
 }
 
 // WriteMarkdown writes a comment for a pull request.
@@ -92,6 +127,15 @@ func WriteMarkdown(w io.Writer, c *Comparison) error {
 		if more != "" {
 			fmt.Fprintf(out, "\n%s\n", more)
 		}
+	}
+	if len(c.Shifts) > 0 {
+		fmt.Fprintf(out, "\n#### %s\n\n| value | first | second | shift | p |\n|---|--:|--:|--:|--:|\n", shiftsTitle)
+		for _, s := range c.Shifts {
+			fmt.Fprintf(out, "| %s | %s | %s | %s | %.3f |\n", cell(s.Name), s.Old.text(s.Unit), s.New.text(s.Unit), cell(s.delta()), s.P)
+		}
+	}
+	for _, line := range c.scenarios() {
+		fmt.Fprintf(out, "\n%s\n", cell(line))
 	}
 	return out.Flush()
 }
