@@ -44,6 +44,9 @@ type Image struct {
 	WorkingDir string
 	// User is the numeric uid the image asks for when the pod does not.
 	User int64
+	// StandsFor is the full name of the image in whose place this one runs; empty
+	// for an image that is itself.
+	StandsFor string
 }
 
 const (
@@ -120,6 +123,25 @@ func (i Image) References() []string {
 		all = append(all, i.Repository+":"+tag)
 	}
 	return all
+}
+
+// StandInPrefix begins the names of images that run in the place of others.
+const StandInPrefix = "meshproof.dev/stand-in/"
+
+// FindOrStandIn is Find for clusters that have no other images than these: what
+// is not in the table is stood in for, by the role stand-in, unless its name says
+// that it is one of this project's own. A stand-in is found by its own name, too.
+// Error: *UnknownError.
+func FindOrStandIn(name string) (Image, error) {
+	image, err := Find(strings.TrimPrefix(name, StandInPrefix))
+	full := reference.Full(strings.TrimPrefix(name, StandInPrefix))
+	own, _, _ := strings.Cut(agentRepository, "/")
+	if err == nil || !reference.Valid(full) || strings.HasPrefix(full, defaultHost+own+"/") {
+		return image, err
+	}
+	const path = "/usr/local/bin/meshproof-agent"
+	return Image{Repository: StandInPrefix + full, Purpose: "runs in place of " + full, Files: map[string]string{path: agentBinary},
+		Entrypoint: []string{path, "stand-in", "-image=" + full}, User: User, StandsFor: full}, nil
 }
 
 // UnknownError is about a reference that no image of the table has.

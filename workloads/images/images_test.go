@@ -43,6 +43,27 @@ func TestAnUnknownImageIsAnsweredWithWhatWasPerhapsMeant(t *testing.T) {
 	}
 }
 
+func TestWhatIsNobodysImageIsStoodInFor(t *testing.T) {
+	for reference, want := range map[string]string{
+		"nginx": "docker.io/library/nginx:latest", "nginx:1.27": "docker.io/library/nginx:1.27", "registry.example:5000/shop/cart@sha256:" + strings.Repeat("0", 64): "registry.example:5000/shop/cart@sha256:" + strings.Repeat("0", 64),
+		"meshproof/agent": "",
+	} {
+		image, err := images.FindOrStandIn(reference)
+		if err != nil || image.StandsFor != want {
+			t.Errorf("%s is stood in for as %q, %v", reference, image.StandsFor, err)
+		}
+		again, err := images.FindOrStandIn(image.Repository)
+		if err != nil || again.Repository != image.Repository || again.StandsFor != image.StandsFor {
+			t.Errorf("%s is %s under its own name, %v", image.Repository, again.Repository, err)
+		}
+	}
+	for _, reference := range []string{"", "meshproof/agnet", "not a name"} {
+		if image, err := images.FindOrStandIn(reference); err == nil {
+			t.Errorf("%q is stood in for by %s", reference, image.Repository)
+		}
+	}
+}
+
 func TestEveryImageHoldsWhatItStarts(t *testing.T) {
 	for _, image := range images.Everything() {
 		t.Run(image.Repository, func(t *testing.T) {

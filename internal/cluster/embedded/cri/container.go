@@ -38,10 +38,12 @@ const (
 
 // container is one attempt at running a container of a pod.
 type container struct {
-	id      string
-	pod     *sandbox
-	config  *runtimeapi.ContainerConfig
-	image   string
+	id     string
+	pod    *sandbox
+	config *runtimeapi.ContainerConfig
+	image  string
+	// standIn says that it runs in the place of an image that is not here.
+	standIn bool
 	spec    *containerinit.Spec
 	created time.Time
 	log     *containerLog
@@ -66,7 +68,7 @@ type container struct {
 }
 
 // CreateContainer checks a container's configuration and remembers it.
-func (s *Server) CreateContainer(_ context.Context, request *runtimeapi.CreateContainerRequest) (*runtimeapi.CreateContainerResponse, error) {
+func (s *Server) CreateContainer(ctx context.Context, request *runtimeapi.CreateContainerRequest) (*runtimeapi.CreateContainerResponse, error) {
 	pod, err := s.sandbox(request.GetPodSandboxId())
 	if err != nil {
 		return nil, err
@@ -79,8 +81,13 @@ func (s *Server) CreateContainer(_ context.Context, request *runtimeapi.CreateCo
 	if err != nil {
 		return nil, err
 	}
+	if image.StandsFor != "" {
+		if config, err = s.standIn(ctx, pod, config, image); err != nil {
+			return nil, err
+		}
+	}
 	c := &container{
-		id: newID(), pod: pod, config: config, image: image.Repository, created: time.Now(), exited: make(chan struct{}),
+		id: newID(), pod: pod, config: config, image: image.Repository, standIn: image.StandsFor != "", created: time.Now(), exited: make(chan struct{}),
 		state: runtimeapi.ContainerState_CONTAINER_CREATED, resources: config.GetLinux().GetResources(), log: &containerLog{},
 	}
 	if c.spec, err = s.describe(pod, config, image); err != nil {

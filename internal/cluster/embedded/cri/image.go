@@ -2,12 +2,14 @@ package cri
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/meshproof/meshproof/workloads/images"
@@ -29,6 +31,28 @@ func (s *Server) findImage(reference string) (images.Image, uint64, error) {
 		size += uint64(info.Size())
 	}
 	return image, size, nil
+}
+
+// standIn is the configuration of a container whose image another one stands for:
+// the command is the stand-in's own, and whose user it was to run as nobody knows
+// here by name.
+func (s *Server) standIn(ctx context.Context, pod *sandbox, config *runtimeapi.ContainerConfig, image images.Image) (*runtimeapi.ContainerConfig, error) {
+	if s.config.StandIn == nil {
+		return nil, status.Errorf(codes.NotFound, "image %q: nothing stands in for it", image.StandsFor)
+	}
+	metadata := pod.config.GetMetadata()
+	args, err := s.config.StandIn(ctx, metadata.GetNamespace(), metadata.GetName(), config.GetMetadata().GetName())
+	if err != nil {
+		return nil, fmt.Errorf("find out what stands in for image %q: %w", image.StandsFor, err)
+	}
+	changed := proto.CloneOf(config)
+	changed.Command, changed.Args = nil, args
+	if changed.GetLinux().GetSecurityContext().GetRunAsUsername() != "" {
+		changed.Linux.SecurityContext.RunAsUsername = ""
+	}
+	s.log.Info("a stand-in runs in place of an image", "image", image.StandsFor, "namespace", metadata.GetNamespace(), "pod", metadata.GetName(),
+		"container", config.GetMetadata().GetName(), "args", args)
+	return changed, nil
 }
 
 func describeImage(image images.Image, size uint64, reference string) *runtimeapi.Image {

@@ -258,6 +258,19 @@ func TestEnvironmentAndIdentity(t *testing.T) {
 	})
 }
 
+func TestAStandInRunsItsOwnCommandAndAnswersProbesWithYes(t *testing.T) {
+	inNamespaces(t, func(t *testing.T, r *rig) {
+		other := func(c *runtimeapi.ContainerConfig) {
+			c.Image = &runtimeapi.ImageSpec{Image: "test/elsewhere"}
+			c.Command, c.Args = []string{"/usr/sbin/nginx"}, []string{"-g", "daemon off;"}
+			c.Linux.SecurityContext.RunAsUsername = "nginx"
+		}
+		if log, _ := r.run(other, "id"); !strings.HasPrefix(log, "uid ") {
+			t.Errorf("in place of another program: %q", log)
+		}
+	})
+}
+
 func TestImages(t *testing.T) {
 	inNamespaces(t, func(t *testing.T, r *rig) {
 		podID, pod := r.pod()

@@ -175,7 +175,8 @@ func newRig(t *testing.T) *rig {
 	server, err := New(Config{
 		BinDir: os.Getenv("MESHPROOF_TEST_BIN"), RunDir: "/mnt/run", Network: r.network,
 		Images: func(reference string) (images.Image, error) {
-			for _, image := range testImages() {
+			standIn := images.Image{Repository: "test/elsewhere", Files: map[string]string{"/app": "app"}, Entrypoint: []string{"/app"}, StandsFor: "somebody/app:v1", User: 2102}
+			for _, image := range append(testImages(), standIn) {
 				if strings.HasPrefix(reference, image.Repository) {
 					return image, nil
 				}
@@ -183,6 +184,9 @@ func newRig(t *testing.T) *rig {
 			return images.Image{}, fmt.Errorf("image %q is not one of this project's images", reference)
 		},
 		AllImages: testImages,
+		StandIn: func(_ context.Context, namespace, pod, container string) ([]string, error) {
+			return []string{"id", namespace, pod, container}, nil
+		},
 	})
 	must(err)
 	// The kernel gives a new network namespace a loopback that is down.

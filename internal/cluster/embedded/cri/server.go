@@ -44,6 +44,9 @@ type Config struct {
 	Network Network
 	// Images resolves references and is images.Find by default.
 	Images func(reference string) (images.Image, error)
+	// StandIn says with which arguments an image that stands for another one runs
+	// as a container of a pod; nil: such images are refused.
+	StandIn func(ctx context.Context, namespace, pod, container string) ([]string, error)
 	// AllImages lists them and is images.All by default.
 	AllImages func() []images.Image
 	// StreamAddr is where exec, attach and port-forward streams are served;

@@ -20,6 +20,7 @@ import (
 	"sync"
 
 	"golang.org/x/sync/errgroup"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/meshproof/meshproof/internal/cluster/embedded/cri"
@@ -28,6 +29,7 @@ import (
 	"github.com/meshproof/meshproof/internal/cluster/embedded/faults"
 	"github.com/meshproof/meshproof/internal/cluster/embedded/layout"
 	"github.com/meshproof/meshproof/internal/cluster/embedded/network"
+	"github.com/meshproof/meshproof/workloads/images"
 )
 
 // Main runs the node until ctx ends.
@@ -40,8 +42,17 @@ func Main(ctx context.Context, args []string) error {
 	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
 	slog.SetDefault(log)
 
+	config, err := clientcmd.BuildConfigFromFlags("", filepath.Join(layout.State, layout.PKI, layout.NodeKubeconfig))
+	if err != nil {
+		return fmt.Errorf("read kubeconfig: %w", err)
+	}
+	stand, err := newStandIns(config)
+	if err != nil {
+		return err
+	}
 	runtime, err := cri.New(cri.Config{
-		BinDir: filepath.Join(layout.State, layout.Bin), RunDir: "/run/cri", Network: network.NewPods(), Log: log})
+		BinDir: filepath.Join(layout.State, layout.Bin), RunDir: "/run/cri", Network: network.NewPods(), Log: log,
+		Images: images.FindOrStandIn, StandIn: stand.args})
 	if err != nil {
 		return err
 	}
@@ -61,7 +72,7 @@ func Main(ctx context.Context, args []string) error {
 	var waiting sync.WaitGroup // for a first snapshot and for open sockets
 	waiting.Add(2)
 	group.Go(func() error { return names.Serve(ctx, layout.DNS, waiting.Done) })
-	group.Go(func() error { return follow(ctx, names, waiting.Done) })
+	group.Go(func() error { return follow(ctx, config, names, waiting.Done) })
 	go func() {
 		waiting.Wait()
 		report(*statusFD, layout.DNSReady)
@@ -71,11 +82,7 @@ func Main(ctx context.Context, args []string) error {
 
 // follow brings services from the API server to the kernel and to DNS. It
 // calls first when the first state is in force.
-func follow(ctx context.Context, names *dns.Server, first func()) error {
-	config, err := clientcmd.BuildConfigFromFlags("", filepath.Join(layout.State, layout.PKI, layout.NodeKubeconfig))
-	if err != nil {
-		return fmt.Errorf("read kubeconfig: %w", err)
-	}
+func follow(ctx context.Context, config *rest.Config, names *dns.Server, first func()) error {
 	var translator network.Translator
 	var once sync.Once
 	return discovery.Watch(ctx, config, func(s *discovery.Snapshot) error {
