@@ -2,6 +2,7 @@ package scenarios
 
 import (
 	"bytes"
+	"path"
 	"slices"
 	"strings"
 	"testing"
@@ -108,6 +109,72 @@ func TestTheFolderOfAFileIsTheLastPartOfItsPath(t *testing.T) {
 	} {
 		if got := FolderOf(file); got != want {
 			t.Errorf("%s: folder %q, want %q", file, got, want)
+		}
+	}
+}
+
+// Editors find the schema by the first line.
+func TestTheFirstLineOfEveryFileNamesTheSchema(t *testing.T) {
+	for _, folder := range Folders() {
+		files, err := filesOf(folder)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			data, err := library.ReadFile(strings.TrimPrefix(file, "scenarios/"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			line, _, _ := strings.Cut(string(data), "\n")
+			where, names := strings.CutPrefix(line, "# yaml-language-server: $schema=")
+			if named := path.Join(path.Dir(file), where); !names || named != "scenarios/schema.json" {
+				t.Errorf("%s begins with %q, which names %s instead of scenarios/schema.json", file, line, named)
+			}
+		}
+	}
+}
+
+// wantTransitions is how many files of transitions there are at least. A template
+// counts as one.
+const wantTransitions = 60
+
+func TestTheLibraryHasTransitionsByTopic(t *testing.T) {
+	files, err := filesOf(Transitions)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) < wantTransitions {
+		t.Errorf("%d files of transitions, want %d", len(files), wantTransitions)
+	}
+	set, err := Library(Transitions)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, scenario := range set.Scenarios {
+		if !slices.Contains(scenario.Metadata.Labels, "transition") || len(scenario.Metadata.Labels) < 2 {
+			t.Errorf("%s: labels %v, want transition and a topic", scenario.Pos, scenario.Metadata.Labels)
+		}
+		if len(scenario.Spec.Traffic) == 0 {
+			t.Errorf("%s: nobody calls while the policy changes", scenario.Pos)
+		}
+	}
+}
+
+// reported are the defects of other meshes that have a scenario each.
+var reported = []string{
+	"cilium/cilium #4142", "cilium/cilium #2700", "cilium/cilium #5290", "cilium/cilium #28645", "cilium/cilium #3993",
+	"linkerd/linkerd2 #14298", "linkerd/linkerd2 #12469", "linkerd/linkerd2 #13865", "linkerd/linkerd2 #13676", "linkerd/linkerd2 #7154",
+	"linkerd/linkerd2 #7050", "linkerd/linkerd2 #7143", "linkerd/linkerd2 #8945", "linkerd/linkerd2 #10877", "linkerd/linkerd2 #11590", "linkerd/linkerd2 #14034",
+}
+
+func TestEveryReportedDefectHasAScenarioThatNamesIt(t *testing.T) {
+	set, err := Library(Transitions)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, issue := range reported {
+		if !slices.ContainsFunc(set.Scenarios, func(s *Scenario) bool { return strings.HasSuffix(s.Spec.Summary, "("+issue+")") }) {
+			t.Errorf("no scenario names %s", issue)
 		}
 	}
 }

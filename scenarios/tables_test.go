@@ -2,6 +2,7 @@ package scenarios
 
 import (
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 	"testing"
@@ -197,5 +198,34 @@ func TestAValueThatATableSaysNothingAboutIsNoticed(t *testing.T) {
 	_, _, err := writeOut("x", []byte(`{{$d := dict "deny" 1}}a: {{get $d "audit"}}`))
 	if err == nil || !strings.Contains(err.Error(), "audit") {
 		t.Errorf("the error is %v, want one about audit", err)
+	}
+}
+
+func TestATableOfOrdersHasEachOrderOnce(t *testing.T) {
+	orders := permutations("a", "b", "c")
+	seen := map[string]bool{}
+	for _, order := range orders {
+		seen[fmt.Sprint(order...)] = true
+	}
+	if len(orders) != 6 || len(seen) != 6 {
+		t.Errorf("the orders of three are %v", orders)
+	}
+	set, err := Library(Transitions)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, gone := map[string]bool{}, map[string]bool{}
+	for _, scenario := range set.Scenarios {
+		if path.Base(scenario.File) != "order-meshtls.yaml.tmpl" {
+			continue
+		}
+		var verbs [2]string
+		for i, step := range scenario.Spec.Steps {
+			verbs[i/3] += step.Name + " "
+		}
+		made[verbs[0]], gone[verbs[1]] = true, true
+	}
+	if len(made) != 6 || len(gone) != 6 {
+		t.Errorf("%d orders of making and %d of deleting, want six each", len(made), len(gone))
 	}
 }
