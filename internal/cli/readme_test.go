@@ -84,19 +84,26 @@ func TestEveryCommandOfTheDocumentsExists(t *testing.T) {
 	}
 }
 
-// TestTheScenarioOfTheDocumentsIsOne parses what policy authors copy.
-func TestTheScenarioOfTheDocumentsIsOne(t *testing.T) {
-	block := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindStringSubmatch(documents(t)["docs/scenarios.md"])
-	if block == nil {
-		t.Fatal("docs/scenarios.md has no scenario")
+// TestTheScenariosOfTheDocumentsAreSome parses what policy authors copy, and finds
+// nothing in it.
+func TestTheScenariosOfTheDocumentsAreSome(t *testing.T) {
+	claims := []string{"7 claims in 1 scenarios", "12 claims in 1 scenarios"}
+	blocks := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(documents(t)["docs/scenarios.md"], -1)
+	if len(blocks) != len(claims) {
+		t.Fatalf("docs/scenarios.md has %d scenarios, want %d", len(blocks), len(claims))
 	}
-	file := filepath.Join(t.TempDir(), "only-alice.yaml")
-	if err := os.WriteFile(file, []byte(block[1]), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	code, out, errOut := runLine(t, "run", file, "--dry-run")
-	if code != ExitOK || !strings.Contains(out, "7 claims in 1 scenarios") {
-		t.Errorf("exit code %d, want 0 and seven claims:\n%s%s", code, out, errOut)
+	for i, block := range blocks {
+		file := filepath.Join(t.TempDir(), "scenario.yaml")
+		if err := os.WriteFile(file, []byte(block[1]), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		code, out, errOut := runLine(t, "run", file, "--dry-run")
+		if code != ExitOK || !strings.Contains(out, claims[i]) {
+			t.Errorf("exit code %d, want 0 and %s:\n%s%s", code, claims[i], out, errOut)
+		}
+		if code, out, errOut := runLine(t, "lint", file); code != ExitOK || out != "" {
+			t.Errorf("lint: exit code %d, want 0 and nothing found:\n%s%s", code, out, errOut)
+		}
 	}
 }
 
