@@ -89,7 +89,7 @@ func (p *Plan) together(gaps []Gap) []ReportedGap {
 // WriteText writes the report for people.
 func (r *Report) WriteText(w io.Writer) error {
 	out := &strings.Builder{}
-	fmt.Fprintf(out, "%s of %s", count(len(r.Writes), "write"), count(len(r.Calls), "call"))
+	fmt.Fprintf(out, "%s, %s", count(len(r.Writes), "write"), count(len(r.Calls), "call"))
 	switch {
 	case r.Exact:
 		fmt.Fprintf(out, ": %.0f of %.0f orders have no gap\n", r.Clean, r.Orders)
