@@ -1,7 +1,7 @@
 // Package junit writes the result tree as JUnit XML, as CI systems read it.
 //
-// One suite per scenario, one case per claim, with the place of each in the
-// scenario's file. A claim that was refuted is a failure, one that could not be
+// One suite per folder of scenarios, one case per claim, with the place of each in
+// the scenario's file. A claim that was refuted is a failure, one that could not be
 // judged an error. A run that could not be set up, or that ran nothing, becomes
 // one synthetic case with an error: the file is never empty and never silent
 // about a run that proved nothing.
@@ -38,7 +38,6 @@ type testSuites struct {
 
 type testSuite struct {
 	Name       string     `xml:"name,attr"`
-	File       string     `xml:"file,attr,omitempty"`
 	Tests      int        `xml:"tests,attr"`
 	Failures   int        `xml:"failures,attr"`
 	Errors     int        `xml:"errors,attr"`
@@ -81,8 +80,8 @@ type problem struct {
 // Write writes the whole run.
 func Write(w io.Writer, run *result.Run) error {
 	root := testSuites{Name: "meshproof", Time: seconds(run.Finished.Sub(run.Started).Seconds())}
-	for _, scenario := range run.Scenarios {
-		root.add(suiteOf(run, scenario))
+	for _, suite := range suitesOf(run) {
+		root.add(suite)
 	}
 	if root.Tests == 0 || run.Outcome != result.Passed && root.Failures+root.Errors == 0 {
 		root.add(testSuite{Name: "meshproof", Tests: 1, Errors: 1, Time: root.Time, Cases: []testCase{{
@@ -110,12 +109,33 @@ func (root *testSuites) add(suite testSuite) {
 	root.Skipped += suite.Skipped
 }
 
-func suiteOf(run *result.Run, scenario result.Scenario) testSuite {
-	suite := testSuite{
-		Name: scenario.Name, File: scenario.Source.File, Time: seconds(scenario.Duration),
-		Timestamp:  scenario.Started.UTC().Format("2006-01-02T15:04:05"),
-		Properties: circumstances(run, scenario),
+// suitesOf makes a suite of each folder that has scenarios in the run, in their
+// order.
+func suitesOf(run *result.Run) []testSuite {
+	var suites []testSuite
+	at, lasted := map[string]int{}, map[string]float64{}
+	for _, scenario := range run.Scenarios {
+		name := folder(scenario)
+		if _, known := at[name]; !known {
+			at[name] = len(suites)
+			suites = append(suites, testSuite{Name: name, Properties: circumstances(run), Timestamp: scenario.Started.UTC().Format("2006-01-02T15:04:05")})
+		}
+		suite := &suites[at[name]]
+		suite.addScenario(scenario)
+		lasted[name] += scenario.Duration
+		suite.Timestamp = min(suite.Timestamp, scenario.Started.UTC().Format("2006-01-02T15:04:05"))
+		suite.Time = seconds(lasted[name])
 	}
+	return suites
+}
+
+// folder is where the scenario's file stands, as results name it.
+func folder(scenario result.Scenario) string {
+	return path.Dir(path.Clean(strings.ReplaceAll(scenario.Source.File, `\`, "/")))
+}
+
+func (suite *testSuite) addScenario(scenario result.Scenario) {
+	tests, problems := suite.Tests, suite.Failures+suite.Errors
 	for _, step := range scenario.Steps {
 		for _, claim := range step.Claims {
 			suite.addCase(caseOf(scenario, step, claim))
@@ -125,23 +145,21 @@ func suiteOf(run *result.Run, scenario result.Scenario) testSuite {
 				Time: seconds(step.Duration), Error: &problem{Message: oneLine(step.Reason), Type: string(result.Error)}})
 		}
 	}
-	if suite.Tests == 0 || scenario.Outcome == result.Error && suite.Failures+suite.Errors == 0 {
+	if suite.Tests == tests || scenario.Outcome == result.Error && suite.Failures+suite.Errors == problems {
 		suite.addCase(testCase{Name: "the scenario could be judged", Classname: classname(scenario), File: scenario.Source.File, Line: scenario.Source.Line,
 			Time: seconds(scenario.Duration), Error: &problem{Message: oneLine(orElse(scenario.Reason, "no claim ran")), Type: string(scenario.Outcome)}})
 	}
-	if suite.Failures+suite.Errors > 0 {
-		suite.Out = log(scenario)
+	if suite.Failures+suite.Errors > problems {
+		suite.Out += scenario.Name + "\n" + log(scenario)
 	}
-	return suite
 }
 
-// circumstances say under which circumstances the scenario ran.
-func circumstances(run *result.Run, scenario result.Scenario) []property {
+// circumstances say under which circumstances the run was made.
+func circumstances(run *result.Run) []property {
 	c := run.Cluster
 	all := []property{
 		{"run", run.ID}, {"seed", fmt.Sprint(run.Seed)}, {"mesh", strings.TrimSpace(run.Mesh.Name + " " + run.Mesh.Version)},
 		{"dialect", run.Mesh.Dialect}, {"cluster", c.Provider}, {"kubernetes", c.Kubernetes}, {"nodes", fmt.Sprint(c.Nodes)},
-		{"labels", strings.Join(scenario.Labels, " ")},
 	}
 	return slices.DeleteFunc(all, func(p property) bool { return p.Value == "" })
 }
@@ -150,7 +168,7 @@ func circumstances(run *result.Run, scenario result.Scenario) []property {
 // path of packages.
 func classname(scenario result.Scenario) string {
 	var parts []string
-	for part := range strings.SplitSeq(path.Dir(path.Clean(strings.ReplaceAll(scenario.Source.File, `\`, "/"))), "/") {
+	for part := range strings.SplitSeq(folder(scenario), "/") {
 		if part != "" && part != "." && part != ".." {
 			parts = append(parts, strings.ReplaceAll(part, ".", "_"))
 		}
@@ -191,8 +209,9 @@ func caseOf(scenario result.Scenario, step result.Step, claim result.Claim) test
 	identity := result.Identify(&scenario, &step, &claim)
 	c := testCase{Name: strings.TrimPrefix(identity.String(), scenario.Name+" / "), Classname: classname(scenario),
 		File: claim.Source.File, Line: claim.Source.Line, Time: seconds(claim.Duration)}
-	if claim.Feature != "" {
-		c.Properties = &properties{[]property{{"feature", claim.Feature}}}
+	said := slices.DeleteFunc([]property{{"feature", claim.Feature}, {"labels", strings.Join(scenario.Labels, " ")}}, func(p property) bool { return p.Value == "" })
+	if len(said) > 0 {
+		c.Properties = &properties{said}
 	}
 	body := limit(text(claim))
 	message := orElse(claim.Reason, "expected "+claim.Expected+", observed "+claim.Observed)

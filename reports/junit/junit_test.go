@@ -42,17 +42,38 @@ func TestACaseSaysWhatWhereAndWhy(t *testing.T) {
 		Expected: "denied", Observed: "allowed (HTTP 200)", Shows: []string{"DOC-27"}, Duration: 0.25, Details: []string{"decision 13"}}))
 	got.XMLName, got.Suites[0].Timestamp = xml.Name{}, ""
 	want := testSuites{Name: "meshproof", Tests: 1, Failures: 1, Time: "0.000", Suites: []testSuite{{
-		Name: "walk-through", File: "scenarios/library/walk-through.yaml", Tests: 1, Failures: 1, Time: "0.000",
+		Name: "scenarios/library", Tests: 1, Failures: 1, Time: "0.000",
 		Properties: []property{{"run", "20261122-000000-abcd"}, {"seed", "42"}, {"mesh", "builtin dev"}, {"dialect", "documented"},
-			{"cluster", "kind"}, {"kubernetes", "v1.37.0"}, {"nodes", "2"}, {"labels", "smoke DOC-27"}},
+			{"cluster", "kind"}, {"kubernetes", "v1.37.0"}, {"nodes", "2"}},
 		Cases: []testCase{{Name: "granted / web is denied", Classname: "scenarios.library.walk-through",
-			File: "scenarios/library/walk-through.yaml", Line: 7, Time: "0.250",
+			File: "scenarios/library/walk-through.yaml", Line: 7, Time: "0.250", Properties: &properties{[]property{{"labels", "smoke DOC-27"}}},
 			Failure: &problem{Message: "expected denied, observed allowed", Type: "failed",
 				Body: "where: scenarios/library/walk-through.yaml:7\nreason: expected denied, observed allowed\nexpected: denied\nobserved: allowed (HTTP 200)\nshows: DOC-27\ndecision 13"}}},
-		Out: "granted: failed\n  apply Server web\nevidence: scenarios/walk-through/bundle\n",
+		Out: "walk-through\ngranted: failed\n  apply Server web\nevidence: scenarios/walk-through/bundle\n",
 	}}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("the file (-want +got):\n%s", diff)
+	}
+}
+
+func TestASuiteIsAFolder(t *testing.T) {
+	r := run(result.Claim{Name: "a", Outcome: result.Passed})
+	r.Outcome = result.Passed
+	at := func(file string, started int64) {
+		scenario := r.Scenarios[0]
+		scenario.Name, scenario.Source.File, scenario.Duration, scenario.Started = file, file, 1.5, time.Unix(started, 0)
+		r.Scenarios = append(r.Scenarios, scenario)
+	}
+	at("scenarios/library/transitions/b.yaml", 7)
+	at("scenarios/library/c.yaml", 5)
+	at("scenarios/library/transitions/d.yaml", 3)
+	got, _ := write(t, r)
+	var suites []string
+	for _, s := range got.Suites {
+		suites = append(suites, fmt.Sprint(s.Name, " ", s.Tests, " ", s.Time, " ", s.Timestamp[17:]))
+	}
+	if diff := cmp.Diff([]string{"scenarios/library 2 1.500 00", "scenarios/library/transitions 2 3.000 03"}, suites); diff != "" {
+		t.Errorf("the suites (-want +got):\n%s", diff)
 	}
 }
 
