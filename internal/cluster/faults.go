@@ -18,8 +18,9 @@ type Harmful interface{ Faults() Faults }
 // A disturbance stays until it is lifted, or until its pod is gone; a pod that
 // takes its place is not disturbed.
 type Faults interface {
-	// Signal sends a signal to the first process of a pod's container. Error:
-	// ErrNotFound when there is no such container that runs.
+	// Signal sends a signal to the first process of a pod's container; one that was
+	// told to stop has stopped when it returns. Error: ErrNotFound when there is no
+	// such container that runs.
 	Signal(ctx context.Context, pod Pod, container string, signal syscall.Signal) error
 	// Limit bounds how many descriptors the first process of a container may have
 	// open: so many more than it has. Negative takes back what was done. Error: as

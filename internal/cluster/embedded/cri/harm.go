@@ -1,9 +1,12 @@
 package cri
 
 import (
+	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -17,14 +20,58 @@ type Harm struct{ server *Server }
 // Harm is the server's pods, to be harmed.
 func (s *Server) Harm() Harm { return Harm{s} }
 
-// Signal sends a signal to the first process of a container. Error:
-// cluster.ErrNotFound when no such container runs.
+// Signal sends a signal to the first process of a container; after SIGSTOP it has
+// stopped. Error: cluster.ErrNotFound when no such container runs.
 func (h Harm) Signal(pod cluster.Pod, container string, signal syscall.Signal) error {
 	p, err := h.process(pod, container)
 	if err != nil {
 		return err
 	}
-	return p.signal(signal)
+	if err := p.signal(signal); err != nil || signal != unix.SIGSTOP {
+		return err
+	}
+	return awaitStopped(p.pid)
+}
+
+const (
+	// stopBudget is for all threads of a process to stop on a machine that is busy.
+	stopBudget = 5 * time.Second
+	stopPoll   = time.Millisecond
+)
+
+// awaitStopped waits until no thread of a process runs any more: each stops by
+// itself, once it is its turn.
+func awaitStopped(pid int) error {
+	tick := time.NewTicker(stopPoll)
+	defer tick.Stop()
+	for deadline := time.Now().Add(stopBudget); ; <-tick.C {
+		stopped, err := allStopped(pid)
+		if err != nil || stopped {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("process %d was told to stop, and runs %s later", pid, stopBudget)
+		}
+	}
+}
+
+func allStopped(pid int) (bool, error) {
+	folder := fmt.Sprintf("/proc/%d/task", pid)
+	threads, err := os.ReadDir(folder)
+	if err != nil {
+		return false, fmt.Errorf("list the threads of process %d: %w", pid, err)
+	}
+	for _, thread := range threads {
+		text, err := os.ReadFile(filepath.Join(folder, thread.Name(), "stat"))
+		if err != nil {
+			continue // it has ended
+		}
+		// The state follows the name, which may hold anything.
+		if state := text[bytes.LastIndexByte(text, ')')+1:]; !bytes.HasPrefix(state, []byte(" T")) {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // process is the first one of a container that runs.
