@@ -73,6 +73,8 @@ type Summary struct {
 	// Inconclusive claims, and scenarios that could not be carried out.
 	Inconclusive int `json:"inconclusive"`
 	Broken       int `json:"broken"`
+	// Twins are pairs of worlds that were held against each other.
+	Twins int `json:"twins,omitempty"`
 	// Seconds from the first scenario's begin to the end of the last.
 	Seconds  float64 `json:"seconds"`
 	Findings []Brief `json:"findings,omitempty"`
@@ -233,6 +235,15 @@ func (f *Fuzz) one(ctx context.Context, b bench, index int) error {
 	if err != nil {
 		return err
 	}
+	f.keep(ctx, res, c)
+	if ctx.Err() != nil {
+		return nil
+	}
+	return f.twins(ctx, b, c, res)
+}
+
+// keep takes in what a scenario came to.
+func (f *Fuzz) keep(ctx context.Context, res *result.Scenario, c *generate.Case) {
 	found := find(res, c)
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -242,13 +253,12 @@ func (f *Fuzz) one(ctx context.Context, b bench, index int) error {
 		f.say("%s could not be carried out: %s", res.Name, res.Reason)
 	}
 	if found == nil || ctx.Err() != nil {
-		return nil
+		return
 	}
 	found.Found = time.Since(f.began)
 	f.findings = append(f.findings, found)
 	f.stopped = f.stopped || !f.KeepGoing
 	f.say("found: %s", found)
-	return nil
 }
 
 // carry has one scenario carried out, as it is in its file.
@@ -287,7 +297,7 @@ func (f *Fuzz) count(res *result.Scenario, c *generate.Case) {
 			}
 		}
 		f.summary.Claims += judged
-		if i > 0 && judged > 0 {
+		if i > 0 && judged > 0 && i <= len(c.Transitions) {
 			f.summary.Edits += len(c.Transitions[i-1])
 		}
 	}

@@ -110,3 +110,42 @@ func TestWhatANegatedRuleShowsIsFoundAndMadeSmall(t *testing.T) {
 		})
 	}
 }
+
+// turningBench agrees with whatever it is asked, and shows twins another world:
+// then only the law tells that something is wrong.
+type turningBench struct{ other oracle.Rules }
+
+func (b turningBench) Run(_ context.Context, planned *scenarios.PlannedScenario) *result.Scenario {
+	rules := oracle.DefaultRules()
+	if strings.HasSuffix(planned.Metadata.Name, "-twin") {
+		rules = b.other
+	}
+	res := &result.Scenario{Name: planned.Metadata.Name, Outcome: result.Passed}
+	answers, err := generate.Play(planned.Scenario, rules)
+	if err != nil {
+		res.Outcome, res.Reason = result.Error, err.Error()
+		return res
+	}
+	for i := range answers {
+		res.Steps = append(res.Steps, judged(planned.Steps[i], answers[i], answers[i]))
+	}
+	return res
+}
+
+func TestTwoWorldsThatMustLookTheSameAreHeldAgainstEachOther(t *testing.T) {
+	mesh := oracle.DefaultRules()
+	mesh.Suffices = func(int) bool { return false } // nothing is ever granted
+	f := New(Options{Seed: 5, Most: 60, KeepGoing: true, Dir: t.TempDir()})
+	if err := f.run(context.Background(), turningBench{mesh}); err != nil {
+		t.Fatal(err)
+	}
+	found := f.Findings()
+	if len(found) == 0 || f.Summary().Twins == 0 {
+		t.Fatalf("%d twins, %d findings", f.Summary().Twins, len(found))
+	}
+	for _, one := range found {
+		if one.Kind != Unlike || !strings.Contains(one.Reason, "in one world") {
+			t.Errorf("found %s", one)
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -31,7 +32,8 @@ func (f *Fuzz) smaller(ctx context.Context, b bench) error {
 	if !f.KeepGoing {
 		most = 1
 	}
-	for i, found := range foremost(f.Findings()) {
+	all := slices.DeleteFunc(f.Findings(), func(found *Finding) bool { return found.Kind == Unlike })
+	for i, found := range foremost(all) {
 		if i >= most || ctx.Err() != nil {
 			break
 		}

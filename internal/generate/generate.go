@@ -60,7 +60,9 @@ func New(seed int64, index int) (*Case, error) {
 		return nil, err
 	}
 	if !flows && r.chance(lawShare) {
-		b.twin(c)
+		if err := b.twin(c, p); err != nil {
+			return nil, err
+		}
 	}
 	return c, nil
 }
