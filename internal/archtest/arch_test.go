@@ -92,6 +92,16 @@ var rules = []rule{
 		never: []string{"internal/engine", "internal/session", "suites", "reports"},
 	},
 	{
+		name:  "who makes scenarios by chance knows neither who carries them out nor the mesh",
+		from:  []string{"internal/generate"},
+		never: []string{"internal/engine", "internal/cluster", "internal/session", "internal/mesh", "suites", "reports", "k8s.io/client-go/kubernetes"},
+	},
+	{
+		name:  "who has generated scenarios carried out knows nothing of the mesh's logic",
+		from:  []string{"internal/fuzz"},
+		never: []string{"internal/mesh/", "internal/session", "internal/cli", "suites"},
+	},
+	{
 		name:  "the command line is the last to know",
 		from:  []string{"internal/engine", "internal/cluster", "scenarios", "reports", "clients", "workloads", "suites"},
 		never: []string{"internal/cli", "cmd/"},

@@ -78,7 +78,11 @@ func find(res *result.Scenario, c *generate.Case) *Finding {
 			return &Finding{Kind: kindOf(step, claim), Case: c, Step: i, Claim: j, Name: claim.Name, Reason: claim.Reason, Expected: claim.Expected, Observed: claim.Observed}
 		}
 		if step.Outcome == result.Failed && step.Reason != "" {
-			return &Finding{Kind: Late, Case: c, Step: i, Claim: -1, Name: step.Name, Reason: step.Reason}
+			kind := Late
+			if len(step.Claims) > 0 { // they have all been judged, and are right
+				kind = Course
+			}
+			return &Finding{Kind: kind, Case: c, Step: i, Claim: -1, Name: step.Name, Reason: step.Reason}
 		}
 	}
 	return nil
@@ -86,8 +90,8 @@ func find(res *result.Scenario, c *generate.Case) *Finding {
 
 // kindOf says what is wrong about a claim that failed.
 func kindOf(step *result.Step, claim *result.Claim) Kind {
-	if step.Reason != "" {
-		return Late // a step has a reason of its own when its policy came too late
+	if step.Reason != "" && strings.Contains(claim.Reason, step.Reason) {
+		return Late // all claims of a step whose policy came too late tell the step's reason
 	}
 	if claim.Client == "" {
 		return Course
