@@ -39,7 +39,7 @@ KUBE_LDFLAGS := -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$(KU
 
 KUBE_SOURCES := $(wildcard cmd/meshproof-kube/*.go) cmd/meshproof-kube/go.mod cmd/meshproof-kube/go.sum
 
-.PHONY: build e2e transitions faults generated gauntlet rules clusters test vet unit smoke clean FORCE
+.PHONY: build nightly e2e transitions faults generated gauntlet rules clusters test vet unit smoke clean FORCE
 
 build: bin/meshproof bin/meshproof-agent bin/meshproof-grpcurl bin/grpcurl bin/meshproof-kube
 
@@ -133,6 +133,11 @@ CLEAN   ?=
 
 gauntlet: build
 	$(GO) run ./suites/gauntlet $(if $(CLEAN),clean -times $(CLEAN),run) $(if $(DEFECTS),-defects $(DEFECTS))
+
+# What takes long, in about so much time: transitions, faults, generated scenarios
+# with a soak, and the comparison with the last night that passed.
+nightly: build
+	bin/meshproof nightly --for $(if $(filter file,$(origin FOR)),30m,$(FOR)) $(if $(SEED),--seed $(SEED)) $(WHERE:-%=--%) $(ARGS)
 
 # What every kind of cluster is counted on for, as a suite of e2e-framework.
 bin/clusters.test: FORCE

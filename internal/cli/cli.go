@@ -149,6 +149,7 @@ var verbs = []func(IOStreams) *cobra.Command{
 	newSchema,
 	newFuzz,
 	newReplay,
+	newNightly,
 	newCluster,
 	newInstall,
 	newUninstall,
