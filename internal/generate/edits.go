@@ -62,7 +62,7 @@ func weights() []weighted[Transition] {
 		{5, DeleteServer}, {9, DeleteAuthorization}, {8, DeleteAuthentication}, {6, DeleteRoute},
 		{3, ChangeSelector}, {3, UnmatchSelector}, {3, ChangePort}, {3, ChangeProtocol}, {3, ChangeAccess},
 		{9, ChangeClients}, {8, ChangeTarget}, {12, ChangeAuthentication}, {8, ChangeRoute},
-		{6, LabelPods}, {5, LabelServer}, {3, AnnotatePods}, {1, AnnotateNamespace}, {3, Touch},
+		{6, LabelPods}, {5, LabelServer}, {4, AnnotatePods}, {2, AnnotateNamespace}, {4, Touch},
 		{6, Rename}, {4, Recreate}, {4, SwapWinner}, {3, Overlap},
 	}
 }

@@ -28,6 +28,9 @@ type Case struct {
 const (
 	// tries is how many edits are thrown away before a scenario ends early.
 	tries = 40
+	// candidates is how many fitting edits are looked at for one that changes an
+	// answer.
+	candidates = 8
 	// blind is how many edits of a hundred are taken as they come.
 	blind = 30
 	// trafficShare is how many scenarios of a hundred are called all the time.
@@ -151,6 +154,7 @@ func (b *builder) edits(c *Case, p parts, sheet *paper, flows bool) error {
 func (b *builder) next(sheet *paper, calls []*scenarios.Call) (best edit, after *state, err error) {
 	anything := b.chance(blind)
 	var before []Answer
+	looked := 0
 	for range tries {
 		e, ok := b.edit(choose(b.random, weights()...))
 		if !ok {
@@ -173,7 +177,7 @@ func (b *builder) next(sheet *paper, calls []*scenarios.Call) (best edit, after 
 		if err != nil {
 			return best, nil, err
 		}
-		if turned(before, now) > 0 {
+		if looked++; turned(before, now) > 0 || looked == candidates {
 			return best, after, nil
 		}
 	}
