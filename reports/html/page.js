@@ -74,7 +74,18 @@
       make(one.target);
     }
   }, { rootMargin: "300px" });
-  for (const host of all(".timeline")) near.observe(host);
+  const hosts = all(".timeline");
+  for (const host of hosts) near.observe(host);
+  // A page that is printed has those, too, that nobody has scrolled to, as long as
+  // they are not very many.
+  if (hosts.length <= 30) {
+    const rest = [...hosts];
+    const idle = () => rest.length && requestIdleCallback(async () => {
+      await make(rest.shift());
+      idle();
+    });
+    if (self.requestIdleCallback) idle();
+  }
   addEventListener("beforeprint", () => { for (const line of lines.values()) line.then(l => l && l.draw()); });
 
   // #scenario/request leads to one request.

@@ -416,9 +416,16 @@ class Timeline {
       } else for (let i = first; i < last; i++) {
         const place = lane.places[i], kind = r.c[place];
         const [top, tall] = Timeline.half(kind);
+        const a = this.x(this.start[place]), wide = r.d[place] * scale;
         c.fillStyle = colours[kind];
-        c.fillRect(this.x(this.start[place]), y + top, Math.max(r.d[place] * scale - 0.5, 1.3), tall);
+        c.fillRect(a, y + top, Math.min(Math.max(wide - 0.5, 1.3), 3), tall);
         marks++;
+        if (wide > 3 && many * 2 <= Timeline.MOST) { // until its answer came
+          c.globalAlpha = 0.22;
+          c.fillRect(a + 3, y + top + tall / 2 - 2, wide - 3, 4);
+          c.globalAlpha = 1;
+          marks++;
+        }
       }
     });
     // What nothing explains is drawn by itself, over all else.

@@ -142,6 +142,9 @@ type Scenario struct {
 	Folder string `json:"folder,omitempty"`
 	// Transitions are the figures of a scenario with traffic; nil without.
 	Transitions *Transitions `json:"transitions,omitempty"`
+	// StandIns are what did not run itself: "WORKLOAD: CONTAINER (IMAGE)" for each
+	// container in whose image's place something else answered.
+	StandIns []string `json:"standIns,omitempty"`
 }
 
 // Source is a place in a scenario file.

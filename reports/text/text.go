@@ -30,7 +30,9 @@ func Symbol(o result.Outcome) string {
 // understand it.
 func Finding(w io.Writer, scenario, step string, claim result.Claim) {
 	fmt.Fprintf(w, "%s %s: %s / %s / %s\n", Symbol(claim.Outcome), claim.Outcome, scenario, step, claim.Name)
-	field(w, "where", fmt.Sprintf("%s:%d", claim.Source.File, claim.Source.Line))
+	if claim.Source.File != "" { // what a soak claims stands in no file
+		field(w, "where", fmt.Sprintf("%s:%d", claim.Source.File, claim.Source.Line))
+	}
 	field(w, "expected", claim.Expected)
 	field(w, "observed", claim.Observed)
 	field(w, "reason", claim.Reason)
@@ -132,6 +134,9 @@ func Summary(w io.Writer, run *result.Run, report string) error {
 	parts(out, run)
 	s := run.Summary
 	fmt.Fprintf(out, "%d passed, %d failed, %d skipped\n", s.Passed, s.Failed, s.Skipped)
+	if s.Flaky > 0 {
+		fmt.Fprintf(out, "%d flaky: not the same in all attempts, which makes none of them good\n", s.Flaky)
+	}
 	fmt.Fprintf(out, "%d claims in all, %d inconclusive\n", s.Total, s.Inconclusive)
 	if run.Changes != nil {
 		Changes(out, run.Changes)
