@@ -120,9 +120,13 @@ func (b *builder) edits(c *Case, p parts, sheet *paper, flows bool) error {
 	if flows {
 		steps, each = b.between(4, 6), 3
 	}
+	before, err := sheet.judge(b.state, calls, oracle.DefaultRules())
+	if err != nil {
+		return err
+	}
 	for number := 1; number <= steps; number++ {
 		b.state.step = number
-		step := scenarios.Step{Name: fmt.Sprintf("%d:", number), Claims: p.claims()}
+		step := scenarios.Step{Name: fmt.Sprintf("%d:", number)}
 		var done []Transition
 		for range b.between(1, each) {
 			e, next, err := b.next(sheet, calls)
@@ -143,6 +147,14 @@ func (b *builder) edits(c *Case, p parts, sheet *paper, flows bool) error {
 		if len(done) == 0 {
 			break
 		}
+		now, err := sheet.judge(b.state, calls, oracle.DefaultRules())
+		if err != nil {
+			return err
+		}
+		if step.Claims = p.claims(); number < steps {
+			step.Claims = b.after(p, before, now)
+		}
+		before = now
 		c.Scenario.Spec.Steps = append(c.Scenario.Spec.Steps, step)
 		c.Transitions = append(c.Transitions, done)
 	}

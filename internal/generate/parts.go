@@ -1,6 +1,7 @@
 package generate
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/meshproof/meshproof/internal/policy/api"
@@ -119,20 +120,59 @@ func plainSpoken(clients []scenarios.Client) []string {
 	return names
 }
 
-// claims are those of a step.
+// claims are those of a step in which everybody is asked.
 func (p parts) claims() []scenarios.Claim {
+	return p.asking(func(*scenarios.Matrix, *scenarios.Row, string) bool { return true })
+}
+
+// asking are claims of a step about some of the cells.
+func (p parts) asking(whether func(*scenarios.Matrix, *scenarios.Row, string) bool) []scenarios.Claim {
 	var out []scenarios.Claim
 	for i := range p.matrices {
 		m := p.matrices[i]
-		m.Rows = append([]scenarios.Row{}, m.Rows...)
+		m.Rows = nil
+		for _, row := range p.matrices[i].Rows {
+			row.Clients = slices.DeleteFunc(slices.Clone(row.Clients), func(client string) bool { return !whether(&m, &row, client) })
+			if len(row.Clients) > 0 {
+				m.Rows = append(m.Rows, row)
+			}
+		}
 		name := "everybody gets what the rules say"
 		if m.Path != "" {
 			name = "so on " + m.Method + " " + m.Path
 		}
-		out = append(out, scenarios.Claim{Name: name, Matrix: &m})
+		if len(m.Rows) > 0 {
+			out = append(out, scenarios.Claim{Name: name, Matrix: &m})
+		}
 	}
 	return out
 }
+
+// after are the claims of a step by which some answers have become others: all who
+// got those are asked, and of the rest so many of a hundred.
+func (b *builder) after(p parts, before, now []Answer) []scenarios.Claim {
+	differs := map[[3]string]bool{}
+	was := map[cell]bool{}
+	for i := range before {
+		was[before[i].cell()] = before[i].Verdict.Allowed()
+	}
+	for i := range now {
+		if at := now[i].cell(); was[at] != now[i].Verdict.Allowed() {
+			differs[[3]string{at.client, at.target, at.path}] = true
+		}
+	}
+	claims := p.asking(func(m *scenarios.Matrix, row *scenarios.Row, client string) bool {
+		return differs[[3]string{client, row.Target, m.Path}] || b.chance(unturnedShare)
+	})
+	if len(claims) == 0 {
+		return p.claims()
+	}
+	return claims
+}
+
+// unturnedShare is how many of a hundred are asked of those for whom, by the
+// rules, an edit changes nothing.
+const unturnedShare = 40
 
 // calls are those that the claims of every step make.
 func (p parts) calls() []*scenarios.Call {
