@@ -173,9 +173,6 @@ func (r *repeating) take(dir string, s *result.Scenario) error {
 		if _, err := os.Stat(into); err == nil {
 			continue // another scenario's, too
 		}
-		if err := os.MkdirAll(filepath.Dir(into), 0o755); err != nil {
-			return err
-		}
 		if info.IsDir() {
 			err = os.CopyFS(into, os.DirFS(from))
 		} else {
@@ -192,9 +189,13 @@ func (r *repeating) take(dir string, s *result.Scenario) error {
 	return nil
 }
 
+// copyFile copies a file, and makes the folder that it goes to.
 func copyFile(from, to string) error {
 	data, err := os.ReadFile(from)
 	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 		return err
 	}
 	return os.WriteFile(to, data, 0o644)

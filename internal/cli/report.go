@@ -3,13 +3,16 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/meshproof/meshproof/internal/history"
 	"github.com/meshproof/meshproof/internal/session"
 	"github.com/meshproof/meshproof/internal/timelines"
 	"github.com/meshproof/meshproof/reports"
@@ -88,6 +91,9 @@ func (e *ending) merge(streams IOStreams, folder string, runs []*result.Run, dir
 	}
 	var errs []error
 	for i, run := range runs {
+		if err := takeHistory(merged, run, dirs[i], filepath.Join(folder, merged.ID)); err != nil {
+			errs = append(errs, fmt.Errorf("keep the history of run %s: %w", run.ID, err))
+		}
 		for _, scenario := range run.Scenarios {
 			if scenario.Bundle == "" || !filepath.IsLocal(scenario.Bundle) {
 				continue
@@ -102,4 +108,27 @@ func (e *ending) merge(streams IOStreams, folder string, runs []*result.Run, dir
 		}
 	}
 	return e.finish(streams.Out, folder, merged, errors.Join(errs...))
+}
+
+// takeHistory copies the history of a part below the merged run's folder, and says
+// so of the part's scenarios.
+func takeHistory(merged, part *result.Run, from, to string) error {
+	of := map[string]bool{}
+	for _, scenario := range part.Scenarios {
+		of[scenario.Name] = scenario.Folder == ""
+	}
+	below := path.Join("parts", part.ID)
+	if !filepath.IsLocal(below) {
+		return nil
+	}
+	err := copyFile(filepath.Join(from, history.FileName), filepath.Join(to, below, history.FileName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // it has left none
+	}
+	for i := range merged.Scenarios {
+		if s := &merged.Scenarios[i]; err == nil && of[s.Name] {
+			s.Folder = below
+		}
+	}
+	return err
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/meshproof/meshproof/internal/history"
 	"github.com/meshproof/meshproof/reports"
 	"github.com/meshproof/meshproof/reports/result"
 )
@@ -26,6 +27,13 @@ func shardFolder(t *testing.T, index int, claims ...string) string {
 	if err := reports.WriteAll(dir, run); err != nil {
 		t.Fatal(err)
 	}
+	recorded, err := history.Create(filepath.Join(dir, history.FileName))
+	if err == nil {
+		err = recorded.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	return dir
 }
 
@@ -43,6 +51,11 @@ func TestSeveralRunsAreMergedIntoOneWithAllReportsAndEvidence(t *testing.T) {
 	for _, file := range []string{reports.JUnitFile, reports.MarkdownFile, reports.HTMLFile, "scenarios/scenario-2/bundle/events.yaml"} {
 		if _, err := os.Stat(filepath.Join(folder, merged.ID, file)); err != nil {
 			t.Error(err)
+		}
+	}
+	for _, s := range merged.Scenarios {
+		if _, err := os.Stat(filepath.Join(folder, merged.ID, s.Folder, history.FileName)); err != nil || s.Folder == "" {
+			t.Errorf("the history of %s in %q: %v", s.Name, s.Folder, err)
 		}
 	}
 	// The same order of folders or another, it is the same run.

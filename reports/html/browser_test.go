@@ -85,6 +85,40 @@ func TestAReaderFindsTheRequestBehindAFinding(t *testing.T) {
 	}
 }
 
+func TestAFindingLeadsToItsRequest(t *testing.T) {
+	v := visit(t, madeRun(2400))
+	v.open("")
+	v.await(drawn)
+	v.do(chromedp.Evaluate[chromedp.Void](`document.querySelector(".finding details").open = true`), chromedp.Click(`.finding details a`))
+	v.await(`!document.querySelector(".card").hidden && ` + card + `.includes("leak")`)
+}
+
+// What others have named is text, wherever it is shown.
+func TestNothingThatIsShownIsMarkup(t *testing.T) {
+	const evil = `</script><img src=x onerror="console.error(1)">`
+	run := madeRun(200)
+	line := &run.Evidence.Timelines[0]
+	line.Streams[0].Name, line.Steps[0].Name, line.Writes[0].Object, line.Proxies[0].Pod, line.Faults[0].Name = evil, evil, evil, evil, evil
+	for i := range line.Texts {
+		line.Texts[i] += evil
+	}
+	for i := range line.Findings {
+		line.Findings[i].Text = evil
+	}
+	for i := range run.Evidence.Changes {
+		run.Evidence.Changes[i].Kind = evil
+	}
+	run.Evidence.Coverage.Rules[0].Text, run.Evidence.Coverage.Columns[0].Class = evil, evil
+	v := visit(t, run)
+	v.open("")
+	v.await(drawn)
+	v.do(chromedp.Click(`button[aria-label="to the next finding"]`))
+	v.await(card + `.includes("onerror")`)
+	if n := ask[int](v, `document.querySelectorAll("img").length`); n != 0 {
+		t.Errorf("%d pictures came to be", n)
+	}
+}
+
 func TestATimeLineIsWalkedWithTheKeyboard(t *testing.T) {
 	v := visit(t, madeRun(2400))
 	v.open("")

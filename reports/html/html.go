@@ -97,7 +97,7 @@ type stepView struct {
 
 // Write writes the page.
 func Write(w io.Writer, run *result.Run) error {
-	v := view{Run: run, CSS: template.CSS(css), JS: template.JS(js), Replay: replay(run), Findings: findings(run),
+	v := view{Run: run, CSS: template.CSS(css), JS: template.JS(js), Replay: replay(run),
 		Policy: fmt.Sprintf("default-src 'none'; style-src '%s'; script-src '%s'; base-uri 'none'; form-action 'none'", hash(css), hash(js))}
 	evidence := run.Evidence
 	if evidence == nil {
@@ -108,6 +108,7 @@ func Write(w io.Writer, run *result.Run) error {
 	for i := range evidence.Timelines {
 		lines[evidence.Timelines[i].Scenario] = &evidence.Timelines[i]
 	}
+	v.Findings = findings(run, lines)
 	counts := map[result.Outcome]int{}
 	ids := anchors(run.Scenarios)
 	for i, scenario := range run.Scenarios {
@@ -166,8 +167,12 @@ func replay(run *result.Run) string {
 	return "meshproof run --rerun-failed artifacts/" + run.ID
 }
 
-// harms are leaks and outages where requests were judged one by one.
+// harms are leaks and outages where requests were judged one by one: as the run
+// has concluded, or else as its history tells.
 func harms(run *result.Run, evidence *timeline.Evidence) []harm {
+	if c := run.Changes; c != nil && c.Requests > 0 {
+		return []harm{{"leaks", c.Leaks}, {"outages", c.Outages}, {"requests judged", c.Requests}}
+	}
 	leaks, outages, requests := 0, 0, 0
 	for _, line := range evidence.Timelines {
 		requests += len(line.Requests.Call)
@@ -197,12 +202,31 @@ type findingGroup struct {
 type findingView struct {
 	Anchor, Where string
 	Claim         result.Claim
+	// Request is the first one that the claim tells of and the time line shows.
+	Request string
+}
+
+// tellsOf is the request of the time line's first finding that a claim tells of.
+func tellsOf(claim *result.Claim, line *timeline.Timeline) string {
+	if line == nil {
+		return ""
+	}
+	said := strings.Join(append([]string{claim.Reason}, claim.Details...), "\n")
+	for _, f := range line.Findings {
+		if f.Request < 0 {
+			continue
+		}
+		if id := line.Requests.ID[f.Request]; id != "" && strings.Contains(said, id) {
+			return id
+		}
+	}
+	return ""
 }
 
 // maxLikewise is how many claims of one reason are shown in full.
 const maxLikewise = 20
 
-func findings(run *result.Run) []findingGroup {
+func findings(run *result.Run, lines map[string]*timeline.Timeline) []findingGroup {
 	var groups []findingGroup
 	at := map[string]int{}
 	ids := anchors(run.Scenarios)
@@ -233,7 +257,7 @@ func findings(run *result.Run) []findingGroup {
 					reason = claim.Observed
 				}
 				reason, _, _ = strings.Cut(reason, "\n")
-				add(reason, claim.Outcome, findingView{ids[i], scenario.Name + " / " + step.Name, claim})
+				add(reason, claim.Outcome, findingView{ids[i], scenario.Name + " / " + step.Name, claim, tellsOf(&claim, lines[scenario.Name])})
 			}
 		}
 		if !told && scenario.Outcome != result.Passed && scenario.Outcome != result.Skipped {

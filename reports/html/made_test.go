@@ -111,6 +111,8 @@ func madeRun(n int) *result.Run {
 		}}
 	run.Summary = run.Count()
 	line := madeLine("revoke-alice", n)
+	bad := &run.Scenarios[0].Steps[1].Claims[0]
+	bad.Details = append(bad.Details, "stale, leak: "+line.Findings[0].Text)
 	run.Evidence = &timeline.Evidence{Timelines: []timeline.Timeline{line}, Coverage: madeCoverage()}
 	dice := rand.New(rand.NewPCG(7, 7))
 	for _, kind := range []struct {
