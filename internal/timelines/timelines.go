@@ -53,7 +53,7 @@ func Attach(dir string, run *result.Run) error {
 		errs = append(errs, a.add(h, of[folder]))
 	}
 	if found {
-		a.done()
+		errs = append(errs, a.done())
 	}
 	return errors.Join(errs...)
 }
@@ -64,6 +64,29 @@ type attaching struct {
 	evidence *timeline.Evidence
 	cover    *cover
 	samples  samples
+	// later are the time lines of scenarios that passed, which are drawn when there
+	// is room; requests counts those that are drawn.
+	later    []*maker
+	requests int
+}
+
+// mostRequests is how many requests a page holds: what a browser opens at once and
+// a mail carries. Scenarios that have not passed are drawn whatever their number.
+const mostRequests = 100_000
+
+func (a *attaching) passed(scenario string) bool {
+	return slices.ContainsFunc(a.run.Scenarios, func(s result.Scenario) bool { return s.Name == scenario && s.Outcome == result.Passed })
+}
+
+// draw makes a time line.
+func (a *attaching) draw(one *maker) error {
+	line, err := one.make()
+	if err != nil {
+		return fmt.Errorf("draw %s: %w", one.r.Scenario, err)
+	}
+	a.requests += len(one.r.Requests)
+	a.evidence.Timelines = append(a.evidence.Timelines, *line)
+	return nil
 }
 
 // add takes what a history tells of some scenarios.
@@ -82,12 +105,11 @@ func (a *attaching) add(h *history.History, of map[string]bool) error {
 			continue
 		}
 		one := &maker{r: recording, v: v, texts: map[string]int{}}
-		line, err := one.make()
-		if err != nil {
-			errs = append(errs, fmt.Errorf("draw %s: %w", recording.Scenario, err))
-			continue
+		if a.passed(recording.Scenario) && len(v.Findings) == 0 {
+			a.later = append(a.later, one)
+		} else {
+			errs = append(errs, a.draw(one))
 		}
-		a.evidence.Timelines = append(a.evidence.Timelines, *line)
 		a.evidence.Changes = append(a.evidence.Changes, one.changes()...)
 		a.samples.recording(recording, v)
 		if err := a.cover.recording(recording, v); err != nil {
@@ -98,7 +120,16 @@ func (a *attaching) add(h *history.History, of map[string]bool) error {
 }
 
 // done puts the collected into the run.
-func (a *attaching) done() {
+func (a *attaching) done() error {
+	var errs []error
+	for _, one := range a.later {
+		if a.requests+len(one.r.Requests) > mostRequests {
+			a.evidence.Omitted++
+			continue
+		}
+		errs = append(errs, a.draw(one))
+	}
 	a.evidence.Coverage = a.cover.table()
 	a.run.Evidence, a.run.Samples = a.evidence, a.samples.list()
+	return errors.Join(errs...)
 }

@@ -1,6 +1,7 @@
 package timelines
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -164,9 +165,42 @@ func TestWhatWasSeenIsCountedByRuleClassAndProtocol(t *testing.T) {
 // attach is Attach without a file.
 func attach(h *history.History, run *result.Run) error {
 	a := &attaching{run: run, evidence: &timeline.Evidence{}, cover: newCover(run), samples: newSamples()}
-	err := a.add(h, map[string]bool{"revoke": true})
-	a.done()
-	return err
+	of := map[string]bool{}
+	for _, r := range h.Recordings {
+		of[r.Scenario] = true
+	}
+	return errors.Join(a.add(h, of), a.done())
+}
+
+// A page bears only so many requests: what has not passed comes first.
+func TestScenariosThatPassedAreDrawnWhileThereIsRoom(t *testing.T) {
+	h := revoked(t)
+	bad := h.Recordings[0]
+	run := &result.Run{Scenarios: []result.Scenario{{Name: "revoke", Outcome: result.Failed}}}
+	h.Recordings = nil
+	for n := range 3 {
+		good := *bad
+		good.Scenario = fmt.Sprintf("passed-%d", n)
+		good.Requests = nil
+		for i := range mostRequests * 2 / 5 {
+			q := bad.Requests[0]
+			q.Start, q.End = time.Duration(i)*time.Microsecond, time.Duration(i)*time.Microsecond+1
+			good.Requests = append(good.Requests, q)
+		}
+		h.Recordings = append(h.Recordings, &good)
+		run.Scenarios = append(run.Scenarios, result.Scenario{Name: good.Scenario, Outcome: result.Passed})
+	}
+	h.Recordings = append(h.Recordings, bad)
+	if err := attach(h, run); err != nil {
+		t.Fatal(err)
+	}
+	var drawn []string
+	for _, line := range run.Evidence.Timelines {
+		drawn = append(drawn, line.Scenario)
+	}
+	if want := []string{"revoke", "passed-0", "passed-1"}; !slices.Equal(drawn, want) || run.Evidence.Omitted != 1 {
+		t.Errorf("drawn are %q, and %d are not; want %q", drawn, run.Evidence.Omitted, want)
+	}
 }
 
 func TestARunWithoutAHistoryStaysAsItIs(t *testing.T) {

@@ -36,6 +36,9 @@ func Write(w io.Writer, run *result.Run) error {
 	}
 	fmt.Fprintf(out, "%d claims: %d passed, %d failed, %d inconclusive, %d skipped. Cluster %s (Kubernetes %s), mesh %s %s, dialect %s, seed %d.\n\n",
 		s.Total, s.Passed, s.Failed, s.Inconclusive, s.Skipped, run.Cluster.Provider, run.Cluster.Kubernetes, run.Mesh.Name, run.Mesh.Version, run.Mesh.Dialect, run.Seed)
+	if s.Flaky > 0 {
+		fmt.Fprintf(out, "%d of them are flaky: not the same in all attempts, which makes none of them good.\n\n", s.Flaky)
+	}
 	findings(out, run)
 	open(out, fmt.Sprintf("Scenarios (%d)", len(run.Scenarios)))
 	fmt.Fprint(out, "| scenario | outcome | passed | failed | inconclusive | skipped | seconds |\n|---|---|--:|--:|--:|--:|--:|\n")

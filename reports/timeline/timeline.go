@@ -14,6 +14,9 @@ import "time"
 // Evidence is what a page shows of a run besides the result tree.
 type Evidence struct {
 	Timelines []Timeline
+	// Omitted counts the scenarios that passed and whose time lines would have been
+	// too many.
+	Omitted int
 	// Changes are how long each write took to take effect, in all scenarios.
 	Changes []Change
 	// Coverage is nil where nothing was asked.
