@@ -40,7 +40,7 @@ type tick struct {
 // The measures of a chart, in pixels.
 const (
 	chartWidth, chartHeight = 340, 170
-	chartLeft, chartRight   = 34, 330
+	chartLeft, chartRight   = 42, 330
 	chartTop, chartBottom   = 12, 140
 )
 
