@@ -67,7 +67,7 @@ func revokedRun(t *testing.T, change func(requests []history.Request) []history.
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := writer.Record(r, worlds, 0); err != nil {
+	if err := writer.Record(r, worlds, 0, len(r.Requests)); err != nil {
 		t.Fatal(err)
 	}
 	if err := writer.Close(); err != nil {

@@ -253,6 +253,9 @@ func (s *scenarioRun) restart(ctx context.Context, w *scenarios.Workload, await 
 	if err != nil {
 		return err
 	}
+	if objects, err = s.standing(ctx, s.space(w.Namespace), objects); err != nil {
+		return err
+	}
 	if err := s.askedFor(ctx, s.space(w.Namespace), objects); err != nil {
 		return err
 	}
@@ -302,6 +305,9 @@ func (s *scenarioRun) gone(ctx context.Context, w *scenarios.Workload) error {
 }
 
 func (s *scenarioRun) removeWorkload(ctx context.Context, w *scenarios.Workload) error {
+	if w.Kind == scenarios.FromManifest {
+		return s.removeFile(ctx, w)
+	}
 	namespace := s.space(w.Namespace)
 	background := metav1.DeletePropagationBackground
 	options := metav1.DeleteOptions{PropagationPolicy: &background}

@@ -167,7 +167,7 @@ func (e *run) tell(event Event) {
 
 // flowingAtOnce bounds the scenarios with traffic that run side by side: with more
 // of them two cores do not keep the rates, and nothing could be concluded.
-const flowingAtOnce = 8
+const flowingAtOnce = 6
 
 // carryOut runs the scenarios and returns one scenarioRun for each, in the
 // order of the plan.

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
 	"github.com/meshproof/meshproof/scenarios"
 )
 
@@ -31,6 +33,13 @@ func (s *scenarioRun) endpoints(keep func(endpoint) bool) []endpoint {
 // settle waits until the writes of one action are observed, or in force at
 // every endpoint that they can concern.
 func (s *scenarioRun) settle(ctx context.Context, writes []write, wait scenarios.Wait) error {
+	for _, w := range writes {
+		if w.kind == "Deployment" && w.object != nil {
+			if err := s.askedFor(ctx, w.namespace, []*unstructured.Unstructured{w.object}); err != nil {
+				return err
+			}
+		}
+	}
 	if err := s.recorder.wrote(ctx, writes, wait); err != nil {
 		return err
 	}

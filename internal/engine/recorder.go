@@ -141,6 +141,7 @@ func (s *scenarioRun) record(ctx context.Context) error {
 	if err := r.read(ctx); err != nil {
 		return err
 	}
+	r.settled = r.now()
 	background, stop := context.WithCancel(ctx)
 	r.stop = stop
 	r.done.Go(func() { r.follow(background) })
@@ -320,9 +321,6 @@ func (r *recorder) installed(called time.Time) error {
 	r.mu.Lock()
 	r.group++
 	r.rec.Writes = append(r.rec.Writes, history.Write{Step: r.step.Name, Group: r.group, Verb: "installed", Kind: meshKind, Name: meshNamespace, Call: r.since(called), Ack: r.now(), World: world})
-	if r.step.FirstWrite == 0 {
-		r.step.FirstWrite = r.since(called)
-	}
 	r.mu.Unlock()
 	r.changed()
 	return nil
@@ -398,7 +396,7 @@ func (r *recorder) write(ctx context.Context, w write) error {
 	one := history.Write{Step: r.step.Name, Group: r.group, Verb: w.verb, Kind: w.kind, Namespace: w.namespace, Name: w.name, Call: r.since(w.called), Ack: r.since(w.accepted)}
 	world := r.world.current()
 	if len(pending) > 0 {
-		world = without(world, pending)
+		world = detached(world, named{w.group, w.kind, w.namespace, w.name}, pending)
 	}
 	if one.World, err = r.keep(world); err != nil {
 		return err
@@ -411,9 +409,6 @@ func (r *recorder) write(ctx context.Context, w write) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.step.FirstWrite == 0 {
-		r.step.FirstWrite = one.Call
-	}
 	r.rec.Writes = append(r.rec.Writes, one)
 	for _, p := range pending {
 		r.rec.Writes = append(r.rec.Writes, history.Write{Step: one.Step, Group: one.Group, Verb: verbAccepted, Kind: p.kind, Namespace: p.namespace, Name: p.name, Call: one.Call, Ack: one.Ack, World: whole})
@@ -474,11 +469,18 @@ func (r *recorder) changed() {
 	if r == nil || len(r.unsettled) > 0 && r.s.faulted() {
 		return
 	}
+	r.reading.Lock()
+	_ = r.look() // who came and who went; what fails is looked at again
+	r.reading.Unlock()
 	r.settled, r.unsettled, r.first = r.now(), nil, r.group+1
-	if r.step.FirstWrite == 0 {
-		r.step.FirstWrite = r.step.From
-	}
 	r.step.InForce = r.settled
+}
+
+// begins notes that the step does something that streams could notice.
+func (r *recorder) begins(a *scenarios.Action) {
+	if r != nil && a.Changes() && r.step.FirstWrite == 0 {
+		r.step.FirstWrite = r.now()
+	}
 }
 
 // owed raises the bounds to the writes that nobody has waited for, unless nobody
@@ -535,7 +537,9 @@ func (r *recorder) underWay(then time.Duration) bool {
 			return true
 		}
 	}
-	return false
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.unplaced) > 0
 }
 
 // close ends the traffic, and keeps what came after the last step.
@@ -579,13 +583,16 @@ func (r *recorder) close(ctx context.Context) error {
 	return r.keepAll()
 }
 
-// keepAll writes to the run's history what it has not written yet. What it was
-// later found out about a request that was written stays unsaid, so that only
-// requests are written of which everything is known.
+// keepAll writes to the run's history what it does not have yet, up to the first
+// request of which it is not known who answered.
 func (r *recorder) keepAll() error {
-	if err := r.s.e.history.Record(&r.rec, r.worlds, r.kept); err != nil {
+	to := len(r.rec.Requests)
+	for _, u := range r.unplaced {
+		to = min(to, u.place)
+	}
+	if err := r.s.e.history.Record(&r.rec, r.worlds, r.kept, to); err != nil {
 		return err
 	}
-	r.kept = len(r.rec.Requests)
+	r.kept = to
 	return nil
 }

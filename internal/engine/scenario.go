@@ -52,7 +52,9 @@ type scenarioRun struct {
 	// origins are how pods were asked for, by the namespace and the label app of
 	// theirs.
 	origins map[string]oracle.Origin
-	hashes  map[endpoint]string
+	// bound are those of the pods that were seen.
+	bound  map[types.UID]oracle.Origin
+	hashes map[endpoint]string
 	// faults in the order in which they were made.
 	faults []*faultRun
 	// services that were looked up, by namespace/name.
@@ -67,7 +69,7 @@ type endpoint struct {
 
 func newScenarioRun(e *run, planned *scenarios.PlannedScenario) *scenarioRun {
 	s := &scenarioRun{e: e, planned: planned, clients: map[string]client{}, interest: map[string]map[int]bool{},
-		streams: map[string]*streamRun{}, held: map[string]*heldRun{}, begins: map[string]map[string]int64{}, hashes: map[endpoint]string{}, origins: map[string]oracle.Origin{}, services: map[string]*corev1.Service{}}
+		streams: map[string]*streamRun{}, held: map[string]*heldRun{}, begins: map[string]map[string]int64{}, hashes: map[endpoint]string{}, origins: map[string]oracle.Origin{}, bound: map[types.UID]oracle.Origin{}, services: map[string]*corev1.Service{}}
 	s.namespace = planned.Spec.Namespace
 	if s.namespace == "" {
 		s.namespace = s.generated("")
@@ -217,6 +219,7 @@ func (s *scenarioRun) run(ctx context.Context) {
 		} else {
 			s.conclude(ctx, err)
 		}
+		s.noteStandIns()
 		s.gather(ctx)
 		s.giveBack(ctx)
 	}

@@ -64,6 +64,7 @@ func (s *scenarioRun) step(ctx context.Context, index int) error {
 	for range max(planned.Repeat, 1) {
 		for i := range planned.Actions {
 			action := &planned.Actions[i]
+			s.recorder.begins(action)
 			line, err := s.act(ctx, action)
 			if err == nil && (action.Fault != nil || action.Heal != "") {
 				s.recorder.healed()

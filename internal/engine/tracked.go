@@ -240,6 +240,32 @@ func sortedObjects[T policyObject](list []T) []T {
 	return list
 }
 
+// detached is the world in which some routes and rate limits do not count yet for a
+// Server. They count for others still.
+func detached(w oracle.World, server named, these []named) oracle.World {
+	out := without(w, these)
+	others := func(own string, refs []api.ParentReference) []api.ParentReference {
+		return slices.DeleteFunc(slices.Clone(refs), func(ref api.ParentReference) bool {
+			return value(ref.Kind) == server.kind && parent(ref, own) == server.namespace+"/"+server.name
+		})
+	}
+	for _, route := range w.HTTPRoutes {
+		if refs := others(route.Namespace, route.Spec.ParentRefs); len(refs) > 0 && len(refs) < len(route.Spec.ParentRefs) {
+			route = route.DeepCopy()
+			route.Spec.ParentRefs = refs
+			out.HTTPRoutes = append(out.HTTPRoutes, route)
+		}
+	}
+	for _, route := range w.GRPCRoutes {
+		if refs := others(route.Namespace, route.Spec.ParentRefs); len(refs) > 0 && len(refs) < len(route.Spec.ParentRefs) {
+			route = route.DeepCopy()
+			route.Spec.ParentRefs = refs
+			out.GRPCRoutes = append(out.GRPCRoutes, route)
+		}
+	}
+	return arranged(out)
+}
+
 // attached are the routes and rate limits of a Server.
 func attached(w oracle.World, namespace, server string) []named {
 	var out []named

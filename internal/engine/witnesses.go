@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/meshproof/meshproof/clients"
 	"github.com/meshproof/meshproof/internal/history"
 	"github.com/meshproof/meshproof/scenarios"
 )
@@ -26,14 +27,17 @@ const matchSlack = time.Millisecond
 // witness is what the proxy and the application of one pod have recorded of the
 // scenario's streams.
 type witness struct {
-	pod  types.NamespacedName
-	echo bool
+	pod       types.NamespacedName
+	component string
+	echo      bool
 	// clock is that of the pod's node.
 	clock clock
 	// place among the recording's proxies.
 	place int
-	// sinceProxy and sinceEcho are how far the rings were read.
+	// sinceProxy and sinceEcho are how far the rings were read, and asked is when
+	// they were asked last with success: what was recorded until then is known.
 	sinceProxy, sinceEcho int64
+	asked                 time.Duration
 	// missed says that some of what the application got is not known, and gone that
 	// the pod is not there any more.
 	missed, gone bool
@@ -68,7 +72,7 @@ func (r *recorder) read(ctx context.Context) error {
 		group.do(func() error { return r.ask(ctx, w) })
 	}
 	err := group.wait()
-	r.place()
+	r.placeAll()
 	return err
 }
 
@@ -83,7 +87,7 @@ func (r *recorder) look() error {
 			if r.witnesses[pod.UID] != nil || pod.Status.PodIP == "" || !running(pod) {
 				continue
 			}
-			if err := r.meet(pod, w.Kind == scenarios.Echo); err != nil {
+			if err := r.meet(pod, name, w.Kind == scenarios.Echo || tells(pod)); err != nil {
 				return err
 			}
 		}
@@ -104,7 +108,7 @@ func running(pod *corev1.Pod) bool {
 }
 
 // meet notes a pod that was not there before.
-func (r *recorder) meet(pod *corev1.Pod, echo bool) error {
+func (r *recorder) meet(pod *corev1.Pod, component string, echo bool) error {
 	world, err := r.keep(r.world.current())
 	if err != nil {
 		return err
@@ -115,7 +119,7 @@ func (r *recorder) meet(pod *corev1.Pod, echo bool) error {
 	if len(r.rec.Steps)+len(r.rec.Requests) > 0 && pod.CreationTimestamp.Time.After(r.rec.Began) {
 		one.Born = r.now()
 	}
-	r.witnesses[pod.UID] = &witness{pod: nameOf(pod), echo: echo, place: len(r.rec.Proxies), sinceProxy: unread, sinceEcho: unread,
+	r.witnesses[pod.UID] = &witness{pod: nameOf(pod), component: component, echo: echo, place: len(r.rec.Proxies), sinceProxy: unread, sinceEcho: unread,
 		decided: map[string]*decision{}, requests: map[string]int{}, lines: map[string]int{}}
 	r.rec.Proxies = append(r.rec.Proxies, one)
 	return nil
@@ -127,12 +131,14 @@ const unread = -1
 // ask reads the rings of a pod. One that has gone is left alone from then on.
 func (r *recorder) ask(ctx context.Context, w *witness) error {
 	pod, there := r.s.e.pods.get(w.pod)
-	if !there || pod.DeletionTimestamp != nil {
-		defer func() { w.gone = !there }()
+	if !there {
+		w.gone = true
+		return nil
 	}
+	asked := r.now()
 	var page decisions
 	var err error
-	if there && !meshed(pod) {
+	if !meshed(pod) {
 		page.Last = w.sinceProxy
 	} else if w.sinceProxy == unread {
 		w.sinceProxy = 0
@@ -145,7 +151,7 @@ func (r *recorder) ask(ctx context.Context, w *witness) error {
 		page, err = r.s.e.decisionsSince(ctx, w.pod, w.sinceProxy, 0)
 	}
 	if err != nil {
-		return gone(there, pod, err)
+		return excused(pod, err)
 	}
 	w.sinceProxy = page.Last
 	for i := range page.Decisions {
@@ -159,13 +165,14 @@ func (r *recorder) ask(ctx context.Context, w *witness) error {
 		}
 	}
 	if !w.echo {
+		w.asked = asked
 		return nil
 	}
 	list, err := r.s.e.deliveriesSince(ctx, w.pod, max(w.sinceEcho, 0))
 	if err != nil {
-		return gone(there, pod, err)
+		return excused(pod, err)
 	}
-	w.missed = w.missed || list.Missed > 0
+	w.asked, w.missed = asked, w.missed || list.Missed > 0
 	w.sinceEcho = list.Last
 	for _, d := range list.Deliveries {
 		switch d.Event {
@@ -178,9 +185,10 @@ func (r *recorder) ask(ctx context.Context, w *witness) error {
 	return nil
 }
 
-// gone forgives that a pod does not answer that is on its way out.
-func gone(there bool, pod *corev1.Pod, err error) error {
-	if !there || pod.DeletionTimestamp != nil || !ready(pod) {
+// excused forgives that a pod does not answer that is on its way out, or is not
+// ready.
+func excused(pod *corev1.Pod, err error) error {
+	if pod.DeletionTimestamp != nil || !ready(pod) {
 		return nil
 	}
 	return err
@@ -191,104 +199,114 @@ func (r *recorder) concerned(port int) bool {
 	return slices.ContainsFunc(r.flows, func(f *flow) bool { return f.target.Port == port })
 }
 
-// place says of the requests that came since the last time who answered them:
-// the proxy that has a decision with the request's ID, the pod whose application
-// got it, or for connections, of which proxies know no ID, by address and time.
-func (r *recorder) place() {
+// placeAll says of the requests that came since the last time who answered them.
+// Those about which a pod that is there could still tell more wait.
+func (r *recorder) placeAll() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var witnesses []*witness
-	known := true
 	for _, w := range r.witnesses {
 		witnesses = append(witnesses, w)
-		known = known && w.echo && !w.missed
 	}
 	slices.SortFunc(witnesses, func(a, b *witness) int { return cmp.Compare(a.place, b.place) })
-	slices.SortFunc(r.unplaced, func(a, b unplaced) int {
-		return cmp.Compare(r.rec.Requests[a.place].Start, r.rec.Requests[b.place].Start)
-	})
+	// The quickest first: what is left then is that of those which took longer.
+	lasted := func(u unplaced) time.Duration { return r.rec.Requests[u.place].End - r.rec.Requests[u.place].Start }
+	slices.SortFunc(r.unplaced, func(a, b unplaced) int { return cmp.Compare(lasted(a), lasted(b)) })
+	waiting := r.unplaced[:0]
 	for _, u := range r.unplaced {
 		one := &r.rec.Requests[u.place]
-		var by *witness
-		var record *decision
-		for _, w := range witnesses {
-			if record = w.decided[one.ID]; record != nil {
-				by = w
-				delete(w.decided, one.ID)
-				break
-			}
+		there := slices.DeleteFunc(slices.Clone(witnesses), func(w *witness) bool { return !r.there(w, one) })
+		if slices.ContainsFunc(there, func(w *witness) bool { return !w.gone && w.asked < one.End }) {
+			waiting = append(waiting, u)
+			continue
 		}
-		delivered := 0
-		for _, w := range witnesses {
-			count := w.requests[one.ID]
-			if count == 0 {
-				count = w.lines[one.ID]
-			}
-			if count > 0 && by == nil {
-				by = w
-			}
-			delivered += count
-		}
-		if known && u.flow.spec.Protocol != scenarios.TCPSilent && u.flow.target.Port != adminPort {
-			one.Delivered = delivered
-		}
-		if record == nil {
-			by, record = r.connection(u, one, by, witnesses)
-		}
-		if by == nil {
-			by = r.only(one)
-		}
-		if by != nil {
-			one.Pod = by.pod.String()
-		}
-		if record != nil {
-			one.Hash = record.Hash
-			one.Record = &history.Record{Verdict: record.Verdict, Protocol: record.Protocol, Server: record.Server, Route: record.Route, Authorization: record.Authorization}
-		}
+		r.placed(u, one, there)
 	}
-	r.unplaced = r.unplaced[:0]
+	r.unplaced = waiting
 }
 
-// connection finds the decision about a connection: by the client's own address
-// where it has no proxy, and otherwise the first that nobody else has claimed of
-// the client's pod in the time of the call. Where the pod is known already, only
-// its decisions count.
+// there says whether the pod was there while a request was under way.
+func (r *recorder) there(w *witness, one *history.Request) bool {
+	proxy := r.rec.Proxies[w.place]
+	return w.component == r.flows[one.Stream].target.Component && proxy.Born <= one.End && (proxy.Gone == 0 || proxy.Gone+goneSlack >= one.Start)
+}
+
+// goneSlack is how long a pod may serve on after its deletion has begun.
+const goneSlack = time.Duration(graceSeconds)*time.Second + readEvery
+
+// placed says who answered a request: the proxy that has a decision with the
+// request's ID, the pod whose application got it, or for connections, of which
+// proxies know no ID, by address and time.
+func (r *recorder) placed(u unplaced, one *history.Request, witnesses []*witness) {
+	var by *witness
+	var record *decision
+	delivered, known := 0, true
+	for _, w := range witnesses {
+		if found := w.decided[one.ID]; found != nil && record == nil {
+			by, record = w, found
+			delete(w.decided, one.ID)
+		}
+		known = known && w.echo && !w.missed && w.asked >= one.End
+	}
+	for _, w := range witnesses {
+		count := w.requests[one.ID]
+		if count == 0 {
+			count = w.lines[one.ID]
+		}
+		if count > 0 && by == nil {
+			by = w
+		}
+		delivered += count
+	}
+	if (known || delivered > 0) && u.flow.spec.Protocol != scenarios.TCPSilent && u.flow.target.Port != adminPort {
+		one.Delivered = delivered
+	}
+	if record == nil {
+		by, record = r.connection(u, one, by, witnesses)
+	}
+	if by != nil {
+		one.Pod = by.pod.String()
+	}
+	if record != nil {
+		one.Hash = record.Hash
+		one.Record = &history.Record{Verdict: record.Verdict, Protocol: record.Protocol, Server: record.Server, Route: record.Route, Authorization: record.Authorization}
+	}
+}
+
+// connection finds the decision about a connection. A client without a proxy is
+// known by its own address. Of one that comes through a proxy only the pod is known,
+// and the time of the call: of several decisions that fit, one that is as the answer
+// was, and none where no such one is. Where it is known which pod got the call, only
+// that one's decisions count.
 func (r *recorder) connection(u unplaced, one *history.Request, by *witness, witnesses []*witness) (*witness, *decision) {
 	proxied := u.flow.from.proxied()
 	ip, _, _ := net.SplitHostPort(u.local)
 	if proxied {
 		ip = u.flow.from.address.String()
 	}
+	var at *witness
+	place, fitting, alike := 0, 0, false
 	for _, w := range witnesses {
 		if by != nil && by != w {
 			continue
 		}
 		slack := matchSlack + u.flow.from.clock.slack + w.clock.slack
 		for i, d := range w.connections {
-			at := r.since(w.clock.local(d.Time))
+			when := r.since(w.clock.local(d.Time))
 			host, _, _ := net.SplitHostPort(d.Client)
-			if d.TargetPort != u.flow.target.Port || host != ip || !proxied && d.Client != u.local || at < one.Start-slack || at > one.End+slack || d.Verdict == "terminate" {
+			if d.TargetPort != u.flow.target.Port || host != ip || !proxied && d.Client != u.local || when < one.Start-slack || when > one.End+slack || d.Verdict == "terminate" {
 				continue
 			}
-			w.connections = slices.Delete(w.connections, i, i+1)
-			return w, d
+			fitting++
+			if like := (d.Verdict == "allow") == (one.Kind == clients.Allowed || one.Delivered > 0); at == nil || like && !alike {
+				at, place, alike = w, i, like
+			}
 		}
 	}
-	return by, nil
-}
-
-// only is the one proxy that was there while a request was under way, if it is one.
-func (r *recorder) only(one *history.Request) *witness {
-	var found *witness
-	for _, w := range r.witnesses {
-		proxy := r.rec.Proxies[w.place]
-		if proxy.Born > one.End || proxy.Gone > 0 && proxy.Gone < one.Start {
-			continue
-		}
-		if found != nil {
-			return nil
-		}
-		found = w
+	if at == nil || fitting > 1 && !alike {
+		return by, nil
 	}
-	return found
+	found := at.connections[place]
+	at.connections = slices.Delete(at.connections, place, place+1)
+	return at, found
 }

@@ -174,10 +174,7 @@ func (s *scenarioRun) worldPods() ([]*corev1.Pod, map[string]oracle.Origin) {
 	}
 	origins := map[string]oracle.Origin{}
 	for _, pod := range pods {
-		s.mu.Lock()
-		origin, known := s.origins[pod.Namespace+"/"+pod.Labels[appLabel]]
-		s.mu.Unlock()
-		if known && meshed(pod) {
+		if origin, known := s.originOf(pod); known && meshed(pod) {
 			origin.Annotations = s.e.pods.bornWith(pod)
 			origins[nameOf(pod).String()] = origin
 		}

@@ -94,8 +94,8 @@ func (w *Writer) Add(world *World, questions ...*Question) error {
 }
 
 // Record writes a recording as it is so far, with the worlds that it names and
-// the requests from a place on. What it returns was flushed to the file.
-func (w *Writer) Record(r *Recording, worlds map[string]*World, from int) error {
+// its requests from a place to another. What it returns was flushed to the file.
+func (w *Writer) Record(r *Recording, worlds map[string]*World, from, to int) error {
 	if w == nil {
 		return nil
 	}
@@ -119,8 +119,8 @@ func (w *Writer) Record(r *Recording, worlds map[string]*World, from int) error 
 		}
 	}
 	w.err = errors.Join(w.err, encoder.Encode(line{Recording: r}))
-	if from < len(r.Requests) {
-		w.err = errors.Join(w.err, encoder.Encode(line{Requests: pack(r, from)}))
+	if from < to {
+		w.err = errors.Join(w.err, encoder.Encode(line{Requests: pack(r, from, to)}))
 	}
 	if w.err = errors.Join(w.err, w.zip.Flush()); w.err != nil {
 		w.err = fmt.Errorf("write the history: %w", w.err)

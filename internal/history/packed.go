@@ -26,12 +26,12 @@ type packed struct {
 
 const packedColumns = 11
 
-// pack takes the requests of a recording from a place on.
-func pack(r *Recording, from int) *packed {
-	p := &packed{Scenario: r.Scenario, Rows: make([]int64, 0, (len(r.Requests)-from)*packedColumns)}
+// pack takes the requests of a recording from a place to another.
+func pack(r *Recording, from, to int) *packed {
+	p := &packed{Scenario: r.Scenario, Rows: make([]int64, 0, (to-from)*packedColumns)}
 	pods, kinds, hashes, records := places[string]{}, places[clients.Kind]{}, places[string]{}, places[Record]{}
 	before := time.Duration(0)
-	for i := from; i < len(r.Requests); i++ {
+	for i := from; i < to; i++ {
 		q := &r.Requests[i]
 		record, pod, hash := int64(0), int64(0), int64(0)
 		if q.Record != nil {
