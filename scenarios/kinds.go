@@ -13,6 +13,9 @@ type Component struct {
 	Service string
 	// Ports by name.
 	Ports map[string]Port
+	// Replicas and ServiceAccount are those of a part of a workload of kind manifest.
+	Replicas       int
+	ServiceAccount string
 }
 
 // Port of a component.
@@ -54,6 +57,8 @@ func (w *Workload) Components() map[string]Component {
 	switch w.Kind {
 	case Emojivoto:
 		return emojivotoComponents
+	case FromManifest:
+		return w.Parts
 	case Probed:
 		return map[string]Component{w.Name: {Service: w.Name, Ports: probedPorts}}
 	default:

@@ -74,6 +74,10 @@ type Workload struct {
 	Kind WorkloadKind `yaml:"kind" jsonschema:"required"`
 	// Namespace is the name of one of the scenario's further namespaces.
 	Namespace string `yaml:"namespace"`
+	// Manifest is the file of a workload of kind manifest, in the folder manifests beside the scenario; the objects in it whose pods are called go by their own names.
+	Manifest string `yaml:"manifest"`
+	// Parts are what such a file holds.
+	Parts map[string]Component `yaml:"-" json:"-"`
 	// Form is Deployment (default) or a bare Pod.
 	Form WorkloadForm `yaml:"form"`
 	// Replicas of a Deployment, 1 when absent.

@@ -78,6 +78,7 @@ func (v *validator) parts() {
 	for i := range v.s.Spec.Workloads {
 		w := &v.s.Spec.Workloads[i]
 		inSpace(w.Pos, w.Namespace)
+		v.fromFile(w)
 		for name := range w.Components() {
 			v.name(w.Pos, "workload", name, components)
 		}
@@ -245,26 +246,30 @@ func (v *validator) action(a *Action) {
 	v.fault(a)
 }
 
-func (v *validator) manifest(a *Action) {
-	if filepath.Base(a.Manifest) != a.Manifest {
-		v.add(a.Pos, "manifest %q: want the name of a file in the folder %s beside the scenario", a.Manifest, ManifestsFolder)
-		return
+func (v *validator) manifest(a *Action) { v.file(a.Pos, a.Manifest) }
+
+// file reads the objects of a file beside the scenario, and keeps them for whoever
+// applies them.
+func (v *validator) file(at Pos, name string) (objects []Object, ok bool) {
+	if filepath.Base(name) != name {
+		v.add(at, "manifest %q: want the name of a file in the folder %s beside the scenario", name, ManifestsFolder)
+		return nil, false
 	}
-	data, err := v.read(a.Manifest)
+	data, err := v.read(name)
 	if err != nil {
-		v.add(a.Pos, "manifest %q cannot be read: %v", a.Manifest, err)
-		return
+		v.add(at, "manifest %q cannot be read: %v", name, err)
+		return nil, false
 	}
 	folder := filepath.Dir(v.s.File)
-	objects, err := Objects(filepath.Join(folder, ManifestsFolder, a.Manifest), data)
-	if err != nil {
-		v.add(a.Pos, "manifest %q: %v", a.Manifest, err)
-		return
+	if objects, err = Objects(filepath.Join(folder, ManifestsFolder, name), data); err != nil {
+		v.add(at, "manifest %q: %v", name, err)
+		return nil, false
 	}
 	for _, object := range objects {
 		v.object(object)
 	}
-	v.set.manifests[manifestKey{folder, a.Manifest}] = objects
+	v.set.manifests[manifestKey{folder, name}] = objects
+	return objects, true
 }
 
 func (v *validator) claim(c *Claim) {

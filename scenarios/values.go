@@ -40,6 +40,8 @@ const (
 	Echo      WorkloadKind = "echo"
 	Emojivoto WorkloadKind = "emojivoto"
 	Probed    WorkloadKind = "probed"
+	// FromManifest is a workload of somebody's own, from a file.
+	FromManifest WorkloadKind = "manifest"
 
 	FormDeployment WorkloadForm = "Deployment"
 	FormPod        WorkloadForm = "Pod"
@@ -145,7 +147,7 @@ const (
 	Linkerd    Dialect = "linkerd"
 )
 
-func (WorkloadKind) Values() []string { return of(Echo, Emojivoto, Probed) }
+func (WorkloadKind) Values() []string { return of(Echo, Emojivoto, Probed, FromManifest) }
 func (WorkloadForm) Values() []string { return of(FormDeployment, FormPod) }
 func (ProbeKind) Values() []string    { return of(ProbeHTTP, ProbeTCP, ProbeGRPC, ProbeExec) }
 func (ClientKind) Values() []string {
