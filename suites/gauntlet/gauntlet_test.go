@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/meshproof/meshproof/reports/result"
 )
@@ -94,6 +95,7 @@ case "$("$(dirname "$0")/meshproof-agent" 2>&1)" in
 		}
 		script += fmt.Sprintf("'%s') echo '%s' > \"$2/a/run.json\"; exit %d ;;\n", name, text, end.code)
 	}
+	script += "slow) trap 'exit 130' INT; sleep 60 & wait ;;\n"
 	write("bin/meshproof", script+"esac\nexit 99\n")
 	write("bin/meshproof-agent", "#!/bin/sh\nprintf right\n")
 	for name, text := range defects {
@@ -199,6 +201,18 @@ func TestADefectThatDoesNotBuildFailsAndTheOthersRun(t *testing.T) {
 	code, out := do(t, where, "run")
 	if code != exitFinding || lastLine(out) != "caught 1 of 2" || !strings.Contains(out, "defect broken does not build") {
 		t.Errorf("exit code %d:\n%s", code, out)
+	}
+}
+
+func TestADefectWhoseRunDoesNotEndIsNotJudgedAndHoldsUpNobody(t *testing.T) {
+	where := newTree(t, map[string]string{"slow": behaves("slow")})
+	defects, err := readDefects(where.defects(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &gauntlet{tree: where, out: t.TempDir(), jobs: 1, limit: time.Second, tell: func(verdict) {}}
+	if v := g.run(t.Context(), defects)[0]; v.Outcome != unjudged || v.Tries != 1 || v.Reason != errTooLong.Error() {
+		t.Errorf("got %+v", v)
 	}
 }
 

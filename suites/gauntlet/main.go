@@ -96,15 +96,16 @@ func (t tree) do(ctx context.Context, args []string, out io.Writer) (int, error)
 		}
 		return exitOK, nil
 	case "run":
-		return t.runAll(ctx, defects, &gauntlet{tree: t, out: *folder, jobs: *jobs, keep: *keep}, out)
+		return t.runAll(ctx, defects, &gauntlet{tree: t, out: *folder, jobs: *jobs, keep: *keep, limit: turnLimit}, out)
 	case "clean":
 		return t.runClean(ctx, defects, *folder, *times, out)
 	}
 	return exitUsage, errors.New(usage)
 }
 
-// defaultJobs is how many clusters there are at once.
-const defaultJobs = 1
+// defaultJobs is how many clusters there are at once: while one of them starts,
+// which is much of a short run, the others have the machine.
+const defaultJobs = 3
 
 // runAll runs the gauntlet. Before anything starts every patch must apply.
 func (t tree) runAll(ctx context.Context, defects []*defect, g *gauntlet, out io.Writer) (int, error) {

@@ -19,6 +19,13 @@ import (
 // cluster that did not come up is no word about the mesh.
 const tries = 2
 
+// turnLimit bounds a run: a defect whose every write is waited for in vain must
+// not hold up the others. It is far above what a turn takes.
+const turnLimit = 3 * time.Minute
+
+// errTooLong is a run's that was ended by the limit.
+var errTooLong = errors.New("the run has taken too long: name smaller scenarios")
+
 // grace is how long an interrupted run may give its cluster back.
 const grace = time.Minute
 
@@ -37,6 +44,8 @@ type gauntlet struct {
 	jobs int
 	// keep leaves the programs of defects that were caught.
 	keep bool
+	// limit is turnLimit outside tests.
+	limit time.Duration
 	// tell is told of each verdict, one at a time.
 	tell func(verdict)
 }
@@ -93,14 +102,16 @@ func (g *gauntlet) take(ctx context.Context, t turn) verdict {
 	}
 	for v.Tries = 1; ; v.Tries++ {
 		began := time.Now()
-		run, dir, code, err := meshproof(ctx, t.programs, filepath.Join(g.folder(t.defect), "runs"), t.defect.Dialect, t.defect.Scenarios)
+		limited, cancel := context.WithTimeoutCause(ctx, g.limit, errTooLong)
+		run, dir, code, err := meshproof(limited, t.programs, filepath.Join(g.folder(t.defect), "runs"), t.defect.Dialect, t.defect.Scenarios)
+		cancel()
 		v.Total, v.Dir = time.Since(began).Seconds(), dir
 		if err != nil {
 			v.Outcome, v.Reason = unjudged, err.Error()
 		} else {
 			t.defect.judge(&v, run, code)
 		}
-		if v.Outcome != unjudged || v.Tries == tries || ctx.Err() != nil {
+		if v.Outcome != unjudged || v.Tries == tries || errors.Is(err, errTooLong) || ctx.Err() != nil {
 			break
 		}
 	}
