@@ -21,7 +21,7 @@ const tries = 2
 
 // turnLimit bounds a run: a defect whose every write is waited for in vain must
 // not hold up the others. It is far above what a turn takes.
-const turnLimit = 3 * time.Minute
+const turnLimit = 90 * time.Second
 
 // errTooLong is a run's that was ended by the limit.
 var errTooLong = errors.New("the run has taken too long: name smaller scenarios")
