@@ -48,17 +48,21 @@ func (f *Fuzz) smaller(ctx context.Context, b bench) error {
 	return nil
 }
 
-// foremost has the first finding of each kind before further ones.
+// foremost has the first finding of each kind before further ones, in the order of
+// Kinds: what one call shows recurs for certain and says most.
 func foremost(all []*Finding) []*Finding {
 	var first, more []*Finding
-	seen := map[Kind]bool{}
-	for _, one := range all {
-		if seen[one.Kind] {
-			more = append(more, one)
-		} else {
-			first = append(first, one)
+	for _, kind := range Kinds() {
+		seen := false
+		for _, one := range all {
+			switch {
+			case one.Kind != kind:
+			case seen:
+				more = append(more, one)
+			default:
+				first, seen = append(first, one), true
+			}
 		}
-		seen[one.Kind] = true
 	}
 	return append(first, more...)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -68,6 +69,7 @@ var (
 	objectType   = reflect.TypeFor[scenarios.Object]()
 	cellsType    = reflect.TypeFor[scenarios.Cells]()
 	durationType = reflect.TypeFor[time.Duration]()
+	countType    = reflect.TypeFor[scenarios.Count]()
 )
 
 // nodeOf is a value of the language as YAML, without the fields that say nothing.
@@ -77,6 +79,8 @@ func nodeOf(v reflect.Value) (*yaml.Node, error) {
 		return encoded(v.Interface().(scenarios.Object).Content)
 	case cellsType:
 		return cellsNode(v.Interface().(scenarios.Cells))
+	case countType:
+		return &yaml.Node{Kind: yaml.ScalarNode, Value: v.String()}, nil // a number is one, and not in quotes
 	case durationType:
 		return encoded(v.Interface().(time.Duration).String())
 	}
@@ -127,10 +131,8 @@ func fieldsOf(node *yaml.Node, v reflect.Value) error {
 			}
 			continue
 		}
-		if said, err := says(value); !said || err != nil {
-			if err != nil {
-				return err
-			}
+		required := slices.Contains(strings.Split(field.Tag.Get("jsonschema"), ","), "required")
+		if !required && !says(value) {
 			continue
 		}
 		one, err := nodeOf(value)
@@ -144,14 +146,14 @@ func fieldsOf(node *yaml.Node, v reflect.Value) error {
 
 // says is whether a field is worth writing: an empty list of networks says that
 // there are none, and nothing else that is empty says anything.
-func says(v reflect.Value) (bool, error) {
+func says(v reflect.Value) bool {
 	switch v.Kind() {
 	case reflect.Map:
-		return v.Len() > 0, nil
+		return v.Len() > 0
 	case reflect.Slice:
-		return !v.IsNil() && (v.Len() > 0 || v.Type().Elem().Kind() == reflect.String), nil
+		return !v.IsNil() && (v.Len() > 0 || v.Type().Elem().Kind() == reflect.String)
 	}
-	return !v.IsZero(), nil
+	return !v.IsZero()
 }
 
 func scalars(node *yaml.Node) bool {
