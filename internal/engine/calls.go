@@ -129,7 +129,7 @@ func (s *scenarioRun) openLogs(ctx context.Context, batch []*callJudge) map[stri
 		logs[one.target.Component] = []*witnessLog{}
 		for _, pod := range s.componentPods(one.target.Component) {
 			logs[one.target.Component] = append(logs[one.target.Component],
-				&witnessLog{pod: nameOf(pod), running: pod, meshed: meshed(pod), echo: one.target.Workload.Kind == scenarios.Echo})
+				&witnessLog{pod: nameOf(pod), running: pod, meshed: meshed(pod), echo: one.target.Workload.Kind == scenarios.Echo || tells(pod)})
 		}
 	}
 	s.eachLog(logs, func(log *witnessLog) {

@@ -82,10 +82,19 @@ func (s *scenarioRun) deployWorkload(ctx context.Context, w *scenarios.Workload)
 	if err != nil {
 		return err
 	}
+	for _, part := range w.Parts {
+		if err := s.e.makeAccount(ctx, namespace, part.ServiceAccount); err != nil {
+			return err
+		}
+	}
 	if err := s.askedFor(ctx, namespace, objects); err != nil {
 		return err
 	}
-	return s.e.start(ctx, len(w.Components())*replicasOf(w), func() error {
+	pods := 0
+	for _, component := range w.Components() {
+		pods += wanted(w, component)
+	}
+	return s.e.start(ctx, pods, func() error {
 		for _, object := range objects {
 			if _, err := s.e.kube.apply(ctx, object.Object, namespace, false); err != nil {
 				return err
@@ -105,8 +114,11 @@ func (s *scenarioRun) podsOf(w *scenarios.Workload) (all []*corev1.Pod) {
 
 // objectsOf writes a workload's objects.
 func (s *scenarioRun) objectsOf(w *scenarios.Workload, namespace string) ([]*unstructured.Unstructured, error) {
-	if w.Kind == scenarios.Emojivoto {
+	switch w.Kind {
+	case scenarios.Emojivoto:
 		return s.emojivoto(w, namespace)
+	case scenarios.FromManifest:
+		return s.fromFile(w), nil
 	}
 	labels := s.e.labels()
 	maps.Copy(labels, w.Labels)
@@ -188,6 +200,9 @@ func (s *scenarioRun) componentPods(name string) []*corev1.Pod {
 	if !ok {
 		return nil
 	}
+	if w.Kind == scenarios.FromManifest {
+		return s.e.pods.list(s.space(w.Namespace), map[string]string{partLabel: name})
+	}
 	app := w.Name
 	if w.Kind == scenarios.Emojivoto {
 		app = component.Service
@@ -198,7 +213,15 @@ func (s *scenarioRun) componentPods(name string) []*corev1.Pod {
 	return s.e.pods.list(s.space(w.Namespace), map[string]string{appLabel: app})
 }
 
-// replicasOf is how many pods a component must have.
+// wanted is how many pods a component of a workload must have.
+func wanted(w *scenarios.Workload, component scenarios.Component) int {
+	if w.Kind == scenarios.FromManifest {
+		return component.Replicas
+	}
+	return replicasOf(w)
+}
+
+// replicasOf is how many pods each component of a workload of ours must have.
 func replicasOf(w *scenarios.Workload) int {
 	if w.Kind == scenarios.Emojivoto {
 		return 1
@@ -213,10 +236,10 @@ func (s *scenarioRun) awaitWorkload(ctx context.Context, w *scenarios.Workload, 
 	}
 	s.waiting("the pods of " + w.Name)
 	err := s.e.pods.started(ctx, podsBudget, func() (bool, string) {
-		for name := range w.Components() {
+		for name, component := range w.Components() {
 			pods := s.componentPods(name)
-			if len(pods) < replicasOf(w) {
-				return false, fmt.Sprintf("%s has %d of %d pods", name, len(pods), replicasOf(w))
+			if len(pods) < wanted(w, component) {
+				return false, fmt.Sprintf("%s has %d of %d pods", name, len(pods), wanted(w, component))
 			}
 			for _, pod := range pods {
 				if await != scenarios.AwaitCreated && !ready(pod) {
@@ -250,7 +273,7 @@ func (s *scenarioRun) awaitWorkload(ctx context.Context, w *scenarios.Workload, 
 func (e *run) listens(ctx context.Context, kind scenarios.WorkloadKind, component string, pod *corev1.Pod) error {
 	var body []byte
 	switch {
-	case kind == scenarios.Echo:
+	case kind == scenarios.Echo, tells(pod):
 		_, err := e.deliveriesSince(ctx, nameOf(pod), 0)
 		return err
 	case kind == scenarios.Emojivoto && component == "web":

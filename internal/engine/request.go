@@ -70,6 +70,9 @@ func (s *scenarioRun) texts(values map[string]string) map[string]string {
 }
 
 func (s *scenarioRun) accountOf(t scenarios.Target) string {
+	if t.Workload.Kind == scenarios.FromManifest {
+		return t.Workload.Parts[t.Component].ServiceAccount
+	}
 	if t.Workload.Kind != scenarios.Emojivoto {
 		return t.Workload.ServiceAccount
 	}
