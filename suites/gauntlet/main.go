@@ -122,10 +122,11 @@ func (t tree) runAll(ctx context.Context, defects []*defect, g *gauntlet, out io
 	if err := os.MkdirAll(g.out, 0o755); err != nil {
 		return exitSetup, fmt.Errorf("make the gauntlet's folder: %w", err)
 	}
-	done := 0
+	var done []verdict
 	g.tell = func(v verdict) {
-		done++
-		fmt.Fprintf(out, "[%6s] %d/%d %-10s %s: ", seconds(time.Since(began).Seconds()), done, len(defects), v.Outcome, v.Name)
+		done = append(done, v)
+		_ = newTable(began, done, len(defects)).write(g.out) // evidence, should this end early
+		fmt.Fprintf(out, "[%6s] %d/%d %-10s %s: ", seconds(time.Since(began).Seconds()), len(done), len(defects), v.Outcome, v.Name)
 		if v.Outcome == caught {
 			fmt.Fprintf(out, "%s, after %s of %s\n", v.By, seconds(v.Catch), seconds(v.Total))
 			return
@@ -135,7 +136,7 @@ func (t tree) runAll(ctx context.Context, defects []*defect, g *gauntlet, out io
 			fmt.Fprintf(out, "         %s\n", filepath.Join(v.Dir, "report.html"))
 		}
 	}
-	all := newTable(began, g.run(ctx, defects))
+	all := newTable(began, g.run(ctx, defects), len(defects))
 	if ctx.Err() != nil {
 		return exitInterrupted, context.Cause(ctx)
 	}

@@ -16,7 +16,8 @@ const (
 	dataFile  = "gauntlet.json"
 )
 
-// table is the result of a whole gauntlet.
+// table is the result of a gauntlet: of a whole one, or of one that goes on and
+// has verdicts for some of its defects.
 type table struct {
 	Started time.Time `json:"started"`
 	Seconds float64   `json:"seconds"`
@@ -25,8 +26,8 @@ type table struct {
 	Defects []verdict `json:"defects"`
 }
 
-func newTable(began time.Time, verdicts []verdict) table {
-	t := table{Started: began.UTC(), Seconds: time.Since(began).Seconds(), Total: len(verdicts), Defects: verdicts}
+func newTable(began time.Time, verdicts []verdict, total int) table {
+	t := table{Started: began.UTC(), Seconds: time.Since(began).Seconds(), Total: total, Defects: verdicts}
 	for _, v := range verdicts {
 		if v.Outcome == caught {
 			t.Caught++
