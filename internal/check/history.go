@@ -81,6 +81,19 @@ func (s Versions) Within(least, most int) bool { return s.from(least) <= most }
 // none is greater than every version.
 const none = int(^uint(0) >> 1)
 
+// Or is what is in either set.
+func (s Versions) Or(other Versions) Versions {
+	if s.all || other.all {
+		return All()
+	}
+	both := make([]uint64, max(len(s.bits), len(other.bits)))
+	copy(both, s.bits)
+	for i, word := range other.bits {
+		both[i] |= word
+	}
+	return Versions{bits: both}
+}
+
 // from is the smallest version of the set that is at least v, or none.
 func (s Versions) from(v int) int {
 	if s.all {

@@ -181,14 +181,27 @@ func (v *Verdict) elsewhere() error {
 			pods int
 		}
 		doubts := map[int]*doubt{}
+		explained := map[int]trace{} // by the pods that can have answered so
 		for _, pod := range pods {
 			h, err := v.history(pod, unknown, true)
 			if err != nil {
 				return err
 			}
 			findings, spans := h.Explain()
+			wrong := map[int]bool{}
+			for _, f := range findings {
+				wrong[f.Request] = true
+			}
 			for i, request := range unknown {
-				v.traces[request].span = spans[i]
+				t := &v.traces[request]
+				t.span = spans[i]
+				if wrong[i] {
+					continue
+				}
+				if before, known := explained[i]; known {
+					t.answer.fits, t.answer.told = t.answer.fits.Or(before.answer.fits), t.answer.told || before.answer.told
+				}
+				explained[i] = *t
 			}
 			for _, f := range findings {
 				if doubts[f.Request] == nil {
@@ -198,6 +211,9 @@ func (v *Verdict) elsewhere() error {
 			}
 		}
 		for i, request := range unknown {
+			if t, known := explained[i]; known {
+				v.traces[request] = t
+			}
 			if d := doubts[i]; d != nil && d.pods == len(pods) {
 				if err := v.unexplained(request, d.pod, d.Finding); err != nil {
 					return err
