@@ -138,6 +138,7 @@ func Summary(w io.Writer, run *result.Run, report string) error {
 		fmt.Fprintf(out, "%d flaky: not the same in all attempts, which makes none of them good\n", s.Flaky)
 	}
 	fmt.Fprintf(out, "%d claims in all, %d inconclusive\n", s.Total, s.Inconclusive)
+	stoodIn(out, run)
 	if run.Changes != nil {
 		Changes(out, run.Changes)
 	}
@@ -155,4 +156,13 @@ func Summary(w io.Writer, run *result.Run, report string) error {
 	}
 	fmt.Fprintln(out)
 	return out.Flush()
+}
+
+// stoodIn says where something else answered in the place of an image.
+func stoodIn(w io.Writer, run *result.Run) {
+	for _, scenario := range run.Scenarios {
+		if len(scenario.StandIns) > 0 {
+			fmt.Fprintf(w, "%s: stand-ins ran in place of %s\n", scenario.Name, strings.Join(scenario.StandIns, ", "))
+		}
+	}
 }
