@@ -112,6 +112,7 @@ func (n *night) run(ctx context.Context, ending *ending) error {
 	}
 	for i, plan := range plans {
 		if ctx.Err() == nil {
+			n.say("%s: %d scenarios", nightParts[i].folder, len(plan.Scenarios))
 			n.part(ctx, nightParts[i].folder, plan, session.Progress(n.streams.Err), nil)
 		}
 	}
@@ -193,9 +194,9 @@ func (n *night) part(ctx context.Context, name string, plan *scenarios.Plan, obs
 		if add != nil {
 			add(&options)
 		}
-		n.say("%s: %d scenarios", name, len(plan.Scenarios))
 		out = session.Run(ctx, plan, options)
 	}
+	out.ID = name // by which the parts of the night are known
 	for i := range out.Scenarios {
 		s := &out.Scenarios[i]
 		s.Folder = name
@@ -218,11 +219,15 @@ func (n *night) generated(ctx context.Context) error {
 		return err
 	}
 	work := fuzz.New(o)
+	n.say("%s: for %s", generatedPart, rest.Round(time.Second))
 	n.part(ctx, generatedPart, plan, nil, func(options *session.Options) {
 		options.Carry = (&soak.Soak{Edit: work.Carry}).Carry
 	})
 	if err := work.WriteSummary(); err != nil {
 		return err
+	}
+	for _, found := range work.Findings() {
+		n.say("finding: %s %s", found, found.File)
 	}
 	n.say("%s", work.Line())
 	return nil
