@@ -304,6 +304,9 @@ func (b *builder) annotate(e *edit) bool {
 		case 0:
 			value(api.DefaultPolicyAnnotation, string(pick(b.random, api.PolicyNames()...)))
 		case 1:
+			if b.flows {
+				return false
+			}
 			value(api.OpaquePortsAnnotation, "8080", "9090", "1-100")
 		default:
 			value(api.RequireIdentityAnnotation, "8080", "9090")

@@ -54,15 +54,15 @@ func New(seed int64, index int) (*Case, error) {
 	for _, w := range p.workloads {
 		b.workloads = append(b.workloads, w.Name)
 	}
+	b.flows = r.chance(trafficShare)
 	b.world(c, p)
-	flows := r.chance(trafficShare)
-	if flows {
+	if b.flows {
 		b.traffic(c, p)
 	}
-	if err := b.edits(c, p, sheet, flows); err != nil {
+	if err := b.edits(c, p, sheet); err != nil {
 		return nil, err
 	}
-	if !flows && r.chance(lawShare) {
+	if !b.flows && r.chance(lawShare) {
 		if err := b.twin(c, p); err != nil {
 			return nil, err
 		}
@@ -114,10 +114,10 @@ const (
 )
 
 // edits adds steps until there are enough.
-func (b *builder) edits(c *Case, p parts, sheet *paper, flows bool) error {
+func (b *builder) edits(c *Case, p parts, sheet *paper) error {
 	calls := p.calls()
 	steps, each := b.between(8, 14), 1
-	if flows {
+	if b.flows {
 		steps, each = b.between(4, 6), 3
 	}
 	before, err := sheet.judge(b.state, calls, oracle.DefaultRules())

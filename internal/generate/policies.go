@@ -12,6 +12,10 @@ type builder struct {
 	state *state
 	// workloads are the names of those that are called.
 	workloads []string
+	// flows says that they are called all the time. Then no port becomes opaque or
+	// ceases to be: meshed clients learn of that from the destination service, in a
+	// time of its own (T-36), and speak of it as it was until then.
+	flows bool
 }
 
 // The labels that pods and Servers carry, and that selectors ask for.
@@ -59,6 +63,14 @@ func (b *builder) server(version string) object {
 
 // protocol fits the port for the most part; empty leaves it to the default.
 func (b *builder) protocol(port any) string {
+	protocol := b.anyProtocol(port)
+	if b.flows && (protocol == string(api.ProtocolOpaque) || protocol == string(api.ProtocolTLS)) {
+		return string(api.ProtocolUnknown)
+	}
+	return protocol
+}
+
+func (b *builder) anyProtocol(port any) string {
 	is := func(p api.ProxyProtocol, weight int) weighted[string] { return weighted[string]{weight, string(p)} }
 	switch port {
 	case "grpc", 8081:
