@@ -14,6 +14,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"net/netip"
 	"slices"
@@ -217,17 +218,12 @@ func (p *Play) deploy(w *scenarios.Workload) {
 	if edited := p.templates[w.Name]; edited != nil {
 		w = edited
 	}
-	if w.Kind == scenarios.Emojivoto {
-		set, err := objects.Read([]objects.Source{{Name: "emojivoto", Stream: bytes.NewReader(emojivoto.Manifest())}}, objects.Options{})
-		if err != nil {
-			failf("%w", err)
-		}
-		for _, one := range set.Workloads {
-			pod := one.Pod.DeepCopy()
-			pod.Namespace = namespace
-			p.create(pod, inject, w.Annotations)
-			p.pods[one.Pod.Name] = pod
-		}
+	switch w.Kind {
+	case scenarios.Emojivoto:
+		p.read(w, namespace, bytes.NewReader(emojivoto.Manifest()))
+		return
+	case scenarios.FromManifest:
+		p.read(w, namespace, p.stream(p.Set.ManifestOf(p.Scenario, w.Manifest)))
 		return
 	}
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: w.Name, Namespace: namespace, Labels: map[string]string{"app": w.Name}}, Spec: corev1.PodSpec{ServiceAccountName: cmp.Or(w.ServiceAccount, "default")}}
@@ -245,6 +241,38 @@ func (p *Play) deploy(w *scenarios.Workload) {
 	}
 	p.create(pod, inject, w.Annotations)
 	p.pods[w.Name] = pod
+}
+
+// read creates the pods of a manifest's workloads.
+func (p *Play) read(w *scenarios.Workload, namespace string, manifest io.Reader) {
+	set, err := objects.Read([]objects.Source{{Name: w.Name, Stream: manifest}}, objects.Options{})
+	if err != nil {
+		failf("workload %s: %w", w.Name, err)
+	}
+	for _, one := range set.Workloads {
+		pod := one.Pod.DeepCopy()
+		pod.Namespace = namespace
+		annotations := maps.Clone(pod.Annotations)
+		if annotations == nil {
+			annotations = map[string]string{}
+		}
+		maps.Copy(annotations, w.Annotations)
+		p.create(pod, w.Inject == nil || *w.Inject, annotations)
+		p.pods[one.Pod.Name] = pod
+	}
+}
+
+// stream is a manifest of the objects.
+func (p *Play) stream(list []scenarios.Object) io.Reader {
+	var text bytes.Buffer
+	for _, o := range list {
+		object, err := json.Marshal(o.Content)
+		if err != nil {
+			failf("%w", err)
+		}
+		text.WriteString("---\n" + p.named(string(object)) + "\n")
+	}
+	return &text
 }
 
 func probeOf(kind scenarios.ProbeKind, port string) *corev1.Probe {
@@ -279,6 +307,9 @@ func (p *Play) create(pod *corev1.Pod, inject bool, annotations map[string]strin
 	}
 	if _, said := pod.Annotations[api.OpaquePortsAnnotation]; !said && len(opaque) > 0 {
 		pod.Annotations[api.OpaquePortsAnnotation] = strings.Join(opaque, ",") // D-16
+	}
+	if pod.Labels == nil {
+		pod.Labels = map[string]string{}
 	}
 	pod.Labels[api.ControlPlaneLabel] = "linkerd"
 	probe := func(path string) *corev1.Probe {
@@ -524,8 +555,8 @@ func (p *Play) judge() oracle.Oracle {
 		text.Write(object)
 		text.WriteString("\n")
 	}
-	world := p.read(&texts[0], false)
-	objects.Join(&world, p.read(&texts[1], true))
+	world := p.policies(&texts[0], false)
+	objects.Join(&world, p.policies(&texts[1], true))
 	for _, n := range p.namespaces {
 		world.Namespaces = append(world.Namespaces, n)
 	}
@@ -539,7 +570,7 @@ func (p *Play) passedOver(namespace string) bool {
 	return p.namespaces[namespace] != nil && p.namespaces[namespace].Labels["config.linkerd.io/admission-webhooks"] == "disabled"
 }
 
-func (p *Play) read(text *bytes.Buffer, webhookAway bool) oracle.World {
+func (p *Play) policies(text *bytes.Buffer, webhookAway bool) oracle.World {
 	set, err := objects.Read([]objects.Source{{Name: p.Scenario.Metadata.Name, Stream: text}}, objects.Options{WebhookAway: webhookAway})
 	if err != nil {
 		failf("%w", err)
