@@ -26,6 +26,7 @@ type Case struct {
 	said     map[about][]oracle.Verdict
 	answers  map[seen]answer
 	places   map[string][]string // pods by target
+	hints    map[about][]int     // see hinting; the version is none
 }
 
 // about is what a verdict is about: calls of a stream, or a connection that was
@@ -44,7 +45,7 @@ func holder(hold int) caller { return caller(-1 - hold) }
 
 // New prepares to judge a recording by the rules, in these worlds.
 func New(r *history.Recording, worlds map[string]*history.World, rules oracle.Rules) (*Case, error) {
-	c := &Case{Recording: r, worlds: maps.Clone(worlds), rules: rules, said: map[about][]oracle.Verdict{}, answers: map[seen]answer{}, places: map[string][]string{}}
+	c := &Case{Recording: r, worlds: maps.Clone(worlds), rules: rules, said: map[about][]oracle.Verdict{}, answers: map[seen]answer{}, places: map[string][]string{}, hints: map[about][]int{}}
 	var err error
 	if c.dialect, err = api.ParseDialect(r.Dialect); err != nil {
 		return nil, fmt.Errorf("recording of %s: %w", r.Scenario, err)
@@ -141,6 +142,9 @@ type seen struct {
 	record       history.Record
 	recorded     bool
 	delivered    bool
+	// hint is the version of which it is not known whether the client's own proxy
+	// had been told yet that the port is opaque, or is not any more; 0: none.
+	hint int
 }
 
 // answer is what a request tells.
@@ -170,6 +174,10 @@ func (c *Case) answer(r *history.Request, pod string) (answer, error) {
 	if r.Record != nil {
 		key.record = *r.Record
 	}
+	var err error
+	if key.hint, err = c.hintAt(r, pod); err != nil {
+		return answer{}, err
+	}
 	if known, asked := c.answers[key]; asked {
 		return known, nil
 	}
@@ -187,17 +195,14 @@ func (c *Case) read(key seen) (answer, error) {
 	if key.recorded {
 		q.Observed.Record = &key.record
 	}
-	as := func(v oracle.Verdict) bool { return len(history.Differences(v, q, c.dialect)) == 0 }
+	as := func(v oracle.Verdict) bool {
+		// A connection that began as HTTP finds no route where the port has become
+		// one for connections (L-08).
+		return len(history.Differences(v, q, c.dialect)) == 0 || s.Connection == reused && key.kind == clients.NotFound && v.Course != oracle.AsHTTP
+	}
 	a, err := c.which(key, as)
 	if err != nil || a.told {
 		return a, err
-	}
-	if s.Connection == reused && key.kind == clients.NotFound {
-		// A connection that began as HTTP finds no route where the port has become
-		// one for connections (L-08).
-		if a, err = c.which(key, func(v oracle.Verdict) bool { return v.Course != oracle.AsHTTP }); err != nil || a.told {
-			return a, err
-		}
 	}
 	if !slices.Contains(broken, key.kind) {
 		return answer{told: true}, nil
@@ -232,6 +237,13 @@ func (c *Case) which(key seen, as func(oracle.Verdict) bool) (answer, error) {
 		verdicts, err := c.ask(about{caller(key.stream), v, key.pod})
 		if err != nil {
 			return answer{}, err
+		}
+		if key.hint > 0 && (v == key.hint || v == key.hint-1) {
+			other, err := c.hinted(about{caller(key.stream), v, key.pod}, key.hint+key.hint-1-v)
+			if err != nil {
+				return answer{}, err
+			}
+			verdicts = append(slices.Clip(verdicts), other...)
 		}
 		if c.versions[v].anything || slices.ContainsFunc(verdicts, as) {
 			fits = append(fits, v)

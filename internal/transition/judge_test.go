@@ -393,3 +393,16 @@ func TestAWindowWithTooFewAnswersProvesNothing(t *testing.T) {
 		t.Errorf("a window with one answer is enough: %+v", w)
 	}
 }
+
+func TestAClientThatIsNotYetToldThatAPortIsOpaqueFindsNoRoute(t *testing.T) {
+	open := strings.Replace(server, "proxyProtocol: HTTP/1", "accessPolicy: all-unauthenticated", 1)
+	closed := strings.Replace(server, "proxyProtocol: HTTP/1", "proxyProtocol: opaque, accessPolicy: all-unauthenticated", 1)
+	s := tell(t, open).writes(1000*ms, closed).calls(900*ms, podOne, yes).calls(1010*ms, podOne, clients.NotFound).calls(1020*ms, podOne, yes)
+	if got := found(s.judge()); len(got) != 0 {
+		t.Errorf("while the client is being told: %q", got)
+	}
+	s.calls(1200*ms, podOne, clients.NotFound).calls(900*ms, podOne, clients.NotFound)
+	if got, want := found(s.judge()), []string{"impossible outage alice-5", "impossible outage alice-4"}; !slices.Equal(got, want) {
+		t.Errorf("before it and once the budget is spent: %q, want %q", got, want)
+	}
+}
