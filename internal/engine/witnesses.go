@@ -240,7 +240,7 @@ const goneSlack = time.Duration(graceSeconds)*time.Second + readEvery
 func (r *recorder) placed(u unplaced, one *history.Request, witnesses []*witness) {
 	var by *witness
 	var record *decision
-	delivered, known := 0, true
+	delivered, known := 0, len(witnesses) > 0
 	for _, w := range witnesses {
 		if found := w.decided[one.ID]; found != nil && record == nil {
 			by, record = w, found
