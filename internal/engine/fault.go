@@ -36,6 +36,9 @@ type faultRun struct {
 	from, to time.Time
 	// pods whose proxies it concerns, as namespace/name; none: all.
 	pods []string
+	// mended says that what was broken is back, while another fault keeps policy
+	// from being in force: then this one is over with that one.
+	mended bool
 	// lifts undo it, the last one first; each is done once.
 	lifts []func(context.Context) error
 }
@@ -72,7 +75,7 @@ func (s *scenarioRun) faulted() bool { return s.lasts(nil) }
 func (s *scenarioRun) lasts(but *faultRun) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.ContainsFunc(s.faults, func(f *faultRun) bool { return f != but && f.to.IsZero() })
+	return slices.ContainsFunc(s.faults, func(f *faultRun) bool { return f != but && f.to.IsZero() && !f.mended })
 }
 
 // owe remembers writes that nobody has waited for, for whoever heals a fault.
@@ -125,7 +128,7 @@ func (s *scenarioRun) fault(ctx context.Context, a *scenarios.Fault) (string, er
 // heal ends the fault of that name that lasts.
 func (s *scenarioRun) heal(ctx context.Context, name string) (string, error) {
 	for _, f := range s.faults {
-		if f.name == name && f.to.IsZero() {
+		if f.name == name && !f.mended {
 			return "heal " + name, s.healed(ctx, f)
 		}
 	}
@@ -164,12 +167,20 @@ func (s *scenarioRun) lift(ctx context.Context, f *faultRun) error {
 // is to blame.
 func (s *scenarioRun) recover(ctx context.Context, f *faultRun) error {
 	err := s.back(ctx, f)
-	if err == nil && !s.lasts(f) {
+	lasts := s.lasts(f)
+	if err == nil && !lasts {
 		err = s.restored(ctx, s.owed)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	f.to = time.Now()
+	if f.mended = true; lasts {
+		return err
+	}
+	for _, one := range s.faults {
+		if one.mended && one.to.IsZero() {
+			one.to = time.Now()
+		}
+	}
 	return err
 }
 

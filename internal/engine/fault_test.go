@@ -105,9 +105,26 @@ func TestAFaultIsASpanUntilEverythingIsInForceAgain(t *testing.T) {
 	if !s.faulted() || s.lasts(f) {
 		t.Error("a fault that lasts is none, or is another one than itself")
 	}
-	f.to = from.Add(time.Second)
+	f.mended, f.to = true, from.Add(time.Second)
 	spans := s.faultSpans()
 	if s.faulted() || len(spans) != 1 || spans[0].kind != "policy-stream-cut" || !spans[0].to.Equal(f.to) || !slices.Equal(spans[0].pods, f.pods) || spans[0].down {
 		t.Errorf("%+v", spans)
+	}
+}
+
+func TestWhatIsMendedWhileAnotherFaultLastsIsOverWithThatOne(t *testing.T) {
+	_, s := withPods(t, cluster.Capabilities{})
+	s.interest = nil // nothing to be in force
+	away := &faultRun{Fault: &scenarios.Fault{Kind: scenarios.PolicyStreamCut, Workload: "app"}, name: "away", from: time.Now()}
+	killed := &faultRun{Fault: &scenarios.Fault{Kind: scenarios.ProxyKilled, Workload: "app"}, name: "killed", from: time.Now()}
+	s.faults = []*faultRun{away, killed}
+	if err := s.recover(t.Context(), killed); err != nil {
+		t.Fatal(err)
+	}
+	if !killed.to.IsZero() || !s.faulted() {
+		t.Errorf("over at %s while another one lasts", killed.to)
+	}
+	if s.lasts(away) {
+		t.Error("what is mended keeps the other one from being over")
 	}
 }
