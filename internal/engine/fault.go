@@ -112,7 +112,11 @@ func (s *scenarioRun) fault(ctx context.Context, a *scenarios.Fault) (string, er
 	s.faults = append(s.faults, f)
 	s.mu.Unlock()
 	// Whatever happens, Ctrl-C too.
-	s.undo = append(s.undo, func(ctx context.Context) { _ = s.lift(ctx, f) })
+	s.undo = append(s.undo, func(ctx context.Context) {
+		if len(f.lifts) > 0 && s.lift(ctx, f) == nil {
+			_ = s.back(ctx, f) // the next scenario counts on it
+		}
+	})
 	if err := faultKinds[a.Kind].begin(ctx, s, f); err != nil {
 		return line, err
 	}
