@@ -8,8 +8,9 @@
 // each request can have been decided, that explain all of it; and where there is
 // none, the requests that nothing explains.
 //
-//	writes, requests --Order--> findings (N1 to N3)
-//	                 --Brackets--> when each version took effect (N4)
+//	writes, requests   --Order, Explain--> findings (N1 to N3)
+//	                   --Brackets--> when each version took effect (N4)
+//	writes, connection --Hold--> whether it ended when it had to (N14)
 //
 // It assumes one writer whose versions are totally ordered, and clocks that were
 // brought onto one line beforehand. It knows nothing of policies, clients or
