@@ -279,7 +279,7 @@ func chain(v oracle.Verdict) string {
 func (m *maker) changes() []timeline.Change {
 	var all []timeline.Change
 	for _, b := range m.v.Brackets {
-		if b.Suspended { // it says how long the fault lasted
+		if !b.Measures() { // it says how long a fault lasted, or that nobody called
 			continue
 		}
 		all = append(all, timeline.Change{Scenario: m.r.Scenario, Step: m.r.Writes[b.Write].Step, Kind: b.Transition, Class: b.Class, Proxy: b.Pod, Old: us(b.Low), New: us(b.High)})

@@ -28,7 +28,7 @@ const (
 // answers took, by class of client, all in milliseconds.
 func (s samples) recording(r *history.Recording, v *transition.Verdict) {
 	for _, b := range v.Brackets {
-		if !b.Suspended {
+		if b.Measures() {
 			name := propagation + b.Transition
 			s[name] = append(s[name], float64(b.High.Microseconds())/1000)
 		}

@@ -27,10 +27,18 @@ type Bracket struct {
 	Low, High time.Duration
 	// Informative requests tell on which side of the change they are.
 	Informative int
-	// Suspended says that a fault lay in between, so that it is no measure of how
-	// fast changes are.
-	Suspended bool
+	// Suspended says that a fault lay in between, and Coarse that the pod was hardly
+	// called in between, for instance because it was not there: neither is a measure
+	// of how fast changes are.
+	Suspended, Coarse bool
 }
+
+// Measures reports whether the bracket tells how fast changes are.
+func (b Bracket) Measures() bool { return !b.Suspended && !b.Coarse }
+
+// coarse is how many times wider than the calls of its stream to one pod are apart
+// a bracket may be and still measure something.
+const coarse = 10
 
 // Skew is how far the pods of a target were apart in a change (N4): at least Low
 // and at most High between the first and the last of them.
@@ -124,6 +132,10 @@ func (v *Verdict) brackets(p place, h *check.History, spans []check.Span, reques
 				Low: max(0, b.LastOld-write), High: max(0, b.FirstNew-write), Informative: b.Informative}
 			one.Low = min(one.Low, one.High)
 			one.Suspended = slices.ContainsFunc(h.Suspended, func(i check.Interval) bool { return i.From <= b.FirstNew && i.To >= write })
+			if rate := r.Streams[stream].Rate; rate > 0 {
+				apart := time.Duration(float64(time.Second) / rate * float64(len(v.c.Pods(r.Streams[stream].Target))))
+				one.Coarse = one.High-one.Low > coarse*apart
+			}
 			v.Brackets = append(v.Brackets, one)
 		}
 	}
@@ -144,7 +156,7 @@ func (v *Verdict) skews() {
 	}
 	for _, k := range order {
 		all := at[k]
-		if len(all) < 2 || slices.ContainsFunc(all, func(b Bracket) bool { return b.Suspended }) {
+		if len(all) < 2 || slices.ContainsFunc(all, func(b Bracket) bool { return !b.Measures() }) {
 			continue
 		}
 		byLow := func(a, b Bracket) int { return cmp.Compare(a.Low, b.Low) }

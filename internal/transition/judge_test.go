@@ -360,6 +360,19 @@ func TestAChangeIsMeasuredInBracketsByKindAndClass(t *testing.T) {
 	}
 }
 
+func TestABracketInWhichNobodyCalledMeasuresNothing(t *testing.T) {
+	s := tell(t, server, grant).writes(1000*ms, "-ServerAuthorization alice").
+		calls(990*ms, podOne, yes).calls(1010*ms, podOne, yes).calls(1020*ms, podOne, no). // 22 ms wide
+		calls(1010*ms, podTwo, yes).calls(1400*ms, podTwo, no)                             // it was away
+	v := s.judge()
+	if len(v.Brackets) != 2 || !v.Brackets[0].Measures() || v.Brackets[1].Measures() || len(v.Skews) != 0 {
+		t.Errorf("brackets are %+v, skews %+v", v.Brackets, v.Skews)
+	}
+	if moved := v.Summary().Propagation; len(moved) != 1 || !slices.Equal(moved[0].High, []float64{22}) {
+		t.Errorf("propagation is %+v", moved)
+	}
+}
+
 func TestAWindowWithTooFewAnswersProvesNothing(t *testing.T) {
 	s := tell(t, server, grant).writes(1000*ms, "-ServerAuthorization alice")
 	s.recording.Steps = []history.StepSpan{{Name: "change", From: 900 * ms, FirstWrite: 1000 * ms, InForce: 1050 * ms, To: 1200 * ms}}

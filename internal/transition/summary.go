@@ -15,7 +15,7 @@ func (v *Verdict) Summary() *result.Transitions {
 	t := &result.Transitions{Requests: v.Counts.Requests, Unavailable: v.Counts.Unavailable + v.Counts.Slow, Leaks: v.Leaks(), Outages: v.Outages()}
 	t.Others = len(v.Findings) - t.Leaks - t.Outages
 	for _, b := range v.Brackets {
-		if !b.Suspended {
+		if b.Measures() {
 			keep(&t.Propagation, b.Transition, b.Class, b.Low, b.High)
 		}
 	}
