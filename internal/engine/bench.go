@@ -33,9 +33,20 @@ func OpenBench(ctx context.Context, config *rest.Config, options Options) (*Benc
 // their way out still. Scenarios that need the cluster for themselves or a name
 // that others use too are refused.
 func (b *Bench) Run(ctx context.Context, planned *scenarios.PlannedScenario) *result.Scenario {
+	return b.run(ctx, planned, false)
+}
+
+// Try is Run without evidence of what fails, which takes longer to gather than a
+// small scenario takes.
+func (b *Bench) Try(ctx context.Context, planned *scenarios.PlannedScenario) *result.Scenario {
+	return b.run(ctx, planned, true)
+}
+
+func (b *Bench) run(ctx context.Context, planned *scenarios.PlannedScenario, attempt bool) *result.Scenario {
 	one := &scenarios.Plan{Set: b.e.plan.Set, Scenarios: []*scenarios.PlannedScenario{planned}}
 	one.ForDialect(b.e.dialect())
 	s := newScenarioRun(b.e, planned)
+	s.attempt = attempt
 	if planned.Spec.Serial || len(s.exactNamespaces()) > 0 {
 		s.abandon(fmt.Errorf("%s: a scenario among others can neither be serial nor name its namespace", planned.Pos))
 		return s.res

@@ -43,7 +43,7 @@ var bundled = []schema.GroupVersionKind{
 // cleaned up: objects, events, logs, metrics, decision records and what the
 // controller serves. What cannot be had is left out.
 func (s *scenarioRun) gather(ctx context.Context) {
-	if s.e.Dir == "" || s.res.Outcome == result.Passed || s.res.Outcome == result.Skipped || ctx.Err() != nil {
+	if s.e.Dir == "" || s.attempt || s.res.Outcome == result.Passed || s.res.Outcome == result.Skipped || ctx.Err() != nil {
 		return // nothing to explain, or nobody who would wait for it
 	}
 	ctx, cancel := context.WithTimeout(ctx, bundleBudget)

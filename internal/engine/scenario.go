@@ -34,6 +34,8 @@ type scenarioRun struct {
 	owed versions
 	// undo are taken back in reverse order at the end.
 	undo []func(context.Context)
+	// attempt says that nobody will look for evidence of what fails.
+	attempt bool
 	// badInput says that the scenario itself was the reason why it ended early.
 	badInput bool
 	// begun says that the scenario may have made something.

@@ -43,9 +43,11 @@ type Options struct {
 	Tell func(format string, args ...any)
 }
 
-// bench carries out scenarios.
+// bench carries out scenarios: those that are generated with evidence of what
+// fails, and the smaller ones without.
 type bench interface {
 	Run(context.Context, *scenarios.PlannedScenario) *result.Scenario
+	Try(context.Context, *scenarios.PlannedScenario) *result.Scenario
 }
 
 // Fuzz is one run. It is used once.

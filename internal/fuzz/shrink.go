@@ -226,7 +226,7 @@ func (s *shrinking) carry(ctx context.Context, one *scenarios.Scenario, name str
 	if err != nil {
 		return nil
 	}
-	res := s.b.Run(ctx, planned)
+	res := s.b.Try(ctx, planned)
 	found := find(res, s.found.Case)
 	if res.Outcome == result.Error || found == nil || found.Kind != s.found.Kind || ctx.Err() != nil {
 		return nil
