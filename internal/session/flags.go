@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -37,8 +38,23 @@ func AddFlags(flags *flag.FlagSet) *Flags {
 		o.Mesh.Dialect = text
 		return err
 	})
+	flags.Func("budget", "`WHAT=TIME` that something may take where a scenario does not say it: transition, from the acknowledgement of a write until it is in force (default 5s); repeatable", o.budget)
 	mesh.ImageFlags(flags, &o.Mesh)
 	return f
+}
+
+// budget reads what --budget says.
+func (o *Options) budget(text string) error {
+	what, length, ok := strings.Cut(text, "=")
+	if !ok || what != "transition" {
+		return fmt.Errorf("want transition=TIME, such as transition=2s")
+	}
+	budget, err := time.ParseDuration(length)
+	if err != nil || budget <= 0 {
+		return fmt.Errorf("%q is no time such as 2s", length)
+	}
+	o.TransitionBudget = budget
+	return nil
 }
 
 // Options are the session's options that the flags say; the caller adds what is

@@ -55,6 +55,9 @@ type Options struct {
 	Seed int64
 	// Parallel bounds the scenarios that run side by side; 0 means all.
 	Parallel int
+	// TransitionBudget is how long a write may take to come into force in scenarios
+	// with traffic that do not say it; 0 means scenarios.DefaultBudget.
+	TransitionBudget time.Duration
 	// Version of this program.
 	Version string
 	// Observe is told what happens; nil: nobody.
@@ -147,7 +150,7 @@ func (s *session) phase(name string, since time.Time) {
 
 func (s *session) engineOptions() engine.Options {
 	v, _ := s.Mesh.Values()
-	return engine.Options{ID: s.ID, Dir: s.Dir, Observe: s.observe, Parallel: s.Parallel, Seed: s.Seed, Timings: s.timings,
+	return engine.Options{ID: s.ID, Dir: s.Dir, Observe: s.observe, Parallel: s.Parallel, TransitionBudget: s.TransitionBudget, Seed: s.Seed, Timings: s.timings,
 		Capabilities: s.capabilities, Registry: s.Mesh.Registry, ImagePullPolicy: corev1.PullPolicy(s.Mesh.ImagePullPolicy),
 		Tool: result.Tool{Version: s.Version}, Cluster: result.Cluster{Provider: s.Provider.Kind(), Name: s.ClusterName},
 		Mesh:      result.Mesh{Name: "builtin", Version: reference.Version(v.ControllerImage), Proxy: v.ProxyVersion, Dialect: v.Dialect, DefaultPolicy: string(v.DefaultInboundPolicy), ClusterNetworks: v.ClusterNetworks},
