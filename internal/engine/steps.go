@@ -61,7 +61,9 @@ func (s *scenarioRun) step(ctx context.Context, index int) error {
 	}
 
 	var late error
-	for range max(planned.Repeat, 1) {
+	times := 0
+	// Of a mesh that is late once more of the same tells nothing, and takes long.
+	for ; times < max(planned.Repeat, 1) && late == nil; times++ {
 		for i := range planned.Actions {
 			action := &planned.Actions[i]
 			s.recorder.begins(action)
@@ -90,7 +92,7 @@ func (s *scenarioRun) step(ctx context.Context, index int) error {
 		}
 	}
 	if planned.Repeat > 1 {
-		res.Actions = append(res.Actions, fmt.Sprintf("%d times: %d actions", planned.Repeat, len(planned.Actions)))
+		res.Actions = append(res.Actions, fmt.Sprintf("%d times: %d actions", times, len(planned.Actions)))
 	}
 	s.judge(ctx, index, late, base)
 	res.Outcome = sum(res.Claims)
