@@ -34,9 +34,15 @@ func scenario(name string, o result.Outcome) result.Scenario {
 
 // carriedOut is what was carried out of a plan of a and b, where a comes out as
 // its letters say, one for each attempt.
-func carriedOut(times Times, a string) (attempts []string, out *result.Run) {
+func carriedOut(t *testing.T, times Times, a string) (attempts []string, out *result.Run) {
+	root := t.TempDir()
 	outcomes := map[byte]result.Outcome{'p': result.Passed, 'f': result.Failed, '?': result.Inconclusive}
-	out = times.carry(context.Background(), planOf("a", "b"), engine.Options{Dir: "dir", Leave: true}, func(_ context.Context, plan *scenarios.Plan, options engine.Options) *result.Run {
+	out = times.carry(context.Background(), planOf("a", "b"), engine.Options{Dir: filepath.Join(root, "dir"), Leave: true}, func(_ context.Context, plan *scenarios.Plan, options engine.Options) *result.Run {
+		if n := len(attempts); n > 0 { // that of the first is there already
+			if _, err := os.Stat(options.Dir); err != nil {
+				t.Error(err)
+			}
+		}
 		run := &result.Run{}
 		var names []string
 		for _, s := range plan.Scenarios {
@@ -47,7 +53,7 @@ func carriedOut(times Times, a string) (attempts []string, out *result.Run) {
 			names = append(names, s.Metadata.Name)
 			run.Scenarios = append(run.Scenarios, scenario(s.Metadata.Name, o))
 		}
-		attempts = append(attempts, fmt.Sprintf("%s in %s %v", strings.Join(names, " "), options.Dir, options.Leave))
+		attempts = append(attempts, fmt.Sprintf("%s in %s %v", strings.Join(names, " "), strings.TrimPrefix(options.Dir, root+"/"), options.Leave))
 		run.Conclude(nil, false)
 		return run
 	})
@@ -75,7 +81,7 @@ func TestAPlanIsCarriedOutAsOftenAsAsked(t *testing.T) {
 		{"nobody could tell", Times{Attempts: 2}, "?p", []string{first, "a in dir/attempts/2 false"}, result.Inconclusive, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			attempts, out := carriedOut(c.times, c.a)
+			attempts, out := carriedOut(t, c.times, c.a)
 			if !slices.Equal(attempts, c.want) {
 				t.Errorf("carried out %q, want %q", attempts, c.want)
 			}

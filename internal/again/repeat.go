@@ -3,6 +3,7 @@ package again
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"k8s.io/client-go/rest"
@@ -50,6 +51,7 @@ func (t Times) carry(ctx context.Context, plan *scenarios.Plan, options engine.O
 			one.Folder = fmt.Sprintf("%s/%d", Folder, n)
 			if dir != "" {
 				options.Dir = filepath.Join(dir, Folder, fmt.Sprint(n))
+				_ = os.MkdirAll(options.Dir, 0o755) // where there is none, the run says so
 			}
 			options.Timings = nil // of the session, which the first attempt has told
 			if t.Say != nil {

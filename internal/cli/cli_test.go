@@ -65,6 +65,12 @@ func TestBadUsageIsSaidOnStderrAndExits4(t *testing.T) {
 	}
 }
 
+func TestParallelHasAShortForm(t *testing.T) {
+	if code, _, errOut := runLine(t, "run", "--dry-run", "-p", "2", "walk-through"); code != ExitOK {
+		t.Errorf("exit code %d: %s", code, errOut)
+	}
+}
+
 func TestWhatCannotRunIsSaidInOneLine(t *testing.T) {
 	blocked := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(blocked, nil, 0o600); err != nil {
@@ -77,7 +83,7 @@ func TestWhatCannotRunIsSaidInOneLine(t *testing.T) {
 	}{
 		{[]string{"run", "-l", "DOC-27 &&"}, ExitUsage, `label filter "DOC-27 &&": Unexpected EOF.`},
 		{[]string{"run", "-l", "nobody"}, ExitInconclusive, "nothing ran: no claim is selected"},
-		{[]string{"run", "walk-trough"}, ExitUsage, `no scenario is called "walk-trough"`},
+		{[]string{"run", "walk-trough"}, ExitUsage, `no scenario or folder of the library is called "walk-trough"`},
 		{[]string{"run", "absent.yaml"}, ExitUsage, "absent.yaml: no such file"},
 		{[]string{"run", "walk-through", "absent.yaml"}, ExitUsage, "not both"},
 		{[]string{"run", "--output-dir", filepath.Join(blocked, "artifacts"), "walk-through"}, ExitUsage, "make the run's folder"},

@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -32,8 +33,13 @@ func input(streams IOStreams, name string) (io.Reader, func(), error) {
 func addSessionFlags(cmd *cobra.Command) *session.Flags {
 	own := flag.NewFlagSet("", flag.ContinueOnError)
 	f := session.AddFlags(own)
-	cmd.Flags().AddGoFlagSet(own)
-	cmd.Flags().Lookup("parallel").Shorthand = "p"
+	own.VisitAll(func(one *flag.Flag) {
+		long := pflag.PFlagFromGoFlag(one)
+		if long.Name == "parallel" {
+			long.Shorthand = "p" // which counts only when it is there before the flag is added
+		}
+		cmd.Flags().AddFlag(long)
+	})
 	return f
 }
 
