@@ -16,6 +16,12 @@
 // the application's log. Worlds, questions and observations go into the run's
 // history, so that it can be judged again without a cluster.
 //
+// Where a scenario has traffic, a recorder keeps all that happens while it flows:
+// the world after every write, as it follows from the API server's answers, every
+// request of the streams, and what the rings of proxies and applications tell of it
+// (witnesses.go). What each stream has seen of a step is claimed by what
+// internal/transition makes of the recording (windows.go).
+//
 // It does not make clusters and does not know how a mesh is installed: both
 // come in through small interfaces. It writes no reports.
 package engine
