@@ -42,7 +42,7 @@ type nightPart struct {
 }
 
 // nightParts come before the generated scenarios, which have the rest.
-var nightParts = []nightPart{{scenarios.Transitions, 0.4, 3 * time.Second}, {scenarios.Faults, 0.25, 10 * time.Second}}
+var nightParts = []nightPart{{scenarios.Transitions, 0.4, 1500 * time.Millisecond}, {scenarios.Faults, 0.25, 5 * time.Second}}
 
 // generatedPart is what the rest of a night is called: random edits on one cluster
 // that stands, watched for growth.

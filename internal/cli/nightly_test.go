@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/meshproof/meshproof/reports"
 	"github.com/meshproof/meshproof/reports/result"
@@ -55,15 +56,15 @@ func TestANightTakesWhatFitsAndOthersTheNextTime(t *testing.T) {
 
 func TestANightSaysHowItDividesItsTime(t *testing.T) {
 	var said strings.Builder
-	n := &night{streams: IOStreams{Err: &said}, lasting: 600e9, seed: 1, id: "id"}
+	n := &night{streams: IOStreams{Err: &said}, lasting: 3 * time.Minute, seed: 1, id: "id"}
 	plans, err := n.divide()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(plans) != 2 || len(plans[0].Scenarios) != 80 || len(plans[1].Scenarios) != 15 {
+	if len(plans) != 2 || len(plans[0].Scenarios) != 48 || len(plans[1].Scenarios) != 9 {
 		t.Errorf("%d and %d scenarios", len(plans[0].Scenarios), len(plans[1].Scenarios))
 	}
-	for _, want := range []string{"transitions 80 of ", "in about 4m0s", "faults 15 of ", "in about 2m30s", "the rest for generated scenarios and the soak, at least 1m45s"} {
+	for _, want := range []string{"transitions 48 of ", "in about 1m10s", "faults 9 of ", "in about 45s", "the rest for generated scenarios and the soak, at least 30s"} {
 		if !strings.Contains(said.String(), want) {
 			t.Errorf("it does not say %q: %s", want, said.String())
 		}
