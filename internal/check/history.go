@@ -29,6 +29,9 @@ const Unlimited time.Duration = -1
 type Write struct {
 	// Call is when it was asked for, and Ack when it was acknowledged.
 	Call, Ack time.Duration
+	// InForce is when the proxy was known to go by it, which ends its budget; 0:
+	// nobody knows.
+	InForce time.Duration
 }
 
 // Request is one answer.

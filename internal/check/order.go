@@ -19,7 +19,7 @@ const (
 	// proxy had provably decided before (N2).
 	Backwards Kind = "backwards"
 	// Stale: only a version answers so whose successor had been acknowledged for
-	// longer than the budget (N3).
+	// longer than the budget, or was in force already (N3).
 	Stale Kind = "stale"
 )
 
@@ -56,7 +56,7 @@ func (h *History) Order() []Finding {
 
 // Explain is Order with the span of each request, by its place.
 func (h *History) Explain() ([]Finding, []Span) {
-	due := h.due()
+	due := h.known(h.due())
 	byCall, byReturn := h.sorted(func(r Request) time.Duration { return r.Call }), h.sorted(func(r Request) time.Duration { return r.Return })
 	chosen, spans := make([]int, len(h.Requests)), make([]Span, len(h.Requests))
 	var findings []Finding
@@ -122,6 +122,25 @@ func (h *History) due() []time.Duration {
 	}
 	return due
 }
+
+// known is due with what is known beside the budget: that a version is in force, and
+// so all before it are over.
+func (h *History) known(due []time.Duration) []time.Duration {
+	if len(due) == 0 {
+		due = slices.Repeat([]time.Duration{never}, len(h.Writes))
+	}
+	over := never
+	for i := len(h.Writes) - 1; i >= 0; i-- {
+		if at := h.Writes[i].InForce; at != 0 {
+			over = min(over, at)
+		}
+		due[i] = min(due[i], over)
+	}
+	return due
+}
+
+// never is later than anything.
+const never = time.Duration(1<<63 - 1)
 
 // extended is the instant at which the budget, begun at from, is spent; it does
 // not run while the proxy is suspended.

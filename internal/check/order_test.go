@@ -80,6 +80,24 @@ func TestTheBudgetDoesNotRunWhileAProxyCannotBeTold(t *testing.T) {
 	}
 }
 
+func TestWhatIsKnownToBeInForceIsNotWaitedForAnyLonger(t *testing.T) {
+	two := check.History{Writes: []check.Write{{Call: 10, Ack: 12}, {Call: 20, Ack: 22, InForce: 25}}, Budget: 50,
+		Requests: []check.Request{request(24, 26, check.Of(0)), request(26, 27, check.Of(2)), request(27, 28, check.Of(1))}}
+	want := []check.Finding{{Request: 2, Kind: check.Stale, AtLeast: 2, AtMost: 2}}
+	if got := two.Order(); !slices.Equal(got, want) {
+		t.Errorf("findings are %+v, want %+v", got, want)
+	}
+	two.Budget = check.Unlimited
+	if got := two.Order(); !slices.Equal(got, want) {
+		t.Errorf("without a budget they are %+v, want %+v", got, want)
+	}
+	// The cut of a connection follows, and has the budget of the write.
+	held := check.Held{Opened: 1, Alive: 30, Fits: check.Of(0)}
+	if got := two.Hold(held); got.Kind != "" {
+		t.Errorf("a connection that is just being cut: %+v", got)
+	}
+}
+
 func TestABracketIsAsWideAsTheRequestsAreApart(t *testing.T) {
 	history := oneWrite(request(1, 2, old), request(11, 12, old), request(13, 14, either), request(15, 16, fresh), request(20, 21, fresh))
 	want := []check.Bracket{{Version: 1, LastOld: 11, FirstNew: 16, Seen: true, Informative: 2}}

@@ -252,9 +252,9 @@ func (c *Case) which(key seen, as func(oracle.Verdict) bool) (answer, error) {
 	return answer{fits: check.Of(fits...), told: len(fits) > 0}, nil
 }
 
-// writes are the recording's as the check has them: those of a group begin
-// together, are complete with the last one, and are due together.
-func (c *Case) writes() []check.Write {
+// writes are the recording's as the check has them for a port of a pod: those of a
+// group begin together, are complete with the last one, and are due together.
+func (c *Case) writes(at place) []check.Write {
 	r := c.Recording
 	out := make([]check.Write, len(r.Writes))
 	for from := 0; from < len(r.Writes); {
@@ -267,6 +267,11 @@ func (c *Case) writes() []check.Write {
 			out[i] = check.Write{Call: r.Writes[from].Call, Ack: ack}
 		}
 		out[to-1].Call = r.Writes[to-1].Call
+		for _, known := range r.Writes[to-1].InForce {
+			if known.Pod == at.pod && known.Port == at.port {
+				out[to-1].InForce = known.At
+			}
+		}
 		from = to
 	}
 	return out

@@ -61,14 +61,14 @@ func (v *Verdict) held() error {
 }
 
 // lasted judges a connection as one to that pod.
-func (v *Verdict) lasted(place int, one *history.HoldSpan, pod string) (*Finding, End, error) {
+func (v *Verdict) lasted(hold int, one *history.HoldSpan, pod string) (*Finding, End, error) {
 	r := v.c.Recording
-	end := End{Hold: place}
-	h := check.History{Writes: v.c.writes(), Budget: r.Budget, Suspended: v.c.suspended(pod)}
+	end := End{Hold: hold}
+	h := check.History{Writes: v.c.writes(place{pod, one.Port}), Budget: r.Budget, Suspended: v.c.suspended(pod)}
 	held := check.Held{Opened: one.Opened - r.Slack, Alive: one.LastEcho - r.Slack, Closed: one.Closed + r.Slack, Ended: one.Closed != 0}
 	var may []int
 	for version := range v.c.versions {
-		verdicts, err := v.c.ask(about{holder(place), version, pod})
+		verdicts, err := v.c.ask(about{holder(hold), version, pod})
 		if err != nil {
 			return nil, end, err
 		}
@@ -93,7 +93,7 @@ func (v *Verdict) lasted(place int, one *history.HoldSpan, pod string) (*Finding
 		write := r.Writes[last.Version-1].Call
 		end.Low, end.High = max(0, one.LastEcho-write), max(0, one.Closed-write)
 	}
-	f := &Finding{Kind: Kind(last.Kind), Request: -1, Hold: place, Pod: pod, AtLeast: last.Version, AtMost: last.Version}
+	f := &Finding{Kind: Kind(last.Kind), Request: -1, Hold: hold, Pod: pod, AtLeast: last.Version, AtMost: last.Version}
 	switch last.Kind {
 	case check.Overstayed:
 		f.Side = Leak

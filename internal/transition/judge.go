@@ -122,7 +122,7 @@ func (v *Verdict) orders() error {
 		at[p] = append(at[p], i)
 	}
 	for _, p := range places {
-		h, err := v.history(p.pod, at[p], false)
+		h, err := v.history(p, at[p], false)
 		if err != nil {
 			return err
 		}
@@ -144,12 +144,12 @@ func (v *Verdict) orders() error {
 
 // history is what the check is asked about a proxy, with the answers read on the
 // way.
-func (v *Verdict) history(pod string, requests []int, elsewhere bool) (*check.History, error) {
+func (v *Verdict) history(at place, requests []int, elsewhere bool) (*check.History, error) {
 	r := v.c.Recording
-	h := &check.History{Writes: v.c.writes(), Budget: r.Budget, Suspended: v.c.suspended(pod), Requests: make([]check.Request, len(requests))}
+	h := &check.History{Writes: v.c.writes(at), Budget: r.Budget, Suspended: v.c.suspended(at.pod), Requests: make([]check.Request, len(requests))}
 	for i, request := range requests {
 		q := &r.Requests[request]
-		a, err := v.c.answer(q, pod)
+		a, err := v.c.answer(q, at.pod)
 		if err != nil {
 			return nil, err
 		}
@@ -183,7 +183,7 @@ func (v *Verdict) elsewhere() error {
 		doubts := map[int]*doubt{}
 		explained := map[int]trace{} // by the pods that can have answered so
 		for _, pod := range pods {
-			h, err := v.history(pod, unknown, true)
+			h, err := v.history(place{pod, r.Streams[stream].Port}, unknown, true)
 			if err != nil {
 				return err
 			}

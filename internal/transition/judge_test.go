@@ -419,3 +419,14 @@ func TestAClientThatIsNotYetToldThatAPortIsOpaqueFindsNoRoute(t *testing.T) {
 		t.Errorf("before it and once the budget is spent: %q, want %q", got, want)
 	}
 }
+
+func TestWhatWasInForceIsOverForTheOldPolicy(t *testing.T) {
+	s := tell(t, server, grant).writes(1000*ms, "-ServerAuthorization alice").calls(1030*ms, podOne, yes).calls(1030*ms, podTwo, yes)
+	if got := found(s.judge()); len(got) != 0 {
+		t.Errorf("within the budget: %q", got)
+	}
+	s.recording.Writes[0].InForce = []history.InForce{{Pod: podOne, Port: 8080, At: 1020 * ms}}
+	if got, want := found(s.judge()), []string{"stale leak alice-1"}; !slices.Equal(got, want) {
+		t.Errorf("at a proxy that goes by it: %q, want %q", got, want)
+	}
+}
