@@ -125,6 +125,7 @@ func (s *scenarioRun) record(ctx context.Context) error {
 		return err
 	}
 	r.rec.Base = first
+	s.recorder = r // whatever has begun to flow is stopped by close
 	for i := range s.planned.Spec.Traffic {
 		spec := &s.planned.Spec.Traffic[i]
 		if s.lackedByRequest(&spec.Request) != "" {
@@ -135,9 +136,9 @@ func (s *scenarioRun) record(ctx context.Context) error {
 		}
 	}
 	if len(r.flows) == 0 {
+		s.recorder = nil
 		return nil
 	}
-	s.recorder = r
 	if err := r.read(ctx); err != nil {
 		return err
 	}
@@ -547,7 +548,9 @@ func (r *recorder) close(ctx context.Context) error {
 	if r == nil {
 		return nil
 	}
-	r.stop()
+	if r.stop != nil {
+		r.stop()
+	}
 	r.done.Wait()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), agentBudget)
 	defer cancel()
