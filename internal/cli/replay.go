@@ -43,9 +43,19 @@ func newReplay(streams IOStreams) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if seed != 0 && !cmd.Flags().Changed("seed") {
-			if err := run.Flags().Set("seed", strconv.FormatInt(seed, 10)); err != nil {
-				return err
+		settings := map[string]string{}
+		if seed != 0 {
+			settings["seed"] = strconv.FormatInt(seed, 10)
+		}
+		if _, err := fuzz.ReadSummary(args[0]); err == nil {
+			settings["parallel"] = strconv.Itoa(fuzz.UsualParallel) // they are many
+		}
+		for name, value := range settings {
+			if cmd.Flags().Changed(name) {
+				continue
+			}
+			if err := run.Flags().Set(name, value); err != nil {
+				return fmt.Errorf("set --%s: %w", name, err)
 			}
 		}
 		// What was chosen by flags is chosen by them again.

@@ -18,9 +18,9 @@ import (
 	"github.com/meshproof/meshproof/scenarios"
 )
 
-// usualParallel is how many scenarios are under way at a time: enough to keep two
+// UsualParallel is how many scenarios are under way at a time: enough to keep two
 // cores busy while some wait, few enough for streams to keep their rates.
-const usualParallel = 6
+const UsualParallel = 6
 
 // tellInterval is between two lines about how far it is.
 const tellInterval = 10 * time.Second
@@ -35,7 +35,7 @@ type Options struct {
 	First, Most int
 	// KeepGoing goes on after a finding until the time is up.
 	KeepGoing bool
-	// Parallel bounds the scenarios under way at a time; 0 means usualParallel.
+	// Parallel bounds the scenarios under way at a time; 0 means UsualParallel.
 	Parallel int
 	// Dir is the run's folder, in which scenarios and findings are written.
 	Dir string
@@ -128,7 +128,7 @@ func (s Summary) EditsPerSecond() float64 {
 // New prepares a run.
 func New(o Options) *Fuzz {
 	if o.Parallel == 0 {
-		o.Parallel = usualParallel
+		o.Parallel = UsualParallel
 	}
 	if o.Tell == nil {
 		o.Tell = func(string, ...any) {}
