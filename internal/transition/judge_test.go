@@ -299,6 +299,11 @@ func TestAProxysRecordIsHeldAgainstTheRulesToo(t *testing.T) {
 	if got := found(s.judge()); !slices.Equal(got, want) {
 		t.Errorf("found %q, want %q", got, want)
 	}
+	nobody := tell(t, server, grant).calls(1*ms, podOne, yes, record("allow", "serverauthorization/alice")).calls(4*ms, podOne, yes, delivered(0)).
+		calls(7*ms, podOne, yes, delivered(0), record("allow", "serverauthorization/alice"))
+	if got, want := found(nobody.judge()), []string{"lost other alice-3"}; !slices.Equal(got, want) {
+		t.Errorf("what neither witness has seen is no loss: %q, want %q", got, want)
+	}
 }
 
 func TestConnectionsAreCutByWhatRevokesThemAndByNothingElse(t *testing.T) {

@@ -21,6 +21,7 @@ var perCall = []oracle.Protocol{oracle.HTTP1, oracle.HTTP2, oracle.GRPC}
 // ledger holds what the clients saw against what the application got (N7).
 func (v *Verdict) ledger() {
 	r := v.c.Recording
+	recorded := slices.ContainsFunc(r.Requests, func(q history.Request) bool { return q.Record != nil })
 	for i := range r.Requests {
 		q := &r.Requests[i]
 		s := &r.Streams[q.Stream]
@@ -35,7 +36,9 @@ func (v *Verdict) ledger() {
 			f.Kind, f.Side, note = DeniedDelivered, Leak, "and the application got it"
 		case q.Delivered > 1:
 			f.Kind, f.Side, note = Twice, Other, fmt.Sprintf("and the application got it %d times", q.Delivered)
-		case q.Kind == clients.Allowed && q.Delivered == 0 && !v.byProxy(q) && !v.vanished(q):
+		case q.Kind == clients.Allowed && q.Delivered == 0 && (q.Record != nil || !recorded) && !v.byProxy(q) && !v.vanished(q):
+			// Of what the proxy has no record either, where it keeps records, it may be
+			// the witnesses that were not read to their ends.
 			f.Kind, f.Side, note = Lost, Other, "and the application never got it"
 		default:
 			continue
