@@ -204,7 +204,7 @@ func TestClaimsAboutStreams(t *testing.T) {
 		"before, against the rules":                        {expecting(before, "allowed"), 20 * ms, nil, result.Failed, "contradicts the rule book"},
 		"old or new":                                       {during, 20 * ms, nil, result.Passed, ""},
 		"a leak before anybody wrote":                      {before, -100 * ms, nil, result.Failed, "leak 10"},
-		"an outage that stays when the change is in force": {after, 100 * ms, nil, result.Failed, "right by no policy"},
+		"an outage that stays when the change is in force": {after, 100 * ms, nil, result.Failed, "outage"},
 		"after, as it is written":                          {expecting(after, "allowed"), 20 * ms, nil, result.Passed, ""},
 		"after, in another form than is written":           {expecting(after, "not-found"), 20 * ms, nil, result.Failed, "expected not-found"},
 		"never denied, although the old policy denies":     {course(scenarios.NeverDenied), 20 * ms, nil, result.Failed, "contradicts the rule book"},
