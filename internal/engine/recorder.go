@@ -437,7 +437,7 @@ func (r *recorder) accepted(at time.Time) {
 
 // observed notes that every controller has observed the last group.
 func (r *recorder) observed(at time.Time) {
-	if r == nil {
+	if r == nil || r.doubtful() {
 		return
 	}
 	r.mu.Lock()
@@ -451,7 +451,7 @@ func (r *recorder) observed(at time.Time) {
 
 // inForce notes that a port enforces what follows from the last group.
 func (r *recorder) inForce(at time.Time, one endpoint, hash string) {
-	if r == nil {
+	if r == nil || r.doubtful() {
 		return
 	}
 	r.mu.Lock()
@@ -467,7 +467,7 @@ func (r *recorder) inForce(at time.Time, one endpoint, hash string) {
 // replaced and are there. While a fault lasts nobody knows the one, and the other
 // changes no policy.
 func (r *recorder) changed() {
-	if r == nil || len(r.unsettled) > 0 && r.s.faulted() {
+	if r == nil || r.doubtful() {
 		return
 	}
 	r.reading.Lock()
@@ -483,6 +483,10 @@ func (r *recorder) begins(a *scenarios.Action) {
 		r.step.FirstWrite = r.now()
 	}
 }
+
+// doubtful says that there are writes that nobody can wait for, because a fault
+// lasts: whatever is in force, it need not be what follows from them.
+func (r *recorder) doubtful() bool { return len(r.unsettled) > 0 && r.s.faulted() }
 
 // owed raises the bounds to the writes that nobody has waited for, unless nobody
 // can wait for them.
