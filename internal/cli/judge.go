@@ -137,12 +137,16 @@ func (j *judgement) recording(r *history.Recording, worlds map[string]*history.W
 			fmt.Fprintf(j.out, "%s: and %d more of %s that are %s\n", r.Scenario, more, f.Stream, f.Kind)
 		}
 	}
+	wrong := v.Wrong()
+	for _, line := range wrong {
+		fmt.Fprintf(j.out, "%s: %s\n", r.Scenario, line)
+	}
 	for _, thin := range v.Thin() {
 		j.thin++
 		fmt.Fprintf(j.out, "%s: %s\n", r.Scenario, thin)
 	}
-	j.findings += len(v.Findings)
-	j.failed = j.failed || v.Failed()
+	j.findings += len(v.Findings) + len(wrong)
+	j.failed = j.failed || v.Failed() || len(wrong) > 0
 	j.run.Scenarios = append(j.run.Scenarios, result.Scenario{Name: r.Scenario, Transitions: v.Summary()})
 	return nil
 }

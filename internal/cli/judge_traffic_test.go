@@ -98,15 +98,21 @@ func TestAStoredRunIsRefutedByOnePlantedAnswer(t *testing.T) {
 				requests[i].Kind, requests[i].HTTPStatus, requests[i].Delivered = clients.Allowed, 200, 1
 			}
 			return requests
-		}, ExitFinding, []string{"revoke / revoke: stale, leak: request revoke-alice-152 at ns/app", "leaks 3   outages 0", "3 findings"}},
+		}, ExitFinding, []string{"revoke / revoke: stale, leak: request revoke-alice-152 at ns/app", "leaks 3   outages 0", "4 findings"}},
 		"one that goes back": {as(120, clients.Allowed, 200, 1), ExitFinding,
 			[]string{"backwards, leak: request revoke-alice-120 at ns/app, 1.19s to 1.192s: observed allowed (HTTP 200), and version 1 gives http-403 by server/http", "leaks 1   outages 0"}},
 		"one that comes too early": {as(50, clients.Forbidden, 403, 0), ExitFinding,
 			[]string{"impossible, outage: request revoke-alice-50 at ns/app", "leaks 0   outages 1"}},
 		"a leak that the client does not see": {as(150, clients.Forbidden, 403, 1), ExitFinding,
 			[]string{"denied-delivered, leak: request revoke-alice-150 at ns/app", "leaks 1   outages 0"}},
-		"a loss that it does not see":      {as(10, clients.Allowed, 200, 0), ExitFinding, []string{"lost: request revoke-alice-10 at ns/app", "leaks 0   outages 0   other wrong answers 1"}},
-		"a connection broken for nothing":  {as(10, clients.Reset, 0, -1), ExitFinding, []string{"broken, outage: request revoke-alice-10 at ns/app"}},
+		"a loss that it does not see":     {as(10, clients.Allowed, 200, 0), ExitFinding, []string{"lost: request revoke-alice-10 at ns/app", "leaks 0   outages 0   other wrong answers 1"}},
+		"a connection broken for nothing": {as(10, clients.Reset, 0, -1), ExitFinding, []string{"broken, outage: request revoke-alice-10 at ns/app"}},
+		"one that is old once the change is in force": {func(requests []history.Request) []history.Request {
+			for i := 103; i < 106; i++ { // the engine has waited until 1.04 s
+				requests[i].Kind, requests[i].HTTPStatus, requests[i].Delivered = clients.Allowed, 200, 1
+			}
+			return requests
+		}, ExitFinding, []string{"revoke / alice after: request revoke-alice-105, 1.04s to 1.042s, was allowed (HTTP 200), which is right by no policy of this time", "1 findings"}},
 		"too few answers to say anything":  {func(r []history.Request) []history.Request { return r[:106] }, ExitInconclusive, []string{"revoke / alice after: 2 answers of a policy in 960ms are too few to say anything"}},
 		"a stream that has never answered": {func([]history.Request) []history.Request { return nil }, ExitInconclusive, []string{"stream alice never called"}},
 	} {

@@ -219,3 +219,25 @@ func (v *Verdict) Thin() []string {
 	}
 	return lines
 }
+
+// Wrong tells of the windows in which the first answer that the policies of the
+// phase do not give is no finding yet, a line each: what nobody has said to be in
+// force at that pod may have had its budget still, but the engine had waited for it.
+func (v *Verdict) Wrong() []string {
+	r := v.c.Recording
+	var lines []string
+	for step, span := range r.Steps {
+		for stream := range r.Streams {
+			for _, phase := range []Phase{Before, After} {
+				w := v.WindowAt(step, stream, phase)
+				if w.First < 0 || v.traces[w.First].finding >= 0 {
+					continue
+				}
+				q := &r.Requests[w.First]
+				lines = append(lines, fmt.Sprintf("%s / %s %s: request %s, %s to %s, was %s, which is right by no policy of this time", span.Name, w.Stream, phase,
+					v.name(q), moment(q.Start), moment(q.End), observed(q.Kind, q.HTTPStatus, q.GRPCStatus)))
+			}
+		}
+	}
+	return lines
+}
