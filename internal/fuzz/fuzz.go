@@ -20,7 +20,7 @@ import (
 
 // UsualParallel is how many scenarios are under way at a time: enough to keep two
 // cores busy while some wait, few enough for streams to keep their rates.
-const UsualParallel = 6
+const UsualParallel = 8
 
 // tellInterval is between two lines about how far it is.
 const tellInterval = 10 * time.Second

@@ -34,7 +34,7 @@ const (
 	// blind is how many edits of a hundred are taken as they come.
 	blind = 30
 	// trafficShare is how many scenarios of a hundred are called all the time.
-	trafficShare = 25
+	trafficShare = 20
 	// lawShare is how many of a hundred have a twin.
 	lawShare = 10
 )
@@ -116,9 +116,9 @@ const (
 // edits adds steps until there are enough.
 func (b *builder) edits(c *Case, p parts, sheet *paper) error {
 	calls := p.calls()
-	steps, each := b.between(8, 14), 1
+	steps, least, most := b.between(8, 14), 1, 1
 	if b.flows {
-		steps, each = b.between(4, 6), 3
+		steps, least, most = b.between(4, 6), 2, 4
 	}
 	before, err := sheet.judge(b.state, calls, oracle.DefaultRules())
 	if err != nil {
@@ -128,7 +128,7 @@ func (b *builder) edits(c *Case, p parts, sheet *paper) error {
 		b.state.step = number
 		step := scenarios.Step{Name: fmt.Sprintf("%d:", number)}
 		var done []Transition
-		for range b.between(1, each) {
+		for range b.between(least, most) {
 			e, next, err := b.next(sheet, calls)
 			if err != nil {
 				return err
