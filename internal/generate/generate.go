@@ -26,11 +26,10 @@ type Case struct {
 }
 
 const (
-	// tries is how many edits are thrown away before a scenario ends early.
-	tries = 40
-	// candidates is how many fitting edits are looked at for one that changes an
-	// answer.
-	candidates = 8
+	// kindsTried is how many kinds of edits are tried for one that changes an answer.
+	kindsTried = 5
+	// candidates is how many edits of one kind are looked at.
+	candidates = 5
 	// blind is how many edits of a hundred are taken as they come.
 	blind = 30
 	// trafficShare is how many scenarios of a hundred are called all the time.
@@ -74,7 +73,7 @@ func New(seed int64, index int) (*Case, error) {
 func (b *builder) world(c *Case, p parts) {
 	var all []scenarios.Object
 	for _, k := range kinds() {
-		for range b.IntN(k.most) {
+		for range max(b.IntN(k.most), k.least) {
 			made, _, ok := b.make(k.ref)
 			if !ok {
 				continue
@@ -161,36 +160,40 @@ func (b *builder) edits(c *Case, p parts, sheet *paper) error {
 	return nil
 }
 
-// next is an edit by chance with the state after it, and rather one by which
-// somebody sees another answer; without a state there is none.
+// next is an edit by chance, and rather one by which somebody sees another answer;
+// without a state there is none. Of each kind of edit several are looked at before
+// another kind is: else those that nearly always change something would crowd out
+// the rest.
 func (b *builder) next(sheet *paper, calls []*scenarios.Call) (best edit, after *state, err error) {
 	anything := b.chance(blind)
 	var before []Answer
-	looked := 0
-	for range tries {
-		e, ok := b.edit(choose(b.random, weights()...))
-		if !ok {
-			continue
-		}
-		next, err := b.state.all(e.actions)
-		if err != nil {
-			continue // a cluster would not take it
-		}
-		best, after = e, next
-		if anything {
-			return best, after, nil
-		}
-		if before == nil {
-			if before, err = sheet.judge(b.state, calls, oracle.DefaultRules()); err != nil {
+	for range kindsTried {
+		kind := choose(b.random, weights()...)
+		for range candidates {
+			e, ok := b.edit(kind)
+			if !ok {
+				break
+			}
+			next, err := b.state.all(e.actions)
+			if err != nil {
+				continue // a cluster would not take it
+			}
+			best, after = e, next
+			if anything {
+				return best, after, nil
+			}
+			if before == nil {
+				if before, err = sheet.judge(b.state, calls, oracle.DefaultRules()); err != nil {
+					return best, nil, err
+				}
+			}
+			now, err := sheet.judge(next, calls, oracle.DefaultRules())
+			if err != nil {
 				return best, nil, err
 			}
-		}
-		now, err := sheet.judge(next, calls, oracle.DefaultRules())
-		if err != nil {
-			return best, nil, err
-		}
-		if looked++; turned(before, now) > 0 || looked == candidates {
-			return best, after, nil
+			if turned(before, now) > 0 {
+				return best, after, nil
+			}
 		}
 	}
 	return best, after, nil

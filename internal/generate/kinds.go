@@ -19,8 +19,9 @@ type kind struct {
 	versions []string
 	// stem begins the names of the kind's objects.
 	stem string
-	// most is how many objects of the kind a world has at most.
-	most int
+	// most is how many objects of the kind a world has at most, and least how many it
+	// begins with.
+	most, least int
 	// spec makes one by chance, for a version.
 	spec func(b *builder, version string) object
 }
@@ -29,14 +30,14 @@ type kind struct {
 // what is referred to first.
 func kinds() []kind {
 	return []kind{
-		{ref: api.ServerKind, group: api.Group, kind: api.ServerKind, versions: []string{"v1alpha1", "v1beta1", "v1beta2", "v1beta3"}, stem: "server", most: 4, spec: (*builder).server},
+		{ref: api.ServerKind, group: api.Group, kind: api.ServerKind, versions: []string{"v1alpha1", "v1beta1", "v1beta2", "v1beta3"}, stem: "server", most: 4, least: 1, spec: (*builder).server},
 		{ref: api.HTTPRouteKind, group: api.Group, kind: api.HTTPRouteKind, versions: []string{"v1alpha1", "v1beta1", "v1beta2", "v1beta3"}, stem: "route", most: 2, spec: (*builder).httpRoute},
 		{ref: api.HTTPRouteKind + "." + api.GatewayGroup, group: api.GatewayGroup, kind: api.HTTPRouteKind, versions: []string{"v1beta1", "v1"}, stem: "gateway-route", most: 1, spec: (*builder).httpRoute},
 		{ref: api.GRPCRouteKind, group: api.GatewayGroup, kind: api.GRPCRouteKind, versions: []string{"v1"}, stem: "grpc-route", most: 1, spec: (*builder).grpcRoute},
-		{ref: api.MeshTLSAuthenticationKind, group: api.Group, kind: api.MeshTLSAuthenticationKind, versions: []string{"v1alpha1"}, stem: "identities", most: 2, spec: (*builder).meshTLS},
-		{ref: api.NetworkAuthenticationKind, group: api.Group, kind: api.NetworkAuthenticationKind, versions: []string{"v1alpha1"}, stem: "networks", most: 2, spec: (*builder).networkAuthentication},
+		{ref: api.MeshTLSAuthenticationKind, group: api.Group, kind: api.MeshTLSAuthenticationKind, versions: []string{"v1alpha1"}, stem: "identities", most: 2, least: 1, spec: (*builder).meshTLS},
+		{ref: api.NetworkAuthenticationKind, group: api.Group, kind: api.NetworkAuthenticationKind, versions: []string{"v1alpha1"}, stem: "networks", most: 2, least: 1, spec: (*builder).networkAuthentication},
 		{ref: api.ServerAuthorizationKind, group: api.Group, kind: api.ServerAuthorizationKind, versions: []string{"v1alpha1", "v1beta1"}, stem: "grant", most: 3, spec: (*builder).serverAuthorization},
-		{ref: api.AuthorizationPolicyKind, group: api.Group, kind: api.AuthorizationPolicyKind, versions: []string{"v1alpha1"}, stem: "policy", most: 3, spec: (*builder).authorizationPolicy},
+		{ref: api.AuthorizationPolicyKind, group: api.Group, kind: api.AuthorizationPolicyKind, versions: []string{"v1alpha1"}, stem: "policy", most: 3, least: 1, spec: (*builder).authorizationPolicy},
 	}
 }
 
