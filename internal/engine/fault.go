@@ -166,26 +166,40 @@ func (s *scenarioRun) lift(ctx context.Context, f *faultRun) error {
 }
 
 // recover waits until whatever was broken is back, and everything that was
-// written so far in force, unless another fault lasts that may keep it from being.
-// Where that takes too long the fault is over all the same: from then on the mesh
-// is to blame.
+// written so far in force. While another fault lasts nothing is waited for, which
+// that one may keep from coming about: a proxy that has no policy is not ready.
+// Where it takes too long the fault is over all the same: from then on the mesh is
+// to blame.
 func (s *scenarioRun) recover(ctx context.Context, f *faultRun) error {
-	err := s.back(ctx, f)
-	lasts := s.lasts(f)
-	if err == nil && !lasts {
-		err = s.restored(ctx, s.owed)
-	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if f.mended = true; lasts {
-		return err
+	f.mended = true
+	s.mu.Unlock()
+	if s.lasts(f) {
+		return nil
 	}
+	var over []*faultRun
 	for _, one := range s.faults {
 		if one.mended && one.to.IsZero() {
-			one.to = time.Now()
+			over = append(over, one)
 		}
 	}
+	err := s.allBack(ctx, over)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, one := range over {
+		one.to = time.Now()
+	}
 	return err
+}
+
+// allBack waits until what some faults have broken is back, and policy in force.
+func (s *scenarioRun) allBack(ctx context.Context, faults []*faultRun) error {
+	for _, f := range faults {
+		if err := s.back(ctx, f); err != nil {
+			return err
+		}
+	}
+	return s.restored(ctx, s.owed)
 }
 
 // back waits until the control plane and the pods that the fault concerns run
