@@ -38,9 +38,12 @@ var refusing = []codes.Code{codes.FailedPrecondition, codes.InvalidArgument, cod
 func (s *scenarioRun) judgeCertify(ctx context.Context, c *scenarios.CertifyClaim) verdict {
 	ctx, cancel := context.WithTimeout(ctx, commandBudget)
 	defer cancel()
-	account := cmp.Or(c.ServiceAccount, accountOfAll)
+	account, audiences := cmp.Or(c.ServiceAccount, accountOfAll), []string{cmp.Or(c.Audience, identityAudience)}
+	if c.Audience == scenarios.OwnAudience {
+		audiences = nil
+	}
 	token, err := s.e.kube.typed.CoreV1().ServiceAccounts(s.namespace).CreateToken(ctx, account,
-		&authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{Audiences: []string{cmp.Or(c.Audience, identityAudience)}}}, metav1.CreateOptions{})
+		&authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{Audiences: audiences}}, metav1.CreateOptions{})
 	if err != nil {
 		return unsure("there is no token of ServiceAccount %s/%s: %v", s.namespace, account, err)
 	}
