@@ -39,6 +39,8 @@ type faultRun struct {
 	// mended says that what was broken is back, while another fault keeps policy
 	// from being in force: then this one is over with that one.
 	mended bool
+	// again says whether what was ended was started again; nil where nothing was.
+	again func() (bool, string)
 	// lifts undo it, the last one first; each is done once.
 	lifts []func(context.Context) error
 }
@@ -205,6 +207,11 @@ func (s *scenarioRun) allBack(ctx context.Context, faults []*faultRun) error {
 // back waits until the control plane and the pods that the fault concerns run
 // again, which is Kubernetes' part.
 func (s *scenarioRun) back(ctx context.Context, f *faultRun) error {
+	if f.again != nil {
+		if err := s.e.pods.until(ctx, podsBudget, f.again); err != nil {
+			return err
+		}
+	}
 	if !f.Kind.OfPods() {
 		return s.e.awaitRollout(ctx, meshNamespace, nil)
 	}
@@ -220,12 +227,17 @@ func (s *scenarioRun) back(ctx context.Context, f *faultRun) error {
 	})
 }
 
-// restored waits until the policy after the versions is in force everywhere. A
-// proxy that has lost its controller takes some attempts to find it again.
+// restored waits until the policy after the versions is in force everywhere, and
+// every proxy told of the next one. A proxy that has lost its controller takes some
+// attempts to find it again.
 func (s *scenarioRun) restored(ctx context.Context, least versions) error {
 	limit := time.Now().Add(recoveryBudget)
 	for {
-		err := s.inForce(ctx, s.endpoints(nil), least, time.Time{})
+		endpoints := s.endpoints(nil)
+		err := s.inForce(ctx, endpoints, least, time.Time{})
+		if err == nil {
+			err = s.told(ctx, endpoints)
+		}
 		if err == nil || ctx.Err() != nil {
 			return err
 		}

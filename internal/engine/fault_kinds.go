@@ -107,8 +107,8 @@ func inPods(container string, begin, lift syscall.Signal) func(context.Context, 
 	}
 }
 
-// signalAll signals a container of each pod. What ends by it is waited for to be
-// gone, so that nobody takes the old process for the new one.
+// signalAll signals a container of each pod. What ends by it is back once it was
+// started again, so that nobody takes the old process for the new one.
 func (s *scenarioRun) signalAll(ctx context.Context, f *faultRun, pods []*corev1.Pod, container string, begin, lift syscall.Signal) error {
 	before := map[string]int32{}
 	for _, pod := range pods {
@@ -129,7 +129,7 @@ func (s *scenarioRun) signalAll(ctx context.Context, f *faultRun, pods []*corev1
 	if lift != 0 {
 		return nil
 	}
-	return s.e.pods.until(ctx, podsBudget, func() (bool, string) {
+	f.again = func() (bool, string) {
 		for _, pod := range pods {
 			name := container
 			if name == "" {
@@ -141,7 +141,8 @@ func (s *scenarioRun) signalAll(ctx context.Context, f *faultRun, pods []*corev1
 			}
 		}
 		return true, ""
-	})
+	}
+	return nil
 }
 
 // application is the container of a pod that is not the mesh's.

@@ -116,7 +116,7 @@ func (s *scenarioRun) inForce(ctx context.Context, endpoints []endpoint, least v
 				return err
 			}
 			s.recorder.observed(time.Now())
-			if err := s.e.awaitProxy(ctx, one.pod, one.port, served.Hash); err != nil {
+			if _, err := s.e.awaitProxy(ctx, one.pod, one.port, served.Hash); err != nil {
 				return fmt.Errorf("the policy of %s (%s) is not in force on port %d: %w", one.pod, served.server(), one.port, err)
 			}
 			s.recorder.inForce(time.Now(), one, served.Hash)
@@ -137,4 +137,24 @@ func (s *scenarioRun) inForce(ctx context.Context, endpoints []endpoint, least v
 		s.e.figures.wrote(time.Since(accepted), s.planned.Spec.Serial)
 	}
 	return nil
+}
+
+// told returns an error unless the controller tells the proxy of every endpoint of
+// changes, as far as proxies say. After the controller was away the policy of
+// before may well be in force while a proxy still waits to connect again.
+func (s *scenarioRun) told(ctx context.Context, endpoints []endpoint) error {
+	group := newGroup()
+	for _, one := range endpoints {
+		group.do(func() error {
+			policy, err := s.e.awaitProxy(ctx, one.pod, one.port, "")
+			switch {
+			case err != nil:
+				return err
+			case policy.Watched != nil && !*policy.Watched:
+				return fmt.Errorf("the proxy of %s has no stream that tells it of port %d: %w", one.pod, one.port, errBudget)
+			}
+			return nil
+		})
+	}
+	return group.wait()
 }

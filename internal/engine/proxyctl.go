@@ -152,15 +152,20 @@ type portPolicy struct {
 	Protocol string `json:"protocol"`
 	Server   string `json:"server"`
 	Version  int64  `json:"version"`
+	// Watched says that the controller tells the proxy of changes; nil where the
+	// proxy does not say.
+	Watched *bool `json:"watched"`
 }
 
-// awaitProxy waits until the proxy enforces the policy with that hash.
-func (e *run) awaitProxy(ctx context.Context, pod types.NamespacedName, port int, hash string) error {
+// awaitProxy waits until the proxy enforces the policy with that hash, and returns
+// what it enforces.
+func (e *run) awaitProxy(ctx context.Context, pod types.NamespacedName, port int, hash string) (portPolicy, error) {
 	query := url.Values{"port": {strconv.Itoa(port)}, "hash": {hash}, "timeout": {inForceBudget.String()}}
 	var answer struct {
 		Ports map[string]portPolicy `json:"ports"`
 	}
-	return e.get(ctx, pod, proxyPort, "/policy", query, &answer)
+	err := e.get(ctx, pod, proxyPort, "/policy", query, &answer)
+	return answer.Ports[strconv.Itoa(port)], err
 }
 
 // decision is one record of what a proxy decided.

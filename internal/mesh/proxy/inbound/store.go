@@ -40,6 +40,8 @@ type cell struct {
 	number  uint16
 	current atomic.Pointer[snapshot]
 	stop    context.CancelFunc
+	// watched says that a stream is open on which the controller has answered.
+	watched atomic.Bool
 
 	// mu guards sessions and orders updates.
 	mu       sync.Mutex

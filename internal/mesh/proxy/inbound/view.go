@@ -20,6 +20,8 @@ type PortView struct {
 	Server string `json:"server"`
 	// Version counts the messages brought into force on this port since the watch began.
 	Version int `json:"version"`
+	// Watched says that the controller tells of changes, now.
+	Watched bool `json:"watched"`
 }
 
 // view waits for the rechecks of open connections: a policy is in force when
@@ -28,7 +30,7 @@ func (c *cell) view() (PortView, *snapshot) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	snap := c.current.Load()
-	v := PortView{Source: snap.source, Version: snap.version}
+	v := PortView{Source: snap.source, Version: snap.version, Watched: c.watched.Load()}
 	if snap.port != nil {
 		v.Hash, v.Protocol, v.Server = snap.port.Hash, snap.port.Protocol.String(), snap.port.Server.String()
 	}

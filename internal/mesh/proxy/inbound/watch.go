@@ -93,6 +93,7 @@ func (s *store) subscribe(ctx context.Context, c *cell) (received bool, err erro
 	// The stream itself has no time-out per message: cancelling it is one.
 	quiet := time.AfterFunc(s.cfg.watch.firstMessage, cancel)
 	defer quiet.Stop()
+	defer c.watched.Store(false)
 	stream, err := s.cfg.Policies.WatchPort(ctx, &pb.PortSpec{Workload: s.cfg.Workload, Port: uint32(c.number)}, grpc.WaitForReady(true))
 	if err != nil {
 		return false, fmt.Errorf("watch the policy of port %d: %w", c.number, err)
@@ -108,6 +109,7 @@ func (s *store) subscribe(ctx context.Context, c *cell) (received bool, err erro
 		received = true
 		quiet.Reset(s.cfg.watch.idle)
 		s.apply(c, msg)
+		c.watched.Store(true)
 	}
 }
 

@@ -177,6 +177,38 @@ func TestAMessageEndsASeriesOfFailures(t *testing.T) {
 	}
 }
 
+func TestAPortIsWatchedWhileTheControllerTellsOfIt(t *testing.T) {
+	msg := server(opaque(), anyone(t, "all"))
+	for _, row := range []struct {
+		name    string
+		stream  scripted
+		watched bool
+	}{
+		{"told", scripted{messages: []*pb.Server{msg}}, true},
+		{"not told yet", scripted{}, false},
+		{"cut after a message", scripted{messages: []*pb.Server{msg}, end: status.Error(codes.Unavailable, "gone")}, false},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			synctest.Test(t, func(*testing.T) {
+				s := &script{streams: []func(context.Context) *scripted{func(context.Context) *scripted { again := row.stream; return &again }}}
+				st := newStore(Config{Policies: s, Workload: "apps:app-0", Logger: slog.New(slog.DiscardHandler), Metrics: NewMetrics(prometheus.NewRegistry()),
+					Timeouts: Timeouts{PortIdle: DefaultPortIdle}, watch: defaultWatchLimits})
+				c, err := st.acquire(80)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				synctest.Wait()
+				if view, _ := c.view(); view.Watched != row.watched {
+					t.Errorf("watched: %v, want %v", view.Watched, row.watched)
+				}
+				st.release(c)
+				st.close()
+			})
+		})
+	}
+}
+
 // L-07, as far as nobody outside can see it: the question is not asked again, and
 // the policy in force stays.
 func TestARefusedQuestionIsNotAskedAgain(t *testing.T) {
