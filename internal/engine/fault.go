@@ -168,8 +168,8 @@ func (s *scenarioRun) lift(ctx context.Context, f *faultRun) error {
 }
 
 // recover waits until whatever was broken is back, and everything that was
-// written so far in force. While another fault lasts nothing is waited for, which
-// that one may keep from coming about: a proxy that has no policy is not ready.
+// written so far in force. While another fault lasts nothing is waited for that
+// this one may keep from coming about: a proxy that has no policy is not ready.
 // Where it takes too long the fault is over all the same: from then on the mesh is
 // to blame.
 func (s *scenarioRun) recover(ctx context.Context, f *faultRun) error {
@@ -177,7 +177,7 @@ func (s *scenarioRun) recover(ctx context.Context, f *faultRun) error {
 	f.mended = true
 	s.mu.Unlock()
 	if s.lasts(f) {
-		return nil
+		return s.answering(ctx, f)
 	}
 	var over []*faultRun
 	for _, one := range s.faults {
@@ -192,6 +192,23 @@ func (s *scenarioRun) recover(ctx context.Context, f *faultRun) error {
 		one.to = time.Now()
 	}
 	return err
+}
+
+// answering waits until proxies that were ended run again, so that their records
+// can be read, whether they are ready or not.
+func (s *scenarioRun) answering(ctx context.Context, f *faultRun) error {
+	if f.again == nil || f.Workload == "" {
+		return nil
+	}
+	for _, pod := range s.podsOfFault(f) {
+		if err := eventually(ctx, settleBudget, func() error {
+			_, err := s.e.lastDecision(ctx, nameOf(pod))
+			return err
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // allBack waits until what some faults have broken is back, and policy in force.
