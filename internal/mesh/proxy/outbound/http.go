@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -141,7 +140,11 @@ func (s *session) roundTrip(r *http.Request) (exchange, error) {
 		key, carried := e.how(r.ProtoMajor == 2)
 		e.inFlight.Add(1)
 		e.metrics().requests.Inc()
-		answer, err := e.pool(key).RoundTrip(s.outgoing(r, body, carried))
+		out := s.outgoing(r, body, carried)
+		if key.http2 {
+			out.GetBody = body.again
+		}
+		answer, err := e.pool(key).RoundTrip(out)
 		if err == nil {
 			return exchange{answer, e}, nil
 		}
@@ -156,47 +159,6 @@ func (s *session) roundTrip(r *http.Request) (exchange, error) {
 	}
 }
 
-// sparedBody lets a request be sent again as long as its body is untouched: a
-// transport closes the body of a request it could not send. It also lets
-// trailers through that may leave.
-type sparedBody struct {
-	io.ReadCloser
-	taken atomic.Bool
-	// came is filled by the server when the body ends, trailer then by Read.
-	came, trailer http.Header
-}
-
-func newSparedBody(r *http.Request) *sparedBody {
-	b := &sparedBody{ReadCloser: r.Body, came: r.Trailer}
-	for name := range r.Trailer {
-		if !slices.Contains(forged, name) {
-			if b.trailer == nil {
-				b.trailer = http.Header{}
-			}
-			b.trailer[name] = nil
-		}
-	}
-	return b
-}
-
-func (b *sparedBody) Read(p []byte) (int, error) {
-	b.taken.Store(true)
-	n, err := b.ReadCloser.Read(p)
-	if err == io.EOF {
-		for name := range b.trailer {
-			b.trailer[name] = b.came[name]
-		}
-	}
-	return n, err
-}
-
-func (b *sparedBody) Close() error {
-	if !b.taken.Load() {
-		return nil
-	}
-	return b.ReadCloser.Close()
-}
-
 // outgoing is r as it leaves. The target is sent byte for byte, since the other
 // side judges it.
 func (s *session) outgoing(r *http.Request, body *sparedBody, carried bool) *http.Request {
@@ -209,7 +171,7 @@ func (s *session) outgoing(r *http.Request, body *sparedBody, carried bool) *htt
 	}
 	out := (&http.Request{
 		Method: r.Method, Host: authority, URL: rawTarget(r, authority), Header: cleanRequest(r.Header),
-		ContentLength: r.ContentLength, Body: body, Trailer: body.trailer,
+		ContentLength: r.ContentLength, Body: body.reader(), Trailer: body.trailer,
 		Proto: r.Proto, ProtoMajor: r.ProtoMajor, ProtoMinor: r.ProtoMinor,
 	}).WithContext(r.Context())
 	if r.ContentLength == 0 || r.Body == http.NoBody {
