@@ -43,6 +43,11 @@ type Config struct {
 	SocketMark  int
 	DialectName string
 	Dialect     policy.Dialect
+
+	// Listener and OriginalDst stand in for the redirection where there is none:
+	// see Standalone. The environment cannot set them.
+	Listener    net.Listener
+	OriginalDst func(*net.TCPConn) (netip.AddrPort, error)
 }
 
 const (

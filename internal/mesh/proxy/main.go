@@ -67,14 +67,23 @@ func Main(ctx context.Context, args []string) error {
 	if len(args) > 0 {
 		return fmt.Errorf("unexpected arguments %q: the proxy is configured by its environment", args)
 	}
+	cfg, log, err := prepare()
+	if err != nil {
+		return err
+	}
+	return Run(ctx, cfg, log)
+}
+
+// prepare makes this process a proxy's, as far as that comes before its connections.
+func prepare() (Config, *Log, error) {
 	tuneRuntime()
 	cfg, err := ReadConfig(os.LookupEnv)
 	if err != nil {
-		return fmt.Errorf("proxy environment:\n%w", err)
+		return Config{}, nil, fmt.Errorf("proxy environment:\n%w", err)
 	}
 	log := NewLog(os.Stderr)
 	slog.SetDefault(log.Logger)
-	return Run(ctx, cfg, log)
+	return cfg, log, nil
 }
 
 // Run runs the proxy until ctx ends and it has drained.
@@ -105,7 +114,7 @@ func Run(ctx context.Context, cfg Config, lines *Log) error {
 		Workload: cfg.Workload, Ports: cfg.Ports,
 		InboundPort: cfg.Inbound.Port(), AdminPort: cfg.Admin.Port(),
 		OwnPorts: []uint16{cfg.Outbound.Port(), cfg.Control.Port(), cfg.Observe.Port()},
-		IPs:      cfg.IPs, Admin: adminServer.handler(), Dialect: cfg.Dialect, Default: fallbackOf(cfg),
+		IPs:      cfg.IPs, Admin: adminServer.handler(), Dialect: cfg.Dialect, Default: fallbackOf(cfg), OriginalDst: cfg.OriginalDst,
 		SocketMark: cfg.SocketMark, MaxInFlight: cfg.MaxInFlight, Metrics: metrics, Decisions: decisions, Logger: log,
 		Timeouts: inbound.Timeouts{Detect: cfg.DetectTimeout, PortIdle: cfg.PolicyIdle},
 	})
@@ -115,7 +124,11 @@ func Run(ctx context.Context, cfg Config, lines *Log) error {
 
 	var listeners listening
 	defer listeners.close()
-	inboundListener, adminListener, observeListener := listeners.open(cfg.Inbound), listeners.open(cfg.Admin), listeners.open(cfg.Observe)
+	inboundListener := cfg.Listener
+	if inboundListener == nil {
+		inboundListener = listeners.open(cfg.Inbound)
+	}
+	adminListener, observeListener := listeners.open(cfg.Admin), listeners.open(cfg.Observe)
 	if listeners.err != nil {
 		return listeners.err
 	}

@@ -40,21 +40,37 @@ type CA struct {
 // NewCA makes an authority that nobody else trusts.
 func NewCA(tb testing.TB, name string) *CA {
 	tb.Helper()
-	key := newKey(tb)
+	ca, err := MakeCA(name)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return ca
+}
+
+// MakeCA is NewCA outside tests.
+func MakeCA(name string) (*CA, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	number, err := rand.Int(rand.Reader, big.NewInt(1<<62))
+	if err != nil {
+		return nil, err
+	}
 	template := &x509.Certificate{
-		SerialNumber: serial(tb), Subject: pkix.Name{CommonName: name},
+		SerialNumber: number, Subject: pkix.Name{CommonName: name},
 		NotBefore: time.Now().Add(-backdated), NotAfter: time.Now().Add(365 * life),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
-		tb.Fatal(err)
+		return nil, fmt.Errorf("sign the authority %s: %w", name, err)
 	}
 	certificate, err := x509.ParseCertificate(der)
 	if err != nil {
-		tb.Fatal(err)
+		return nil, err
 	}
-	return &CA{Certificate: certificate, key: key}
+	return &CA{Certificate: certificate, key: key}, nil
 }
 
 // PEM is the authority as trust anchors are given.
@@ -73,15 +89,30 @@ func (ca *CA) Leaf(tb testing.TB, name string, edit func(*x509.Certificate)) tls
 // LeafFor is Leaf with a key of the caller's.
 func (ca *CA) LeafFor(tb testing.TB, name string, key crypto.Signer, edit func(*x509.Certificate)) tls.Certificate {
 	tb.Helper()
-	der, err := ca.sign(name, key.Public(), edit)
+	leaf, err := ca.MakeLeaf(name, key, edit)
 	if err != nil {
 		tb.Fatal(err)
+	}
+	return leaf
+}
+
+// MakeLeaf is LeafFor outside tests; key nil means a new one.
+func (ca *CA) MakeLeaf(name string, key crypto.Signer, edit func(*x509.Certificate)) (tls.Certificate, error) {
+	if key == nil {
+		var err error
+		if key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+			return tls.Certificate{}, err
+		}
+	}
+	der, err := ca.sign(name, key.Public(), edit)
+	if err != nil {
+		return tls.Certificate{}, err
 	}
 	leaf, err := x509.ParseCertificate(der)
 	if err != nil {
-		tb.Fatal(err)
+		return tls.Certificate{}, err
 	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, nil
 }
 
 // EndsAfter is an edit by which a leaf lives no longer than that.
@@ -154,13 +185,4 @@ func newKey(tb testing.TB) *ecdsa.PrivateKey {
 		tb.Fatal(err)
 	}
 	return key
-}
-
-func serial(tb testing.TB) *big.Int {
-	tb.Helper()
-	n, err := rand.Int(rand.Reader, big.NewInt(1<<62))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return n
 }

@@ -28,7 +28,7 @@ const (
 
 // serveInbound takes a connection from the inbound listener.
 func (s *Server) serveInbound(ctx context.Context, raw *net.TCPConn) {
-	dst, err := s.cfg.originalDst(raw)
+	dst, err := s.cfg.OriginalDst(raw)
 	if err != nil {
 		s.turnAway(raw, errUnexpected, dst, "original destination unknown", err)
 		return

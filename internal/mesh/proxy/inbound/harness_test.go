@@ -189,7 +189,7 @@ func newWorld(tb testing.TB, app netip.AddrPort, edit func(*Config)) *world {
 		Decisions: &Decisions{},
 		Logger:    slog.New(slog.NewTextHandler(tb.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Timeouts:  Timeouts{Drain: soon},
-		originalDst: func(*net.TCPConn) (netip.AddrPort, error) {
+		OriginalDst: func(*net.TCPConn) (netip.AddrPort, error) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			return w.dst, nil

@@ -80,10 +80,11 @@ type Config struct {
 	// Timeouts' zero fields mean the defaults.
 	Timeouts Timeouts
 
+	// OriginalDst replaces SO_ORIGINAL_DST where nothing redirects; nil means the kernel's answer.
+	OriginalDst func(*net.TCPConn) (netip.AddrPort, error)
+
 	// watch is defaultWatchLimits outside tests.
 	watch watchLimits
-	// originalDst replaces SO_ORIGINAL_DST in tests.
-	originalDst func(*net.TCPConn) (netip.AddrPort, error)
 }
 
 // Timeouts are the durations of the data path that an installation or a test may change.
@@ -193,8 +194,8 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	if cfg.originalDst == nil {
-		cfg.originalDst = sockopt.OriginalDst
+	if cfg.OriginalDst == nil {
+		cfg.OriginalDst = sockopt.OriginalDst
 	}
 	s := &Server{
 		cfg:  cfg,
