@@ -43,6 +43,8 @@ type Options struct {
 	Program string
 	// Apps are the destinations; the proxy gets one listener on 127.0.0.1 for each.
 	Apps []netip.AddrPort
+	// Listen is the address of the listeners; 127.0.0.1 when empty.
+	Listen string
 	// IPs are the pod's addresses; empty means any.
 	IPs []netip.Addr
 	// Dialect is documented when empty.
@@ -99,8 +101,12 @@ func (p *Proxy) start(ctx context.Context, options Options) error {
 	}
 	p.Direct, p.Admin, p.Observe = free[0], free[1], free[2]
 	command := append(slices.Clone(options.Wrap), options.Program)
+	listen := options.Listen
+	if listen == "" {
+		listen = "127.0.0.1"
+	}
 	for _, app := range options.Apps {
-		command = append(command, "127.0.0.1:0="+app.String())
+		command = append(command, net.JoinHostPort(listen, "0")+"="+app.String())
 	}
 	p.cmd = exec.Command(command[0], command[1:]...)
 	p.cmd.Env = append([]string{

@@ -48,7 +48,7 @@ func Standalone(ctx context.Context, pairs []Pair, out io.Writer) error {
 // merged is several listeners as one; which of them took a connection tells its destination.
 type merged struct {
 	listeners []*net.TCPListener
-	dsts      map[netip.AddrPort]netip.AddrPort
+	dsts      map[uint16]netip.AddrPort // by the port listened on
 	direct    net.Addr
 	conns     chan net.Conn
 	failed    chan error
@@ -59,7 +59,7 @@ type merged struct {
 
 func merge(direct netip.AddrPort, pairs []Pair) (*merged, error) {
 	m := &merged{
-		dsts: map[netip.AddrPort]netip.AddrPort{}, conns: make(chan net.Conn),
+		dsts: map[uint16]netip.AddrPort{}, conns: make(chan net.Conn),
 		failed: make(chan error, len(pairs)+1), closed: make(chan struct{}),
 	}
 	for _, pair := range append(slices.Clone(pairs), Pair{Listen: direct, Destination: direct}) {
@@ -69,7 +69,7 @@ func merge(direct netip.AddrPort, pairs []Pair) (*merged, error) {
 			return nil, fmt.Errorf("listen on %s: %w", pair.Listen, err)
 		}
 		m.listeners = append(m.listeners, listener)
-		m.dsts[listener.Addr().(*net.TCPAddr).AddrPort()] = pair.Destination
+		m.dsts[listener.Addr().(*net.TCPAddr).AddrPort().Port()] = pair.Destination
 		m.direct = listener.Addr()
 	}
 	for _, listener := range m.listeners {
@@ -112,7 +112,7 @@ func (m *merged) listening() []netip.AddrPort {
 
 func (m *merged) originalDst(conn *net.TCPConn) (netip.AddrPort, error) {
 	local := conn.LocalAddr().(*net.TCPAddr).AddrPort()
-	dst, ok := m.dsts[netip.AddrPortFrom(local.Addr().Unmap(), local.Port())]
+	dst, ok := m.dsts[local.Port()]
 	if !ok {
 		return netip.AddrPort{}, fmt.Errorf("nothing is paired with %s", local)
 	}
