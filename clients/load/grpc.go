@@ -30,7 +30,7 @@ func (g *gauge) overGRPC(ctx context.Context) error {
 	var callers sync.WaitGroup
 	for range g.plan.Connections {
 		conn, err := grpc.NewClient("passthrough:///"+g.plan.Address, grpc.WithTransportCredentials(creds),
-			grpc.WithAuthority(g.plan.Authority), grpc.WithNoProxy(), grpc.WithDisableServiceConfig())
+			grpc.WithContextDialer(g.plan.dial), grpc.WithAuthority(g.plan.Authority), grpc.WithNoProxy(), grpc.WithDisableServiceConfig())
 		if err != nil {
 			return err
 		}

@@ -19,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 )
@@ -48,6 +49,8 @@ type Plan struct {
 	Protocol Protocol
 	// Address is host:port, Authority what requests call it; empty means Address.
 	Address, Authority string
+	// From is the address calls come from; the zero value leaves it to the kernel.
+	From netip.Addr
 	// TLS is nil for cleartext. Its protocol names are set here.
 	TLS *tls.Config
 	// Connections is how many there are, Streams how many calls each has in
@@ -156,8 +159,7 @@ func Run(ctx context.Context, p Plan) (Result, error) {
 func (p Plan) open(ctx context.Context, protocols ...string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialLimit)
 	defer cancel()
-	dialer := net.Dialer{KeepAlive: -1}
-	raw, err := dialer.DialContext(ctx, "tcp", p.Address)
+	raw, err := p.dial(ctx, p.Address)
 	if err != nil || p.TLS == nil {
 		return raw, err
 	}
@@ -169,6 +171,14 @@ func (p Plan) open(ctx context.Context, protocols ...string) (net.Conn, error) {
 		return nil, fmt.Errorf("handshake: %w", err)
 	}
 	return secure, nil
+}
+
+func (p Plan) dial(ctx context.Context, address string) (net.Conn, error) {
+	dialer := net.Dialer{KeepAlive: -1}
+	if p.From.IsValid() {
+		dialer.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(p.From, 0))
+	}
+	return dialer.DialContext(ctx, "tcp", address)
 }
 
 // openAll opens the plan's connections, all or none.

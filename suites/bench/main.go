@@ -1,0 +1,172 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/meshproof/meshproof/clients/load"
+	"github.com/meshproof/meshproof/internal/interrupt"
+)
+
+// Exit codes, those of meshproof.
+const (
+	exitOK          = 0
+	exitFinding     = 1
+	exitSetup       = 3
+	exitUsage       = 4
+	exitInterrupted = 130
+)
+
+func main() {
+	ctx, stop := interrupt.Context(context.Background(), os.Stderr)
+	code, err := do(ctx, os.Args[1:], os.Stdout)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	os.Exit(code)
+}
+
+// do is the program: a measurement, or one of the roles that it starts itself in.
+func do(ctx context.Context, args []string, out io.Writer) (int, error) {
+	switch {
+	case len(args) == 1 && args[0] == roleSink:
+		return codeOf(serveSinks(ctx, out))
+	case len(args) == 3 && args[0] == roleReverse:
+		sinks := map[load.Protocol]string{}
+		if err := json.Unmarshal([]byte(args[2]), &sinks); err != nil {
+			return exitUsage, err
+		}
+		return codeOf(reverse(ctx, out, args[1], sinks))
+	}
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	rounds := flags.Int("rounds", 5, "how many rounds; medians are over them")
+	per := flags.Duration("for", 2*time.Second, "how long each load is counted")
+	warm := flags.Duration("warm", 500*time.Millisecond, "how long it flows before")
+	only := flags.String("only", "", "these scenarios, by id, separated by commas; default all")
+	against := flags.String("targets", "", "these targets, by name, separated by commas; default all that are installed")
+	dir := flags.String("out", "artifacts", "folder for bench.json and bench.md")
+	standalone := flags.String("proxy", "bin/meshproof-standalone", "program of the proxy")
+	if err := flags.Parse(args); err != nil {
+		return exitUsage, err
+	}
+	if flags.NArg() > 0 || *rounds < 1 || *per <= 0 || *warm < 0 {
+		return exitUsage, errors.New("bench takes flags with positive values and nothing else")
+	}
+	chosen, err := choose(*only)
+	if err != nil {
+		return exitUsage, err
+	}
+	programs, err := installed(words(*against))
+	if err != nil {
+		return exitSetup, err
+	}
+	report := Report{SchemaVersion: 1, Began: time.Now().UTC(), Machine: thisMachine(), Rounds: *rounds, Seconds: per.Seconds()}
+	w, err := newWorld(ctx, *standalone)
+	if err != nil {
+		return exitSetup, fmt.Errorf("set up: %w", err)
+	}
+	defer w.close()
+	r := &runner{settings: settings{*rounds, *warm, *per}, world: w, running: map[string]instance{}, started: map[string]func(context.Context) (instance, error){}, talk: os.Stderr, failures: map[string]error{}}
+	defer r.stop()
+	for _, t := range targets {
+		program, ok := programs[t.name]
+		if !ok {
+			continue
+		}
+		r.started[t.name] = func(ctx context.Context) (instance, error) { return t.start(ctx, w, program) }
+		running, err := r.started[t.name](ctx)
+		if err != nil {
+			return exitSetup, fmt.Errorf("start %s: %w", t.name, err)
+		}
+		r.running[t.name] = running
+	}
+	measured, err := r.all(ctx, chosen)
+	report.Rows = append(judge(measured), sideBySide(measured, chosen)...)
+	for what, err := range r.failures {
+		if report.Failures == nil {
+			report.Failures = map[string]string{}
+		}
+		report.Failures[what] = err.Error()
+	}
+	if writeErr := report.write(*dir); writeErr != nil {
+		return exitSetup, fmt.Errorf("write the report: %w", writeErr)
+	}
+	if err != nil {
+		return exitInterrupted, err
+	}
+	fmt.Fprintf(out, "%s\n%s\n", report.Markdown(), report.Verdict())
+	if len(r.failures) > 0 {
+		return exitFinding, fmt.Errorf("%d loads could not be made; %s/bench.json says why", len(r.failures), *dir)
+	}
+	return exitOK, nil
+}
+
+func (r *runner) stop() {
+	for _, running := range r.running {
+		running.stop()
+	}
+}
+
+func codeOf(err error) (int, error) {
+	if err != nil {
+		return exitFinding, err
+	}
+	return exitOK, nil
+}
+
+func words(text string) []string {
+	return strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
+}
+
+// choose returns the scenarios that were asked for.
+func choose(only string) ([]scenario, error) {
+	names := words(only)
+	if len(names) == 0 {
+		return scenarios, nil
+	}
+	var chosen []scenario
+	for _, name := range names {
+		at := slices.IndexFunc(scenarios, func(s scenario) bool { return s.id == name })
+		if at < 0 {
+			return nil, fmt.Errorf("no scenario %q", name)
+		}
+		chosen = append(chosen, scenarios[at])
+	}
+	return chosen, nil
+}
+
+// installed returns the programs of the targets. Those that are required and
+// missing are an error that names what to install.
+func installed(only []string) (map[string]string, error) {
+	programs := map[string]string{}
+	var missing []string
+	for _, t := range targets {
+		if len(only) > 0 && !slices.Contains(only, t.name) {
+			continue
+		}
+		if t.program == nil {
+			programs[t.name] = ""
+			continue
+		}
+		program, err := t.program()
+		switch {
+		case err == nil:
+			programs[t.name] = program
+		case !t.optional:
+			missing = append(missing, t.packages...)
+		}
+	}
+	if len(missing) > 0 {
+		return nil, fmt.Errorf("nothing to compare with: install %s", strings.Join(missing, " "))
+	}
+	return programs, nil
+}

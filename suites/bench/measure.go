@@ -1,0 +1,196 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/meshproof/meshproof/clients/load"
+)
+
+// sample is what one contender did in one scenario of one round. What makes no
+// sense in a scenario is zero.
+type sample struct {
+	// CPU is processor time per request in microseconds, of the target alone.
+	CPU float64 `json:"cpuMicros,omitempty"`
+	// PerSecond are requests.
+	PerSecond float64 `json:"perSecond,omitempty"`
+	// P50 and P99 are in microseconds.
+	P50 float64 `json:"p50Micros,omitempty"`
+	P99 float64 `json:"p99Micros,omitempty"`
+	// Gbit is Gbit/s, CPUPerGB processor seconds per 10^9 bytes.
+	Gbit     float64 `json:"gbit,omitempty"`
+	CPUPerGB float64 `json:"cpuSecondsPerGB,omitempty"`
+	// Resident is in MiB, PerConnection in KiB.
+	Resident      float64 `json:"residentMiB,omitempty"`
+	PerConnection float64 `json:"perConnectionKiB,omitempty"`
+}
+
+// round is scenario id -> contender -> sample.
+type round map[string]map[string]sample
+
+// settings of a run.
+type settings struct {
+	rounds    int
+	warm, per time.Duration
+}
+
+// runner makes all rounds.
+type runner struct {
+	settings
+	world   *world
+	running map[string]instance
+	started map[string]func(context.Context) (instance, error)
+	talk    io.Writer
+	// failures are what could not be measured, at most one for each scenario and
+	// contender.
+	failures map[string]error
+}
+
+// present are the contenders of a scenario that there are.
+func (r *runner) present(s scenario) []contender {
+	var all []contender
+	for _, c := range s.contenders {
+		if r.running[c.target] != nil {
+			all = append(all, c)
+		}
+	}
+	if s.contenders != nil {
+		return all
+	}
+	for _, t := range targets {
+		i := r.running[t.name]
+		if i == nil || i.address(s.service()) == "" || s.fresh && i.pid() == 0 {
+			continue
+		}
+		all = append(all, contender{name: t.name, target: t.name})
+	}
+	return all
+}
+
+// all runs the scenarios in every round. It ends early with ctx only.
+func (r *runner) all(ctx context.Context, chosen []scenario) ([]round, error) {
+	var rounds []round
+	for n := range r.rounds {
+		one := round{}
+		for _, s := range chosen {
+			one[s.id] = map[string]sample{}
+			contenders := r.present(s)
+			for i := range contenders {
+				c := contenders[(i+n)%len(contenders)]
+				got, err := r.measure(ctx, s, c)
+				if ctx.Err() != nil {
+					return rounds, context.Cause(ctx)
+				}
+				if err != nil {
+					r.failures[s.id+" "+c.name] = err
+					fmt.Fprintf(r.talk, "  %s, %s: %v\n", s.name, c.name, err)
+					continue
+				}
+				one[s.id][c.name] = got
+			}
+			fmt.Fprintf(r.talk, "round %d of %d: %s\n", n+1, r.rounds, s.name)
+		}
+		rounds = append(rounds, one)
+	}
+	return rounds, nil
+}
+
+func (r *runner) measure(ctx context.Context, s scenario, c contender) (sample, error) {
+	target := r.running[c.target]
+	if s.fresh {
+		fresh, err := r.started[c.target](ctx)
+		if err != nil {
+			return sample{}, err
+		}
+		defer fresh.stop()
+		target = fresh
+	}
+	if c.policy != nil {
+		if err := target.(enforcing).apply(ctx, s.service().protocol, c.policy()); err != nil {
+			return sample{}, err
+		}
+	}
+	plan := s.load
+	plan.Address, plan.Authority, plan.From, plan.Warm, plan.For = target.address(s.service()), "bench.example", neighbour, r.warm, r.per
+	if s.mesh {
+		plan.TLS = r.world.client
+	}
+	if s.idle {
+		return idle(ctx, plan, target)
+	}
+	return loaded(ctx, plan, target)
+}
+
+// badShare of calls may fail before a sample is no sample.
+const badShare = 0.01
+
+func loaded(ctx context.Context, plan load.Plan, target instance) (sample, error) {
+	var before, after use
+	var errBefore, errAfter error
+	if pid := target.pid(); pid != 0 {
+		plan.Counting = func() { before, errBefore = usageOf(pid) }
+		plan.Counted = func() { after, errAfter = usageOf(pid) }
+	}
+	result, err := load.Run(ctx, plan)
+	if err == nil && float64(result.Errors) > badShare*float64(result.Requests) {
+		err = fmt.Errorf("%d of %d calls failed: %w", result.Errors, result.Requests+result.Errors, result.Failure)
+	}
+	if err = errors.Join(err, errBefore, errAfter); err != nil {
+		return sample{}, err
+	}
+	micros := func(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
+	cpu := after.cpu - before.cpu
+	got := sample{PerSecond: result.PerSecond(), P50: micros(result.P50), P99: micros(result.P99),
+		CPU: micros(cpu) / float64(result.Requests), Resident: float64(after.resident) / (1 << 20)}
+	if plan.Protocol == load.Bulk {
+		got = sample{Gbit: result.Gbit(), CPUPerGB: cpu.Seconds() * 1e9 / float64(result.Bytes)}
+	}
+	return got, nil
+}
+
+// settleFor is how long connections are idle before memory is read: long enough
+// for a target to give back what it gives back.
+const settleFor = time.Second
+
+// idle measures what a connection takes. A few connections are opened before, so
+// that what the first one makes a target set up is not counted.
+func idle(ctx context.Context, plan load.Plan, target instance) (sample, error) {
+	few := plan
+	few.Connections = plan.Connections / 10
+	first, err := load.Idle(ctx, few)
+	if err != nil {
+		return sample{}, err
+	}
+	defer closeAll(first)
+	settle := func() (use, error) {
+		select {
+		case <-time.After(settleFor):
+			return usageOf(target.pid())
+		case <-ctx.Done():
+			return use{}, ctx.Err()
+		}
+	}
+	before, err := settle()
+	if err != nil {
+		return sample{}, err
+	}
+	rest, err := load.Idle(ctx, plan)
+	if err != nil {
+		return sample{}, err
+	}
+	defer closeAll(rest)
+	after, err := settle()
+	if err != nil {
+		return sample{}, err
+	}
+	return sample{PerConnection: float64(after.resident-before.resident) / 1024 / float64(len(rest))}, nil
+}
+
+func closeAll[C io.Closer](conns []C) {
+	for _, conn := range conns {
+		conn.Close()
+	}
+}

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	pb "github.com/linkerd/linkerd2-proxy-api/go/inbound"
+
+	"github.com/meshproof/meshproof/clients/load"
+	"github.com/meshproof/meshproof/internal/proxytest"
+)
+
+// ours is the proxy of this tree.
+type ours struct {
+	*proxytest.Proxy
+	sinks []netip.AddrPort
+}
+
+func startOurs(ctx context.Context, w *world, _ string) (instance, error) {
+	o := ours{}
+	for _, protocol := range protocols {
+		o.sinks = append(o.sinks, netip.MustParseAddrPort(w.sink[protocol]))
+	}
+	var err error
+	if o.Proxy, err = w.plane.Start(ctx, proxytest.Options{Program: w.standalone, Apps: o.sinks, Env: []string{"GOMAXPROCS=1"}}); err != nil {
+		return nil, err
+	}
+	for _, protocol := range protocols {
+		if err := o.apply(ctx, protocol, enforced()); err != nil {
+			o.stop()
+			return nil, err
+		}
+	}
+	return o, nil
+}
+
+// address is the same with and without TLS: it is found out.
+func (o ours) address(s service) string {
+	if at := slices.Index(protocols, s.protocol); at >= 0 {
+		return o.Pairs[at].String()
+	}
+	return ""
+}
+
+func (o ours) pid() int { return o.PID() }
+func (o ours) stop()    { o.Kill() }
+
+func (o ours) apply(ctx context.Context, protocol load.Protocol, policy *pb.Server) error {
+	return o.Apply(ctx, o.sinks[slices.Index(protocols, protocol)].Port(), policy)
+}
+
+// clientName is the identity of the load's client.
+const clientName = "load.bench.serviceaccount.identity.linkerd.cluster.local"
+
+// neighbours is the network that the load comes from.
+const neighbours = proxytest.Neighbour + "/32"
+
+// enforced is a policy as an application would have one: meshed clients by
+// identity, and for what has none a network.
+func enforced() *pb.Server {
+	return proxytest.Server(proxytest.Detect(proxytest.DetectWithin),
+		proxytest.Identities("other", "other.bench.serviceaccount.identity.linkerd.cluster.local"),
+		proxytest.Identities("meshed", clientName),
+		proxytest.Anyone("unmeshed", neighbours))
+}
+
+// unenforced lets everybody in.
+func unenforced() *pb.Server { return proxytest.Everybody() }
+
+// authorizations is a policy with so many, of which the last one permits the
+// client; the others name one identity or one network each.
+func authorizations(n int) *pb.Server {
+	authzs := make([]*pb.Authz, 0, n)
+	for i := range n - 1 {
+		name := fmt.Sprintf("no-%d", i)
+		if i%2 == 0 {
+			authzs = append(authzs, proxytest.Identities(name, fmt.Sprintf("client-%d.bench.serviceaccount.identity.linkerd.cluster.local", i)))
+			continue
+		}
+		authzs = append(authzs, proxytest.Anyone(name, fmt.Sprintf("10.%d.%d.0/24", i>>8&255, i&255)))
+	}
+	return proxytest.Server(proxytest.Detect(proxytest.DetectWithin), append(authzs, proxytest.Anyone("unmeshed", neighbours))...)
+}

@@ -1,0 +1,218 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+)
+
+// judged is a row with a gate: a figure of a round, and what its median is held
+// against.
+type judged struct {
+	id, name string
+	// atLeast turns the comparison: gate and top are lower bounds.
+	atLeast   bool
+	gate, top float64
+	// of is false when the round lacks something.
+	of func(round) (float64, bool)
+}
+
+// field picks a figure of a sample.
+type field func(sample) float64
+
+func cpu(s sample) float64       { return s.CPU }
+func perSecond(s sample) float64 { return s.PerSecond }
+func gbit(s sample) float64      { return s.Gbit }
+func cpuPerGB(s sample) float64  { return s.CPUPerGB }
+func resident(s sample) float64  { return s.Resident }
+func p50(s sample) float64       { return s.P50 }
+
+// of is the field of a contender in a scenario.
+func of(f field, scenario, contender string) func(round) (float64, bool) {
+	return func(r round) (float64, bool) {
+		v := f(r[scenario][contender])
+		return v, v != 0
+	}
+}
+
+// ratio of ours to another target's.
+func ratio(f field, scenario, other string) func(round) (float64, bool) {
+	return between(f, scenario, nameOurs, other)
+}
+
+func between(f field, scenario, one, other string) func(round) (float64, bool) {
+	return func(r round) (float64, bool) {
+		a, okA := of(f, scenario, one)(r)
+		b, okB := of(f, scenario, other)(r)
+		if !okA || !okB {
+			return 0, false
+		}
+		return a / b, true
+	}
+}
+
+// added compares what two targets add to the median without a target.
+func added(scenario, other string) func(round) (float64, bool) {
+	return func(r round) (float64, bool) {
+		none, okNone := of(p50, scenario, nameDirect)(r)
+		a, okA := of(p50, scenario, nameOurs)(r)
+		b, okB := of(p50, scenario, other)(r)
+		if !okNone || !okA || !okB || b <= none {
+			return 0, false
+		}
+		return (a - none) / (b - none), true
+	}
+}
+
+// table are the targets of the data path. What holds steadily without another
+// proxy to compare with (P14, P15) runs with the tests.
+var table = []judged{
+	{"P1/saturated", "HTTP/1: CPU per request / haproxy's, saturated", false, 1.5, 1.0, ratio(cpu, "http1", nameHAProxy)},
+	{"P1/sparse", "HTTP/1: CPU per request / haproxy's, 2,000/s", false, 1.8, 1.3, ratio(cpu, "http1-sparse", nameHAProxy)},
+	{"P2/saturated", "HTTP/1 over mTLS: CPU per request / haproxy's, saturated", false, 1.3, 1.0, ratio(cpu, "http1-mtls", nameHAProxy)},
+	{"P2/sparse", "HTTP/1 over mTLS: CPU per request / haproxy's, 2,000/s", false, 1.5, 1.0, ratio(cpu, "http1-mtls-sparse", nameHAProxy)},
+	{"P3/saturated", "gRPC: CPU per request / haproxy's, saturated", false, 0.6, 0.35, ratio(cpu, "frames", nameHAProxy)},
+	{"P3/sparse", "gRPC: CPU per request / haproxy's, 2,000/s", false, 1.2, 0.9, ratio(cpu, "frames-sparse", nameHAProxy)},
+	{"P3/grpc-go", "gRPC, grpc-go at both ends: CPU per request / haproxy's", false, 0.8, 0.5, ratio(cpu, "grpc-go", nameHAProxy)},
+	{"P4/saturated", "gRPC over mTLS: CPU per request / haproxy's, saturated", false, 0.6, 0.35, ratio(cpu, "frames-mtls", nameHAProxy)},
+	{"P4/sparse", "gRPC over mTLS: CPU per request / haproxy's, 2,000/s", false, 1.2, 0.9, ratio(cpu, "frames-mtls-sparse", nameHAProxy)},
+	{"P5/http1", "HTTP/1: CPU per request / ReverseProxy's", false, 0.45, 0.3, ratio(cpu, "http1", nameReverse)},
+	{"P5/grpc", "gRPC: CPU per request / ReverseProxy's", false, 0.2, 0.1, ratio(cpu, "frames", nameReverse)},
+	{"P6/http1", "HTTP/1: requests per second / direct", true, 0.45, 0.65, ratio(perSecond, "http1", nameDirect)},
+	{"P6/grpc", "gRPC: requests per second / direct", true, 0.25, 0.40, ratio(perSecond, "frames", nameDirect)},
+	{"P7/throughput", "TCP: Gbit/s / direct", true, 0.45, 0.65, ratio(gbit, "bulk", nameDirect)},
+	{"P7/cpu", "TCP: CPU per GB / haproxy's", false, 1.0, 0.8, ratio(cpuPerGB, "bulk", nameHAProxy)},
+	{"P8/throughput", "TCP over mTLS: Gbit/s / haproxy's", true, 0.9, 1.15, ratio(gbit, "bulk-mtls", nameHAProxy)},
+	{"P8/cpu", "TCP over mTLS: CPU per GB / haproxy's", false, 1.2, 1.0, ratio(cpuPerGB, "bulk-mtls", nameHAProxy)},
+	{"P9/rate", "new mTLS connections per second / haproxy's", true, 1.3, 2, ratio(perSecond, "connect-mtls", nameHAProxy)},
+	{"P9/cpu", "new mTLS connection: CPU / haproxy's", false, 0.8, 0.5, ratio(cpu, "connect-mtls", nameHAProxy)},
+	{"P10/http1", "HTTP/1 at 2,000/s: added p50 / haproxy's", false, 2.0, 1.3, added("http1-sparse", nameHAProxy)},
+	{"P10/grpc", "gRPC at 2,000/s: added p50 / haproxy's", false, 1.2, 0.7, added("frames-sparse", nameHAProxy)},
+	{"P11/resident", "resident memory at 32 connections / haproxy's", false, 1.2, 0.8, ratio(resident, "memory", nameHAProxy)},
+	{"P11/idle", "KiB per idle connection", false, 16, 6, of(func(s sample) float64 { return s.PerConnection }, "idle", nameOurs)},
+	{"P11/idle-mtls", "KiB per idle mTLS connection", false, 48, 32, of(func(s sample) float64 { return s.PerConnection }, "idle-mtls", nameOurs)},
+	{"P12", "CPU per request with 10,000 authorizations / with 1", false, 1.10, 1.02, between(cpu, "policy-size", manyAuthorizations, oneAuthorization)},
+	{"P13", "CPU per request with enforcement / without", false, 1.10, 1.05, between(cpu, "enforcement", enforcementOn, enforcementOff)},
+}
+
+// Row is a line of the table and of bench.json.
+type Row struct {
+	ID   string `json:"id"`
+	Name string `json:"name"`
+	// Measured is the median over the rounds, null when nothing was measured.
+	Measured *float64 `json:"measured"`
+	// Gate must be met and Top is the goal; both are null in rows that are there
+	// to be looked at.
+	Gate    *float64 `json:"gate"`
+	Top     *float64 `json:"top"`
+	GateMet *bool    `json:"gate_met"`
+	TopMet  *bool    `json:"top_met"`
+	// Rounds is how many rounds the median is over, Values are what they gave.
+	Rounds int       `json:"rounds"`
+	Values []float64 `json:"values,omitempty"`
+	// Bound says how Measured compares to Gate and Top: "at most" or "at least".
+	Bound string `json:"bound,omitempty"`
+}
+
+// judge makes the rows with a gate.
+func judge(rounds []round) []Row {
+	var rows []Row
+	for _, j := range table {
+		row := Row{ID: j.id, Name: j.name, Gate: &j.gate, Top: &j.top, Bound: "at most"}
+		if j.atLeast {
+			row.Bound = "at least"
+		}
+		row.take(rounds, j.of)
+		if row.Measured != nil {
+			met := func(bound float64) *bool {
+				ok := *row.Measured <= bound
+				if j.atLeast {
+					ok = *row.Measured >= bound
+				}
+				return &ok
+			}
+			row.GateMet, row.TopMet = met(j.gate), met(j.top)
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+func (row *Row) take(rounds []round, of func(round) (float64, bool)) {
+	for _, r := range rounds {
+		if v, ok := of(r); ok {
+			row.Values = append(row.Values, v)
+		}
+	}
+	row.Rounds = len(row.Values)
+	if row.Rounds > 0 {
+		m := median(row.Values)
+		row.Measured = &m
+	}
+}
+
+func median(values []float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	n := len(sorted)
+	return (sorted[(n-1)/2] + sorted[n/2]) / 2
+}
+
+// figures of a scenario that are worth a column each.
+var figures = []struct {
+	id, name string
+	of       field
+}{
+	{"cpu", "CPU per request in µs", cpu},
+	{"rate", "requests per second", perSecond},
+	{"p50", "p50 in µs", p50},
+	{"gbit", "Gbit/s", gbit},
+	{"cpu-per-gb", "CPU seconds per GB", cpuPerGB},
+	{"resident", "resident MiB", resident},
+	{"per-connection", "KiB per connection", func(s sample) float64 { return s.PerConnection }},
+}
+
+// sideBySide makes a row for every target in every scenario. Rows of a target
+// that is not there are null, and so that files of two machines have the same
+// rows, nothing is left out for it.
+func sideBySide(rounds []round, chosen []scenario) []Row {
+	var rows []Row
+	for _, s := range chosen {
+		for _, f := range s.figures() {
+			for _, name := range s.names() {
+				row := Row{ID: fmt.Sprintf("%s/%s/%s", s.id, figures[f].id, name), Name: fmt.Sprintf("%s: %s, %s", s.name, name, figures[f].name)}
+				row.take(rounds, of(figures[f].of, s.id, name))
+				rows = append(rows, row)
+			}
+		}
+	}
+	return rows
+}
+
+// figures are indices of those that a scenario gives.
+func (s scenario) figures() []int {
+	switch {
+	case s.idle:
+		return []int{6}
+	case s.id == "memory":
+		return []int{5}
+	case s.load.Protocol == "bulk":
+		return []int{3, 4}
+	case s.load.Rate > 0:
+		return []int{0, 2}
+	}
+	return []int{0, 1, 2}
+}
+
+// names of a scenario's contenders, there or not.
+func (s scenario) names() []string {
+	var names []string
+	for _, c := range s.contenders {
+		names = append(names, c.name)
+	}
+	if names != nil {
+		return names
+	}
+	for _, t := range targets {
+		names = append(names, t.name)
+	}
+	return names
+}
