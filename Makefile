@@ -39,7 +39,7 @@ KUBE_LDFLAGS := -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$(KU
 
 KUBE_SOURCES := $(wildcard cmd/meshproof-kube/*.go) cmd/meshproof-kube/go.mod cmd/meshproof-kube/go.sum
 
-.PHONY: build nightly e2e transitions faults generated gauntlet rules clusters test vet unit smoke clean FORCE
+.PHONY: build nightly e2e transitions faults generated gauntlet rules clusters bench test vet unit smoke clean FORCE
 
 build: bin/meshproof bin/meshproof-agent bin/meshproof-grpcurl bin/grpcurl bin/meshproof-kube
 
@@ -138,6 +138,26 @@ gauntlet: build
 # with a soak, and the comparison with the last night that passed.
 nightly: build
 	bin/meshproof nightly --for $(if $(filter file,$(origin FOR)),30m,$(FOR)) $(if $(SEED),--seed $(SEED)) $(WHERE:-%=--%) $(ARGS)
+
+# The proxy as a process of its own where nothing redirects to it, for what attacks
+# or measures it from outside.
+bin/meshproof-standalone: FORCE
+	@mkdir -p bin
+	$(GO) build $(TAGS) $(LDFLAGS) -o $@ ./internal/proxytest/standalone
+bin/meshproof-standalone: TAGS := -tags grpcnotrace
+
+# The proxy side by side with nginx, haproxy, Go's ReverseProxy and, where it is
+# installed, Envoy: ROUNDS rounds of FOR for each load. ONLY=http1,frames takes some
+# of the loads. The table is artifacts/bench.md, too.
+ROUNDS ?= 5
+ONLY   ?=
+
+bin/bench: FORCE
+	@mkdir -p bin
+	$(GO) build $(LDFLAGS) -o $@ ./suites/bench
+
+bench: bin/bench bin/meshproof-standalone
+	bin/bench -rounds $(ROUNDS) -for $(if $(filter file,$(origin FOR)),2s,$(FOR)) $(if $(ONLY),-only $(ONLY)) -out $(or $(ARTIFACTS),artifacts) $(ARGS)
 
 # What every kind of cluster is counted on for, as a suite of e2e-framework.
 bin/clusters.test: FORCE
