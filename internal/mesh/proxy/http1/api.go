@@ -3,6 +3,7 @@ package http1
 import (
 	"errors"
 	"net"
+	"sync"
 	"time"
 )
 
@@ -50,7 +51,9 @@ type Head struct {
 	HasQuery bool
 	// Minor is the version's: 1.0 or 1.1.
 	Minor uint8
-	// Fields are all fields in their order, hop-by-hop ones and the mesh's own included.
+	// Fields are those that the application will see, in their order: without those
+	// that concern this connection only and without the mesh's own, so that nothing
+	// is judged by a field that a client has Connection take away again.
 	Fields []Field
 	Body   Body
 	Length int64
@@ -112,7 +115,8 @@ type Handler interface {
 	// Responded tells that the answer is complete or has broken off. status is what
 	// was sent, 0 if nothing was; grpcStatus is what the application sent with its
 	// head or trailers, -1 if nothing or no number. err is nil, or wraps ErrClient or
-	// ErrApplication. A tunnel (H-03) has responded when it opens.
+	// ErrApplication, or is what Failed was told. A tunnel (H-03) has responded when
+	// it opens.
 	Responded(token any, status, grpcStatus int, err error)
 }
 
@@ -134,7 +138,8 @@ func (e *DialError) Error() string { return "application not reachable: " + e.Er
 func (e *DialError) Unwrap() error { return e.Err }
 
 // Relay is what the connections of one proxy have in common. Its zero value is
-// usable; it must not change while connections are served.
+// usable; it must not change while connections are served. Its functions are
+// called from the goroutines of all connections.
 type Relay struct {
 	// Limits' zero fields mean the defaults.
 	Limits Limits
@@ -143,6 +148,9 @@ type Relay struct {
 	// Malformed is told of each message refused for what it is; the error says
 	// why, in words that contain nothing a peer has sent. nil: nobody.
 	Malformed func(Side, error)
+
+	once   sync.Once
+	limits Limits
 }
 
 // Side is where a message came from.

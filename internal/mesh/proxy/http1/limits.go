@@ -93,6 +93,7 @@ func (l *Limits) setDefaults() {
 	whenZero(&l.Stall, DefaultStall)
 	whenZero(&l.Linger, DefaultLinger)
 	whenZero(&l.HalfOpen, DefaultHalfOpen)
+	l.Trailer = min(l.Trailer, bufferSize/2) // a line must fit in a buffer
 }
 
 func whenZero[T int | int64 | time.Duration](v *T, fallback T) {
@@ -100,3 +101,16 @@ func whenZero[T int | int64 | time.Duration](v *T, fallback T) {
 		*v = fallback
 	}
 }
+
+// Bounds that nobody needs to change.
+const (
+	// watchAfter is how long an application may think before the client is watched
+	// for having gone, which takes a goroutine.
+	watchAfter = 500 * time.Millisecond
+	// longestMethod is more than any that is registered.
+	longestMethod = 32
+	// mostOptions is the greatest number of options in Connection: each is compared with each field.
+	mostOptions = 32
+	// longestSize is how many digits the size of a chunk may have.
+	longestSize = 16
+)

@@ -1,0 +1,156 @@
+package http1
+
+import (
+	"fmt"
+	"net"
+	"sync/atomic"
+	"time"
+)
+
+// helper is the second goroutine of a connection, there only when one is needed:
+// it sends a body while the answer may come already, or watches whether the
+// client is still there while the application thinks. There is never more than one.
+type helper struct {
+	helping task
+	// done gets the result of each; it is made with the first.
+	done chan error
+	// gone: the watch found the client gone.
+	gone atomic.Bool
+	// hurry: the answer is complete, the body must be so soon.
+	hurry atomic.Bool
+}
+
+type task uint8
+
+const (
+	nobody task = iota
+	watching
+	sending
+)
+
+// What ends an exchange, without an allocation.
+var (
+	errGone      = fmt.Errorf("%w", ErrClient)
+	errBodyBroke = fmt.Errorf("%w: its body broke off", ErrClient)
+	errBodyBad   = fmt.Errorf("%w: its body was malformed", ErrClient)
+	// errNotTaken: the application does not take the body; its answer may still come.
+	errNotTaken = fmt.Errorf("%w: it did not take the body", ErrApplication)
+)
+
+func (c *Conn) start(t task, run func(app net.Conn) error) {
+	if c.done == nil {
+		c.done = make(chan error, 1)
+	}
+	c.helping = t
+	app := c.app.conn
+	go func() { c.done <- run(app) }()
+}
+
+// result waits for the helper.
+func (c *Conn) result() error {
+	err := <-c.done
+	c.helping = nobody
+	return err
+}
+
+// finished is result for who does not wait.
+func (c *Conn) finished() (err error, ok bool) {
+	select {
+	case err = <-c.done:
+		c.helping = nobody
+		return err, true
+	default:
+		return nil, false
+	}
+}
+
+// join waits for a helper whose connections are closed.
+func (c *Conn) join() {
+	if c.helping != nobody {
+		c.result()
+	}
+}
+
+// stop has a sender end and waits for it.
+func (c *Conn) stop() error {
+	if c.helping != sending {
+		return nil
+	}
+	c.hurry.Store(true)
+	c.client.conn.SetReadDeadline(time.Unix(1, 0))
+	err := c.result()
+	c.hurry.Store(false)
+	c.client.readBy = time.Time{}
+	return err
+}
+
+// settle gives a sender a moment to come to its end after the answer has.
+func (c *Conn) settle() error {
+	if c.helping != sending {
+		return nil
+	}
+	err, ok := c.finished()
+	if !ok {
+		c.hurry.Store(true)
+		c.hasten(c.app.conn)
+		err = c.result()
+		c.hurry.Store(false)
+		c.client.readBy, c.app.writeBy = time.Time{}, time.Time{}
+	}
+	return err
+}
+
+// hasten bounds what a sender waits for.
+func (c *Conn) hasten(app net.Conn) {
+	by := time.Now().Add(c.limits.Linger)
+	c.client.conn.SetReadDeadline(by)
+	app.SetWriteDeadline(by)
+}
+
+// watch looks out for the client's end; what comes instead waits in the buffer.
+func (c *Conn) watch(app net.Conn) error {
+	err := c.client.fill()
+	if err != nil {
+		c.gone.Store(true)
+		app.SetReadDeadline(time.Unix(1, 0)) // whoever waits there looks at gone
+	}
+	return err
+}
+
+// send passes the rest of the request's body on. When that cannot be whole the
+// application is hung up on: it must not take a part for it.
+func (c *Conn) send(app net.Conn) error {
+	f := &c.x.up
+	for !f.done {
+		now := time.Now()
+		c.client.readWithin(now, c.limits.Stall)
+		if c.hurry.Load() {
+			c.hasten(app)
+		}
+		switch err := c.client.fill(); {
+		case err == nil:
+		case c.hurry.Load():
+			return errNotTaken
+		case c.client.early(err):
+			continue
+		default:
+			if isTimeout(err) {
+				c.bite(StallLimit)
+			}
+			app.Close()
+			return errBodyBroke
+		}
+		b := c.client.bytes()
+		n, used, refused := f.next(b)
+		if refused != nil {
+			c.tell(Client, refused)
+			app.Close()
+			return errBodyBad
+		}
+		if c.app.write(b[:n], now, c.limits.Stall) != nil {
+			return errNotTaken
+		}
+		c.client.use(used)
+	}
+	return nil
+}

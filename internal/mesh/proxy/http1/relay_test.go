@@ -1,0 +1,114 @@
+package http1
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+const ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
+
+func TestARequestAndItsAnswerPass(t *testing.T) {
+	saw := make(chan string, 1)
+	w := newWorld(t, scripted(saw, ok))
+	got := w.say("GET /a?b HTTP/1.1\r\nHost:app\r\nX-Own:\t1 \r\nConnection: close, x-hop\r\nX-Hop: 1\r\n\r\n")
+	if want := "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi"; got != want {
+		t.Errorf("the client got %q", got)
+	}
+	if head, want := <-saw, "GET /a?b HTTP/1.1\r\nHost: app\r\nX-Own: 1\r\n\r\n"; head != want {
+		t.Errorf("the application saw %q", head)
+	}
+	if told := fmt.Sprint(w.judge.responses()); told != "[1 200 -1 ok]" {
+		t.Errorf("told %s", told)
+	}
+}
+
+func TestBodiesGoBothWaysAtOnce(t *testing.T) {
+	const size = 4 << 20
+	w := newWorld(t, webApp(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.NewResponseController(w).EnableFullDuplex()
+		io.Copy(w, r.Body)
+	})))
+	for _, length := range []int64{size, -1} {
+		conn := w.dial()
+		request, _ := http.NewRequest("POST", "http://app/", io.LimitReader(zeros{}, size))
+		request.ContentLength = length
+		wrote := make(chan error, 1)
+		for range 2 { // twice on one connection
+			go func() { wrote <- request.Write(conn) }()
+			res, err := http.ReadResponse(bufio.NewReader(conn), request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n, err := io.Copy(io.Discard, res.Body)
+			if err != nil || n != size {
+				t.Errorf("length %d: %d bytes, %v", length, n, err)
+			}
+			if err := <-wrote; err != nil {
+				t.Error(err)
+			}
+			request.Body = io.NopCloser(io.LimitReader(zeros{}, size))
+		}
+	}
+	if w.dials.Load() != 2 {
+		t.Errorf("%d connections for two clients", w.dials.Load())
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+func TestPipelinedRequestsAreJudgedEachAndInOrder(t *testing.T) {
+	saw := make(chan string, 8)
+	w := newWorld(t, scripted(saw, ok), func(w *world) {
+		w.judge.decide = func(h *Head, a *Action) {
+			a.Verdict = Forward
+			if string(h.Path) != "/open" {
+				a.Verdict, a.Status = Answer, 403
+			}
+		}
+	})
+	got := w.say("GET /open HTTP/1.1\r\nHost: a\r\n\r\nPOST /closed HTTP/1.1\r\nHost: a\r\nContent-Length: 40\r\n\r\nGET /open HTTP/1.1\r\nHost: evil.example\r\n\r\n" +
+		"POST /closed HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\nGET /\r\n0\r\nA: b\r\n\r\nGET /open HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+	var statuses []string
+	for line := range strings.Lines(got) {
+		if strings.HasPrefix(line, "HTTP/1.1 ") || strings.HasPrefix(line, "hiHTTP/1.1 ") {
+			_, status, _ := strings.Cut(line, " ")
+			statuses = append(statuses, status[:3])
+		}
+	}
+	if fmt.Sprint(statuses) != "[200 403 403 200]" {
+		t.Errorf("answers %v in %q", statuses, got)
+	}
+	if len(saw) != 2 {
+		t.Errorf("the application saw %d requests", len(saw))
+	}
+	if told := fmt.Sprint(w.judge.responses()); told != "[1 200 -1 ok 2 403 -1 ok 3 403 -1 ok 4 200 -1 ok]" {
+		t.Errorf("told %s", told)
+	}
+}
+
+func TestASteadyRequestAllocatesNothing(t *testing.T) {
+	w := newWorld(t, echoApp)
+	conn := w.dial()
+	request := []byte("GET /a/path?query=1 HTTP/1.1\r\nHost: app.example:8080\r\nUser-Agent: test\r\nAccept: */*\r\nX-Request-Id: 0123456789\r\n\r\n")
+	answer := make([]byte, 4096)
+	ask := func() {
+		if _, err := conn.Write(request); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadAtLeast(conn, answer, len(echoAnswer)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask()
+	if n := testing.AllocsPerRun(500, ask); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+	time.Now()
+}
