@@ -1,0 +1,273 @@
+package http2
+
+import (
+	"slices"
+
+	"golang.org/x/net/http2"
+)
+
+// stream is one request and its answer.
+type stream struct {
+	id uint32
+	// up is where the request goes; nil for streams handed out.
+	up *peer
+	// toApp has the client's bytes, toClient the application's.
+	toApp, toClient half
+	// handed is set when the Handler has the stream to itself.
+	handed *Stream
+	token  any
+	// status is 0 until the application's final head; grpc is -1 until it says.
+	status, grpc int
+	told         bool // the Handler knows how it ended
+}
+
+// half is one direction of a stream: what comes from one peer and goes to the other.
+type half struct {
+	stream *stream
+	// window is what the receiver allows; room and credit are the sender's, as in peer.
+	window, room, credit int
+	// queue waits for the receiver's windows, queue[off:] is left of it; then trailers,
+	// if any, then the end.
+	queue    []byte
+	off      int
+	trailers *fields
+	// ended: the sender has finished; done: so has been told the receiver.
+	ended, done bool
+	// left is what content-length announced and has not come, -1 without.
+	left    int64
+	waiting bool
+}
+
+func (h *half) queued() int { return len(h.queue) - h.off }
+
+// data passes body bytes on, or keeps them until there is a window. credited is
+// what they count as, padding included.
+func (c *Conn) data(from, to *peer, h *half, b []byte, credited int, end bool) {
+	h.ended = end
+	sent := 0
+	if !h.waiting {
+		sent = max(0, min(len(b), h.window, to.window))
+	}
+	if sent < len(b) || h.waiting {
+		if sent > 0 {
+			to.send(h, b[:sent], false)
+		}
+		h.queue = append(h.queue, b[sent:]...)
+		c.wait(to, h)
+	} else if sent > 0 || end {
+		to.send(h, b, end)
+	}
+	c.credit(from, h, credited-(len(b)-sent))
+}
+
+// send writes one DATA frame.
+func (p *peer) send(h *half, b []byte, end bool) {
+	flags := http2.Flags(0)
+	if end {
+		flags, h.done = http2.FlagDataEndStream, true
+	}
+	h.window -= len(b)
+	p.window -= len(b)
+	o := p.buf()
+	o.b = append(appendFrameHeader(o.b, len(b), http2.FrameData, flags, h.stream.id), b...)
+}
+
+func (c *Conn) wait(to *peer, h *half) {
+	if !h.waiting {
+		h.waiting = true
+		to.waiting = append(to.waiting, h)
+	}
+}
+
+// credit gives the sender back what has left the relay (invariants 4 and 5).
+func (c *Conn) credit(from *peer, h *half, n int) {
+	if n <= 0 || from == nil {
+		return
+	}
+	from.refund(n)
+	if h.ended {
+		return
+	}
+	if h.credit += n; h.credit >= streamWindow/2 {
+		o := from.buf()
+		o.b = appendCredit(o.b, h.stream.id, h.credit)
+		h.room += h.credit
+		h.credit = 0
+	}
+}
+
+// pump sends what waits for p, a frame of each stream in turn, while there is a window.
+func (c *Conn) pump(p *peer) {
+	for moved := true; moved && len(p.waiting) > 0; {
+		moved = false
+		keep := p.waiting[:0]
+		for _, h := range p.waiting {
+			n := max(0, min(h.queued(), h.window, p.window, maxFrame))
+			last := n == h.queued()
+			if n == 0 && !last {
+				keep = append(keep, h)
+				continue
+			}
+			moved = true
+			b := h.queue[h.off : h.off+n]
+			h.off += n
+			end := last && h.ended && h.trailers == nil
+			if n > 0 || end {
+				p.send(h, b, end)
+			}
+			c.credit(c.other(h), h, n)
+			if !last {
+				keep = append(keep, h)
+				continue
+			}
+			h.queue, h.off, h.waiting = h.queue[:0], 0, false
+			if h.trailers != nil {
+				p.sendTrailers(h, h.trailers)
+				h.trailers = nil
+			}
+			c.settle(h.stream)
+		}
+		clear(p.waiting[len(keep):])
+		p.waiting = keep
+	}
+}
+
+// other is the peer that h's bytes come from.
+func (c *Conn) other(h *half) *peer {
+	if h == &h.stream.toApp {
+		return c.client
+	}
+	return h.stream.up
+}
+
+func (p *peer) sendTrailers(h *half, f *fields) {
+	h.done = true
+	o, from := p.beginHeaders()
+	for i := range f.list {
+		o.b = p.enc.field(o.b, &f.list[i], f.meta[i])
+	}
+	o.b = endHeaders(o.b, from, h.stream.id, true)
+}
+
+// trailers end a half, behind what waits of it.
+func (c *Conn) trailers(to *peer, h *half, f *fields) {
+	h.ended = true
+	if h.waiting {
+		h.trailers = f.clone()
+		return
+	}
+	to.sendTrailers(h, f)
+}
+
+// settle forgets a stream of which both halves are done.
+func (c *Conn) settle(s *stream) {
+	if s.toClient.done && s.handed == nil && !s.told {
+		c.tell(s, nil)
+	}
+	if !s.toApp.done || !s.toClient.done {
+		return
+	}
+	if !s.toApp.ended {
+		c.breakClient(s.id, http2.ErrCodeNo) // nobody wants the rest of the request
+	} else {
+		c.ended.add(s.id)
+	}
+	if s.handed != nil {
+		s.handed.broken(nil)
+	}
+	c.forget(s)
+}
+
+// tell the Handler how a forwarded stream has ended (invariant 7).
+func (c *Conn) tell(s *stream, err error) {
+	if s.handed == nil && !s.told {
+		s.told = true
+		c.handler.Responded(s.token, s.status, s.grpc, err)
+	}
+}
+
+// forget gives a stream back. What it still held was never passed on: the
+// connections are credited for it.
+func (c *Conn) forget(s *stream) {
+	for _, h := range [...]*half{&s.toApp, &s.toClient} {
+		c.drop(h)
+	}
+	if s.up != nil {
+		s.up.open--
+	}
+	delete(c.streams, s.id)
+	toApp, toClient := s.toApp.queue[:0], s.toClient.queue[:0]
+	if cap(toApp)+cap(toClient) > keepSize {
+		toApp, toClient = nil, nil
+	}
+	*s = stream{toApp: half{queue: toApp}, toClient: half{queue: toClient}}
+	if len(c.free) < maxFree {
+		c.free = append(c.free, s)
+	}
+	c.drained()
+}
+
+// maxFree is how many streams are kept for the next requests.
+const maxFree = 32
+
+// drop forgets what waits in a half.
+func (c *Conn) drop(h *half) {
+	if from := c.other(h); from != nil {
+		from.refund(h.queued())
+	}
+	h.queue, h.off, h.trailers = h.queue[:0], 0, nil
+	if !h.waiting {
+		return
+	}
+	h.waiting = false
+	to := c.client
+	if h == &h.stream.toApp {
+		to = h.stream.up
+	}
+	to.waiting = slices.DeleteFunc(to.waiting, func(w *half) bool { return w == h })
+}
+
+// breakClient resets a stream towards the client and remembers it (invariant 6).
+func (c *Conn) breakClient(id uint32, code ErrCode) {
+	c.client.reset(id, code)
+	c.wasReset.add(id)
+}
+
+// abort breaks a stream off both ways.
+func (c *Conn) abort(s *stream, code ErrCode, err error) {
+	c.breakClient(s.id, code)
+	c.leave(s, code, err)
+}
+
+// leave ends a stream that is over for the client.
+func (c *Conn) leave(s *stream, code ErrCode, err error) {
+	if s.up != nil && !(s.toApp.done && s.toClient.ended) && !s.up.lost {
+		s.up.reset(s.id, code)
+	}
+	if s.handed != nil {
+		s.handed.broken(err)
+	}
+	c.tell(s, err)
+	c.forget(s)
+}
+
+// widen applies a change of SETTINGS_INITIAL_WINDOW_SIZE.
+func (c *Conn) widen(p *peer, by int) *connError {
+	for _, s := range c.streams {
+		h := &s.toClient
+		if p.app {
+			if s.up != p {
+				continue
+			}
+			h = &s.toApp
+		}
+		if h.window += by; h.window > maxWindow {
+			return &connError{http2.ErrCodeFlowControl, "a window exceeds its maximum"}
+		}
+	}
+	if by > 0 {
+		c.pump(p)
+		c.wakeWriters()
+	}
+	return nil
+}
