@@ -19,7 +19,7 @@ func TestTheMedianIsTheMiddleOne(t *testing.T) {
 	for i := range 101 {
 		h.add(time.Duration(i) * time.Microsecond)
 	}
-	if got, want := h.quantile(0.5), 50*time.Microsecond; (got-want).Abs() > want/100 {
+	if got, want := h.quantile(0.5), 50*time.Microsecond; (got - want).Abs() > want/100 {
 		t.Errorf("%v, want %v", got, want)
 	}
 }

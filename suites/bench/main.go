@@ -103,7 +103,7 @@ func do(ctx context.Context, args []string, out io.Writer) (int, error) {
 	if err != nil {
 		return exitInterrupted, err
 	}
-	fmt.Fprintf(out, "%s\n%s\n", report.Markdown(), report.Verdict())
+	fmt.Fprintf(out, "%s\n%s\n%s\n", report.Judged().Markdown(), report.SideBySide(chosen), report.Verdict())
 	if len(r.failures) > 0 {
 		return exitFinding, fmt.Errorf("%d loads could not be made; %s/bench.json says why", len(r.failures), *dir)
 	}

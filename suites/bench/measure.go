@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"time"
 
 	"github.com/meshproof/meshproof/clients/load"
@@ -23,6 +24,9 @@ type sample struct {
 	// Gbit is Gbit/s, CPUPerGB processor seconds per 10^9 bytes.
 	Gbit     float64 `json:"gbit,omitempty"`
 	CPUPerGB float64 `json:"cpuSecondsPerGB,omitempty"`
+	// Allocations are heap objects per request, in tenths; nil for targets that do
+	// not tell.
+	Allocations *float64 `json:"allocations,omitempty"`
 	// Resident is in MiB, PerConnection in KiB.
 	Resident      float64 `json:"residentMiB,omitempty"`
 	PerConnection float64 `json:"perConnectionKiB,omitempty"`
@@ -130,8 +134,16 @@ const badShare = 0.01
 func loaded(ctx context.Context, plan load.Plan, target instance) (sample, error) {
 	var before, after use
 	var errBefore, errAfter error
+	var allocated func() (float64, error)
 	if pid := target.pid(); pid != 0 {
-		plan.Counting = func() { before, errBefore = usageOf(pid) }
+		plan.Counting = func() {
+			if t, ok := target.(telling); ok {
+				allocated, errBefore = allocationsOf(ctx, t)
+			}
+			var err error
+			before, err = usageOf(pid)
+			errBefore = errors.Join(errBefore, err)
+		}
 		plan.Counted = func() { after, errAfter = usageOf(pid) }
 	}
 	result, err := load.Run(ctx, plan)
@@ -145,10 +157,41 @@ func loaded(ctx context.Context, plan load.Plan, target instance) (sample, error
 	cpu := after.cpu - before.cpu
 	got := sample{PerSecond: result.PerSecond(), P50: micros(result.P50), P99: micros(result.P99),
 		CPU: micros(cpu) / float64(result.Requests), Resident: float64(after.resident) / (1 << 20)}
+	if allocated != nil {
+		total, err := allocated()
+		if err != nil {
+			return sample{}, err
+		}
+		const tenths = 10
+		each := math.Round(max(total, 0)*tenths/float64(result.Requests)) / tenths
+		got.Allocations = &each
+	}
 	if plan.Protocol == load.Bulk {
 		got = sample{Gbit: result.Gbit(), CPUPerGB: cpu.Seconds() * 1e9 / float64(result.Bytes)}
 	}
 	return got, nil
+}
+
+// telling is an instance that knows how many heap objects it has allocated.
+type telling interface {
+	allocations(ctx context.Context) (float64, error)
+}
+
+// allocationsOf begins to count. What asking costs is found out by asking twice,
+// and left out.
+func allocationsOf(ctx context.Context, t telling) (func() (float64, error), error) {
+	first, err := t.allocations(ctx)
+	if err != nil {
+		return nil, err
+	}
+	second, err := t.allocations(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return func() (float64, error) {
+		last, err := t.allocations(ctx)
+		return last - second - (second - first), err
+	}, nil
 }
 
 // settleFor is how long connections are idle before memory is read: long enough

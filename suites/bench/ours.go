@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
+	"strings"
 
 	pb "github.com/linkerd/linkerd2-proxy-api/go/inbound"
 
@@ -49,6 +51,22 @@ func (o ours) stop()    { o.Kill() }
 
 func (o ours) apply(ctx context.Context, protocol load.Protocol, policy *pb.Server) error {
 	return o.Apply(ctx, o.sinks[slices.Index(protocols, protocol)].Port(), policy)
+}
+
+// allocations reads the proxy's own page of metrics.
+func (o ours) allocations(ctx context.Context) (float64, error) {
+	page, err := o.Metrics(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("read the proxy's metrics: %w", err)
+	}
+	const name = "\ngo_memstats_mallocs_total "
+	_, rest, _ := strings.Cut(string(page), name)
+	value, _, _ := strings.Cut(rest, "\n")
+	n, err := strconv.ParseFloat(value, 64)
+	if err != nil {
+		return 0, fmt.Errorf("read the proxy's allocations: %w", err)
+	}
+	return n, nil
 }
 
 // clientName is the identity of the load's client.

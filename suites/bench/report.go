@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -84,6 +85,40 @@ func (r Report) Markdown() string {
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s | %d |\n", row.ID, row.Name, number(row.Measured), row.bound(row.Gate), row.bound(row.Top), answer(row.GateMet), answer(row.TopMet), row.Rounds)
 	}
 	return b.String()
+}
+
+// SideBySide is what there is to look at, a line for each figure of a load and a
+// column for each target.
+func (r Report) SideBySide(chosen []scenario) string {
+	measured := map[string]*float64{}
+	for _, row := range r.Rows {
+		measured[row.ID] = row.Measured
+	}
+	var b strings.Builder
+	b.WriteString("| load | figure |")
+	for _, t := range targets {
+		b.WriteString(" " + t.name + " |")
+	}
+	b.WriteString("\n|---|---" + strings.Repeat("|---", len(targets)) + "|\n")
+	for _, s := range chosen {
+		if s.contenders != nil {
+			continue
+		}
+		for _, f := range s.figures() {
+			fmt.Fprintf(&b, "| %s | %s |", s.name, figures[f].name)
+			for _, t := range targets {
+				fmt.Fprintf(&b, " %s |", number(measured[rowID(s, f, t.name)]))
+			}
+			b.WriteString("\n")
+		}
+	}
+	return b.String()
+}
+
+// Judged is the report with the rows that have a gate.
+func (r Report) Judged() Report {
+	r.Rows = slices.DeleteFunc(slices.Clone(r.Rows), func(row Row) bool { return row.Gate == nil })
+	return r
 }
 
 // Verdict is the last line.

@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"slices"
+
+	"github.com/meshproof/meshproof/clients/load"
 )
 
 // judged is a row with a gate: a figure of a round, and what its median is held
@@ -63,8 +65,18 @@ func added(scenario, other string) func(round) (float64, bool) {
 	}
 }
 
-// table are the targets of the data path. What holds steadily without another
-// proxy to compare with (P14, P15) runs with the tests.
+// allocations are there when they were told, and zero is a figure.
+func allocations(scenario string) func(round) (float64, bool) {
+	return func(r round) (float64, bool) {
+		if n := r[scenario][nameOurs].Allocations; n != nil {
+			return *n, true
+		}
+		return 0, false
+	}
+}
+
+// table are the targets of the data path. P15 compares two versions of this tree
+// and runs with the tests.
 var table = []judged{
 	{"P1/saturated", "HTTP/1: CPU per request / haproxy's, saturated", false, 1.5, 1.0, ratio(cpu, "http1", nameHAProxy)},
 	{"P1/sparse", "HTTP/1: CPU per request / haproxy's, 2,000/s", false, 1.8, 1.3, ratio(cpu, "http1-sparse", nameHAProxy)},
@@ -92,6 +104,8 @@ var table = []judged{
 	{"P11/idle-mtls", "KiB per idle mTLS connection", false, 48, 32, of(func(s sample) float64 { return s.PerConnection }, "idle-mtls", nameOurs)},
 	{"P12", "CPU per request with 10,000 authorizations / with 1", false, 1.10, 1.02, between(cpu, "policy-size", manyAuthorizations, oneAuthorization)},
 	{"P13", "CPU per request with enforcement / without", false, 1.10, 1.05, between(cpu, "enforcement", enforcementOn, enforcementOff)},
+	{"P14/http1", "HTTP/1: allocations per request", false, 1, 0, allocations("http1")},
+	{"P14/grpc", "gRPC: allocations per request", false, 1, 0, allocations("frames")},
 }
 
 // Row is a line of the table and of bench.json.
@@ -178,13 +192,18 @@ func sideBySide(rounds []round, chosen []scenario) []Row {
 	for _, s := range chosen {
 		for _, f := range s.figures() {
 			for _, name := range s.names() {
-				row := Row{ID: fmt.Sprintf("%s/%s/%s", s.id, figures[f].id, name), Name: fmt.Sprintf("%s: %s, %s", s.name, name, figures[f].name)}
+				row := Row{ID: rowID(s, f, name), Name: fmt.Sprintf("%s: %s, %s", s.name, name, figures[f].name)}
 				row.take(rounds, of(figures[f].of, s.id, name))
 				rows = append(rows, row)
 			}
 		}
 	}
 	return rows
+}
+
+// rowID of a figure, by its index, of a contender.
+func rowID(s scenario, f int, contender string) string {
+	return fmt.Sprintf("%s/%s/%s", s.id, figures[f].id, contender)
 }
 
 // figures are indices of those that a scenario gives.
@@ -194,7 +213,7 @@ func (s scenario) figures() []int {
 		return []int{6}
 	case s.id == "memory":
 		return []int{5}
-	case s.load.Protocol == "bulk":
+	case s.load.Protocol == load.Bulk:
 		return []int{3, 4}
 	case s.load.Rate > 0:
 		return []int{0, 2}

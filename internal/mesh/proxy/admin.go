@@ -110,5 +110,5 @@ func environJSON(w http.ResponseWriter, _ *http.Request) {
 
 // processMetrics are the process_* series; the Go runtime's own would double the page.
 func processMetrics() []prometheus.Collector {
-	return []prometheus.Collector{collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})}
+	return append(heapMetrics(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 }
