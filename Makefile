@@ -174,9 +174,10 @@ vet:
 	$(GO) -C cmd/meshproof-kube vet ./...
 
 # Unit and integration tests of both modules. The suites are not among them:
-# they are what `make e2e` runs. Whether every defect still applies is.
+# they are what `make e2e` runs. Whether every defect still applies is, and what
+# steadily holds of the benchmarks.
 unit: build
-	$(GO) test $$($(GO) list ./... | grep -v /suites/) ./suites/gauntlet
+	$(GO) test $$($(GO) list ./... | grep -v /suites/) ./suites/gauntlet ./suites/bench
 	$(GO) -C cmd/meshproof-kube test ./...
 
 # A short run on the embedded cluster, through the command line.

@@ -65,7 +65,7 @@ func do(ctx context.Context, args []string, out io.Writer) (int, error) {
 	if err != nil {
 		return exitUsage, err
 	}
-	programs, err := installed(words(*against))
+	programs, err := installed(targets, words(*against))
 	if err != nil {
 		return exitSetup, err
 	}
@@ -146,7 +146,7 @@ func choose(only string) ([]scenario, error) {
 
 // installed returns the programs of the targets. Those that are required and
 // missing are an error that names what to install.
-func installed(only []string) (map[string]string, error) {
+func installed(targets []target, only []string) (map[string]string, error) {
 	programs := map[string]string{}
 	var missing []string
 	for _, t := range targets {
