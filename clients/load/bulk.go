@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"time"
@@ -63,23 +64,52 @@ func (g *gauge) connectOnce(ctx context.Context) error {
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
-	return Ask(conn, g.plan)
+	return exchange(conn, newHTTP1(g.plan))
 }
 
-// Ask makes one HTTP/1 request on the connection and reads its answer.
-func Ask(conn net.Conn, p Plan) error {
-	h := newHTTP1(p)
-	h.begin(0)
-	if _, err := conn.Write(h.take()); err != nil {
-		return fmt.Errorf("write a request: %w", err)
+// Repeat makes n calls one after the other on one connection, and ends with the
+// first that fails. Of the plan it takes HTTP1 and Frames, without a rate.
+func Repeat(ctx context.Context, p Plan, n int) error {
+	protocol := map[Protocol]string{HTTP1: "http/1.1", Frames: "h2"}[p.Protocol]
+	if protocol == "" || p.Rate > 0 {
+		return fmt.Errorf("%w: %s at %d/s, repeated", ErrPlan, p.Protocol, p.Rate)
+	}
+	if p.Authority == "" {
+		p.Authority = p.Address
+	}
+	conn, err := p.open(ctx, protocol)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
+	w, err := p.wire(conn)
+	for i := 0; i < n && err == nil; i++ {
+		if err = exchange(conn, w); err != nil {
+			err = fmt.Errorf("call %d of %d: %w", i+1, n, err)
+		}
+	}
+	return err
+}
+
+// exchange makes one call.
+func exchange(conn net.Conn, w wire) error {
+	if !w.begin(0) {
+		return errors.New("no room for a request")
 	}
 	buffer := make([]byte, 4<<10)
 	for over := false; !over; {
-		n, err := conn.Read(buffer)
-		if err == nil {
-			err = h.feed(buffer[:n], func(time.Duration, error) { over = true })
+		if out := w.take(); len(out) > 0 {
+			if _, err := conn.Write(out); err != nil {
+				return fmt.Errorf("write a request: %w", err)
+			}
 		}
-		if err != nil {
+		n, err := conn.Read(buffer)
+		var failed error
+		if err == nil {
+			err = w.feed(buffer[:n], func(_ time.Duration, err error) { over, failed = true, err })
+		}
+		if err = errors.Join(err, failed); err != nil {
 			return fmt.Errorf("read the answer: %w", err)
 		}
 	}
@@ -95,7 +125,7 @@ func Idle(ctx context.Context, p Plan) ([]net.Conn, error) {
 	conns, err := p.openAll(ctx, "http/1.1")
 	for i, conn := range conns {
 		conn.SetDeadline(time.Now().Add(dialLimit))
-		if err = Ask(conn, p); err != nil {
+		if err = exchange(conn, newHTTP1(p)); err != nil {
 			err = fmt.Errorf("connection %d of %d: %w", i+1, len(conns), err)
 			break
 		}

@@ -22,6 +22,14 @@ type wire interface {
 	take() []byte
 }
 
+// wire begins the plan's protocol on a connection.
+func (p Plan) wire(conn net.Conn) (wire, error) {
+	if p.Protocol == Frames {
+		return greet(conn, p)
+	}
+	return newHTTP1(p), nil
+}
+
 // lane is a connection and the calls on it.
 type lane struct {
 	conn net.Conn
@@ -67,12 +75,7 @@ func (g *gauge) overConnections(ctx context.Context) error {
 	lanes := make([]*lane, len(conns))
 	for i, conn := range conns {
 		lanes[i] = &lane{conn: conn}
-		if g.plan.Protocol == Frames {
-			lanes[i].wire, err = greet(conn, g.plan)
-		} else {
-			lanes[i].wire = newHTTP1(g.plan)
-		}
-		if err != nil {
+		if lanes[i].wire, err = g.plan.wire(conn); err != nil {
 			break
 		}
 	}

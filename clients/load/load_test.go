@@ -53,6 +53,21 @@ func TestEveryProtocolIsAnswered(t *testing.T) {
 	}
 }
 
+func TestCallsAreRepeatedAndAFailureEndsThem(t *testing.T) {
+	for _, protocol := range []load.Protocol{load.HTTP1, load.Frames} {
+		plan := load.Plan{Protocol: protocol, Address: serve(t, protocol), Payload: 20}
+		if err := load.Repeat(t.Context(), plan, 100); err != nil {
+			t.Errorf("%s: %v", protocol, err)
+		}
+		plan.Address = serve(t, load.Bulk) // answers nothing
+		ctx, cancel := context.WithTimeout(t.Context(), short)
+		if err := load.Repeat(ctx, plan, 1); err == nil {
+			t.Errorf("%s: no answer is no failure", protocol)
+		}
+		cancel()
+	}
+}
+
 func TestARateIsKeptAndNotExceeded(t *testing.T) {
 	for _, protocol := range []load.Protocol{load.HTTP1, load.Frames, load.GRPC} {
 		t.Run(string(protocol), func(t *testing.T) {
