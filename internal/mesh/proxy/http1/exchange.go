@@ -166,7 +166,7 @@ func (c *Conn) readAnswer() (size int, err error) {
 func (c *Conn) fillApp(now time.Time) error {
 	for {
 		if c.helping != watching {
-			c.app.readWithin(now, watchAfter)
+			c.app.readWithin(now, c.limits.Watch)
 		}
 		err := c.app.fill()
 		if err == nil {

@@ -30,6 +30,9 @@ type Limits struct {
 	// Linger is how long the client's bytes are taken and dropped after the
 	// last answer, so that a reset does not destroy it.
 	Linger time.Duration
+	// Watch is how long an application may think before the client is watched for
+	// having gone, which takes a goroutine.
+	Watch time.Duration
 	// HalfOpen is how long one direction of a tunnel may stay silent after the
 	// other has ended.
 	HalfOpen time.Duration
@@ -47,6 +50,7 @@ const (
 	DefaultIdle          = 10 * time.Minute
 	DefaultStall         = 5 * time.Minute
 	DefaultLinger        = 500 * time.Millisecond
+	DefaultWatch         = 500 * time.Millisecond
 	DefaultHalfOpen      = time.Hour
 )
 
@@ -92,6 +96,7 @@ func (l *Limits) setDefaults() {
 	whenZero(&l.Idle, DefaultIdle)
 	whenZero(&l.Stall, DefaultStall)
 	whenZero(&l.Linger, DefaultLinger)
+	whenZero(&l.Watch, DefaultWatch)
 	whenZero(&l.HalfOpen, DefaultHalfOpen)
 	l.Trailer = min(l.Trailer, bufferSize/2) // a line must fit in a buffer
 }
@@ -104,9 +109,6 @@ func whenZero[T int | int64 | time.Duration](v *T, fallback T) {
 
 // Bounds that nobody needs to change.
 const (
-	// watchAfter is how long an application may think before the client is watched
-	// for having gone, which takes a goroutine.
-	watchAfter = 500 * time.Millisecond
 	// longestMethod is more than any that is registered.
 	longestMethod = 32
 	// mostOptions is the greatest number of options in Connection: each is compared with each field.
