@@ -36,68 +36,66 @@ type Head struct {
 	ContentLength int64
 }
 
-// Verdict is what Decide wants done.
+// Header is a field that the proxy itself writes; its name is lower-case.
+type Header struct{ Name, Value string }
+
+// Verdict is what becomes of a request.
 type Verdict uint8
 
 const (
+	// Undecided resets the stream: the zero value lets nothing through.
+	Undecided Verdict = iota
 	// Forward sends the head to the application, changed as the Action says.
-	Forward Verdict = iota
-	// Reply answers with Action.Answer; nothing reaches the application.
-	Reply
+	Forward
+	// Answer answers it; nothing reaches the application.
+	Answer
 	// HandOut gives the stream to Handler.Serve.
 	HandOut
-	// Abort resets the stream with PROTOCOL_ERROR.
-	Abort
 )
 
-// Action is filled by Decide. It comes empty, with slices that may be appended to
-// (they keep their memory from request to request); what it points to need not
-// outlive Decide.
+// Action is what the Handler has decided. It comes empty, with the capacity of its
+// slices kept: who appends allocates nothing in the long run.
 type Action struct {
-	Do Verdict
+	Verdict Verdict
 	// Token comes back in Failed, Responded and Stream.Token. A pointer in it costs
 	// no allocation.
 	Token any
 
-	// The following concern Forward and HandOut.
-
-	// Path replaces the path if not nil; the query stays.
+	// Path, of Forward and HandOut, is sent in the place of Head.Path; nil sends
+	// that. The query stays. It must stay valid until Decide is asked again.
 	Path []byte
 	// Remove are lower-case names of fields that the application must not see.
-	Remove [][]byte
-	// Set replace all fields of their names; Append come in addition. Their names
-	// are lower-case. l5d-client-id belongs into Append.
-	Set, Append []Field
+	Remove []string
+	// Set replace all fields of their names; Append come in addition, after the
+	// request's own fields: l5d-client-id (I-07).
+	Set, Append []Header
 
-	// Answer concerns Reply.
-	Answer Answer
-}
-
-// Answer is a response without body: one HEADERS frame with END_STREAM, which is
-// also gRPC's trailers-only form.
-type Answer struct {
-	// Status is 200 to 599.
+	// Status, of Answer, is 200 to 599. It is sent as one HEADERS frame with Fields
+	// and END_STREAM, which is also gRPC's trailers-only form; nothing is added. N-01
+	// and N-02 ask for content-length 0 and, for gRPC, content-type and grpc-status.
 	Status int
-	// Fields are sent in order; nothing is added. N-01 and N-02 ask for
-	// content-length: 0 and, of gRPC, for content-type and grpc-status.
-	Fields []Field
-	// Close: the client is told to go away; streams in progress finish (N-10).
+	Fields []Header
+	// Close, of Answer: the client is told to go away; streams in progress finish
+	// (N-10, N-12).
 	Close bool
 }
 
-// Handler is what the relay asks. Decide, Failed and Responded are called with the
-// connection's lock held, by the goroutine that read the frame: they must neither
-// block nor call methods of the Conn or of its Streams.
+// Handler is what the relay asks about the requests of one connection. Decide,
+// Failed and Responded are called with the connection's lock held, by the goroutine
+// that read the frame: they must neither block nor call methods of the Conn or of
+// its Streams.
 type Handler interface {
-	// Decide is asked once for each well-formed request head.
+	// Decide fills the Action for a well-formed request head.
 	Decide(*Head, *Action)
-	// Failed is called when the application could not be reached or broke off before
-	// it answered (N-10): fill the answer. err wraps what happened; a *DialError
-	// when there was no connection. No Responded follows. Status 0 resets the stream.
-	Failed(token any, err error, answer *Answer)
-	// Responded is called when the application's answer is complete, or has broken
-	// off with err. Status is 0 when there was none before the client went away,
-	// grpcStatus -1 when the answer named none. A reset by the client is ErrCanceled.
+	// Failed fills an Answer for an application that could not (N-10): err is a
+	// *DialError, or wraps ErrApplication. Nothing has been answered yet. Status 0
+	// resets the stream.
+	Failed(token any, err error, a *Action)
+	// Responded is called exactly once for each Decide, HandOut aside: the answer is
+	// complete, or has broken off. status is what was sent, 0 if nothing was;
+	// grpcStatus is what the application sent with its head or trailers, -1 if
+	// nothing or no number. err is nil, or wraps ErrClient or ErrApplication, or is
+	// what Failed was told.
 	Responded(token any, status, grpcStatus int, err error)
 	// Serve has the stream of a HandOut to itself, on a goroutine that the Conn
 	// waits for. When it returns, what is not finished is reset.

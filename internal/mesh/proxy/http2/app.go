@@ -1,6 +1,8 @@
 package http2
 
 import (
+	"fmt"
+
 	"golang.org/x/net/http2"
 )
 
@@ -152,7 +154,7 @@ func (c *Conn) unanswered(s *stream, err error, code ErrCode) {
 		c.forget(s)
 		return
 	}
-	s.told = true // Failed takes the place of Responded
+	s.told = true // failed tells
 	c.forget(s)
 	c.failed(id, ended, token, err)
 }
@@ -195,7 +197,7 @@ func (c *Conn) appGone(p *peer, err error) {
 			c.settle(s)
 			continue
 		}
-		c.unanswered(s, err, http2.ErrCodeInternal)
+		c.unanswered(s, fmt.Errorf("%w: %w", ErrApplication, err), http2.ErrCodeInternal)
 	}
 }
 

@@ -157,7 +157,7 @@ func (c *Conn) clientReset(f *frame) *connError {
 	}
 	if s := c.streams[f.stream]; s != nil {
 		c.ended.add(f.stream)
-		c.leave(s, http2.ErrCodeCancel, ErrCanceled)
+		c.leave(s, http2.ErrCodeCancel, ErrClient)
 	}
 	if !c.client.resets.spend(c.limits.Resets) {
 		c.bite(LimitResets)
@@ -169,7 +169,7 @@ func (c *Conn) clientReset(f *frame) *connError {
 // strike resets a stream for what the client did; that counts like its own resets.
 func (c *Conn) strike(s *stream, id uint32, code ErrCode) *connError {
 	if s != nil {
-		c.abort(s, code, &ResetError{code})
+		c.abort(s, code, ErrClient)
 	} else {
 		c.breakClient(id, code)
 	}
@@ -235,7 +235,7 @@ func (c *Conn) clientBlock(b *begun, block []byte) *connError {
 	return c.judge()
 }
 
-var tooLarge = Answer{Status: 431, Fields: []Field{{[]byte("content-length"), []byte("0")}}}
+var tooLarge = Action{Status: 431, Fields: []Header{{"content-length", "0"}}}
 
 func (c *Conn) clientTrailers(s *stream, b *begun, in *fields) *connError {
 	h := &s.toApp

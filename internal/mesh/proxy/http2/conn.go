@@ -51,7 +51,7 @@ type Conn struct {
 	head    Head
 	pseudo  pseudo
 	action  Action
-	failure Answer
+	failure Action
 	path    []byte
 }
 
@@ -183,7 +183,7 @@ func (c *Conn) finish(err error) {
 		if s.handed != nil {
 			s.handed.broken(ErrClosed)
 		}
-		c.tell(s, ErrCanceled)
+		c.tell(s, ErrClient)
 	}
 	clear(c.streams)
 	c.client.conn.SetReadDeadline(time.Now().Add(lingerTime))

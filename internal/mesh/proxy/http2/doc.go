@@ -46,7 +46,7 @@
 //  6. A stream that the relay reset is remembered until as many others have been
 //     reset as a client may have open. A client that counts a stream as open until
 //     it has seen the reset cannot have frames on its way for an older one.
-//  7. For each Forward exactly one of Failed and Responded is called.
+//  7. For each Decide, HandOut aside, Responded is called exactly once.
 //  8. Close order: nothing calls the Handler, and no goroutine of the relay runs,
 //     after Serve has returned.
 package http2

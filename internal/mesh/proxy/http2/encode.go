@@ -1,6 +1,9 @@
 package http2
 
-import "bytes"
+import (
+	"bytes"
+	"unsafe"
+)
 
 // encoder is the sending half of a connection's header compression. Strings are
 // never Huffman coded: what repeats is in the table, and the rest is cheaper to
@@ -94,6 +97,15 @@ func appendInteger(dst []byte, bits int, kind byte, n uint64) []byte {
 	}
 	return append(dst, byte(n))
 }
+
+// own encodes a field of the proxy's own.
+func (e *encoder) own(dst []byte, h Header, as form) []byte {
+	f := Field{octetsOf(h.Name), octetsOf(h.Value)}
+	return e.field(dst, &f, metaOf(f.Name, as))
+}
+
+// octetsOf looks at s without a copy; nobody writes to what it returns.
+func octetsOf(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
 
 // metaOf is for fields that came from no wire.
 func metaOf(name []byte, f form) meta { return meta{static: staticNames[text(name)], form: f} }

@@ -10,25 +10,33 @@ import (
 // ErrCode is an HTTP/2 error code, as in RST_STREAM and GOAWAY.
 type ErrCode = http2.ErrCode
 
+// Errors of an exchange, wrapped with what happened.
 var (
-	// ErrCanceled: the client reset the stream or went away.
-	ErrCanceled = errors.New("the client went away")
-	// ErrClosed is returned by a Stream's methods once its connection has ended.
-	ErrClosed = errors.New("the connection has ended")
+	// ErrClient: the client reset the stream, went away or broke the protocol.
+	ErrClient = errors.New("client went away")
+	// ErrApplication: the answer broke off or was none.
+	ErrApplication = errors.New("application failed")
+	// ErrClosed is what a Stream's methods return once its connection has ended.
+	ErrClosed = errors.New("connection has ended")
 )
 
-// DialError is told to Failed when there was no connection to the application.
+// DialError is an application that could not be reached; the error of the dial
+// says whether that timed out (N-10).
 type DialError struct{ Err error }
 
-func (e *DialError) Error() string { return "connect to the application: " + e.Err.Error() }
+func (e *DialError) Error() string { return "application not reachable: " + e.Err.Error() }
 
-// Unwrap returns the dial's error.
+// Unwrap returns the error of the dial.
 func (e *DialError) Unwrap() error { return e.Err }
 
-// ResetError: the application reset the stream, or ended the connection, with Code.
+// ResetError is a stream that the application reset with Code, or that was reset
+// because what it sent was no answer. It wraps ErrApplication.
 type ResetError struct{ Code ErrCode }
 
-func (e *ResetError) Error() string { return fmt.Sprintf("reset by the application: %s", e.Code) }
+func (e *ResetError) Error() string { return fmt.Sprintf("%v: reset: %s", ErrApplication, e.Code) }
+
+// Unwrap returns ErrApplication.
+func (e *ResetError) Unwrap() error { return ErrApplication }
 
 // connError ends a connection; the peer is told code.
 type connError struct {

@@ -17,7 +17,7 @@ import (
 // asked is a Handler made of functions; nil ones have the plainest behaviour.
 type asked struct {
 	decide func(*Head, *Action)
-	failed func(any, error, *Answer)
+	failed func(any, error, *Action)
 	serve  func(*Stream)
 
 	mu    sync.Mutex
@@ -31,18 +31,19 @@ type ending struct {
 }
 
 func (h *asked) Decide(head *Head, a *Action) {
+	a.Verdict = Forward
 	if h.decide != nil {
 		h.decide(head, a)
 	}
 }
 
-func (h *asked) Failed(token any, err error, a *Answer) {
+func (h *asked) Failed(token any, err error, a *Action) {
 	if h.failed != nil {
 		h.failed(token, err, a)
 		return
 	}
 	a.Status = 502
-	a.Fields = append(a.Fields, Field{[]byte("content-length"), []byte("0")})
+	a.Fields = append(a.Fields, Header{"content-length", "0"})
 }
 
 func (h *asked) Responded(token any, status, grpc int, err error) {

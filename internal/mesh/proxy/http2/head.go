@@ -9,7 +9,7 @@ import (
 const (
 	nameClientID  = "l5d-client-id"
 	nameOrigProto = "l5d-orig-proto"
-	meshPrefix    = "l5d-"
+	meshPrefix    = "l5d"
 )
 
 // Octets of names and values (RFC 9113 section 8.2.1, RFC 9110 section 5.1).
@@ -59,6 +59,23 @@ func hopByHop(name []byte) bool {
 		return true
 	}
 	return false
+}
+
+// isClientID also knows the spellings with underscores, which applications that hand
+// fields on as variables (CGI, WSGI) cannot tell from it.
+func isClientID(name []byte) bool {
+	if len(name) != len(nameClientID) || name[0] != 'l' {
+		return false
+	}
+	for i, c := range name {
+		if c == '_' {
+			c = '-'
+		}
+		if c != nameClientID[i] {
+			return false
+		}
+	}
+	return true
 }
 
 // pseudo are a request's pseudo-headers as they arrived.
@@ -123,12 +140,13 @@ func (ps *pseudo) parse(f *fields, head *Head) bool {
 			if !head.GRPC && bytes.HasPrefix(fl.Value, []byte("application/grpc")) {
 				head.GRPC = true
 			}
-		case nameClientID:
-			continue
 		case nameOrigProto:
 			if head.OrigProto == nil {
 				head.OrigProto = fl.Value
 			}
+			continue
+		}
+		if isClientID(fl.Name) {
 			continue
 		}
 		f.list[kept], f.meta[kept] = *fl, m

@@ -1,7 +1,7 @@
 package http2
 
 import (
-	"bytes"
+	"errors"
 	"strconv"
 
 	"golang.org/x/net/http2"
@@ -10,36 +10,40 @@ import (
 // judge has the Handler decide on c.head and carries the decision out.
 func (c *Conn) judge() *connError {
 	a, head := &c.action, &c.head
-	*a = Action{Remove: a.Remove[:0], Set: a.Set[:0], Append: a.Append[:0], Answer: Answer{Fields: a.Answer.Fields[:0]}}
+	a.clear()
 	c.handler.Decide(head, a)
-	switch a.Do {
+	switch a.Verdict {
 	case Forward:
 		c.forward()
 	case HandOut:
 		c.handOut()
-	case Reply:
-		c.reply(head.StreamID, head.EndStream, &a.Answer)
+	case Answer:
+		c.reply(head.StreamID, head.EndStream, a)
+		c.handler.Responded(a.Token, a.Status, -1, nil)
 	default:
-		return c.strike(nil, head.StreamID, http2.ErrCodeProtocol)
+		c.breakClient(head.StreamID, http2.ErrCodeInternal)
+		c.handler.Responded(a.Token, 0, -1, errUndecided)
 	}
 	return nil
+}
+
+var errUndecided = errors.New("the handler has not decided")
+
+func (a *Action) clear() {
+	*a = Action{Remove: a.Remove[:0], Set: a.Set[:0], Append: a.Append[:0], Fields: a.Fields[:0]}
 }
 
 // reply answers a stream that is not open, or not any more. Its fields go into no
 // table. A client that is still sending is asked to stop; what it sends until it
 // sees that is dropped and credited.
-func (c *Conn) reply(id uint32, ended bool, a *Answer) {
+func (c *Conn) reply(id uint32, ended bool, a *Action) {
 	p := c.client
 	o, from := p.beginHeaders()
 	var digits [3]byte
 	status := Field{staticTable[8].Name, strconv.AppendInt(digits[:0], int64(a.Status), 10)}
-	m := meta{static: 8, form: literal}
-	if a.Status == 200 {
-		m.whole = true
-	}
-	o.b = p.enc.field(o.b, &status, m)
-	for i := range a.Fields {
-		o.b = p.enc.field(o.b, &a.Fields[i], metaOf(a.Fields[i].Name, literal))
+	o.b = p.enc.field(o.b, &status, meta{static: 8, form: literal, whole: a.Status == 200})
+	for _, f := range a.Fields {
+		o.b = p.enc.own(o.b, f, literal)
 	}
 	o.b = endHeaders(o.b, from, id, true)
 	if ended {
@@ -80,7 +84,7 @@ func (c *Conn) forward() {
 	up, err := c.upstream()
 	switch {
 	case c.finished:
-		c.handler.Responded(token, 0, -1, ErrCanceled)
+		c.handler.Responded(token, 0, -1, ErrClient)
 		return
 	case err != nil:
 		c.failed(id, end, token, err)
@@ -101,16 +105,14 @@ func (c *Conn) forward() {
 // failed answers for an application that did not (N-10).
 func (c *Conn) failed(id uint32, ended bool, token any, err error) {
 	a := &c.failure
-	*a = Answer{Fields: a.Fields[:0]}
+	a.clear()
 	c.handler.Failed(token, err, a)
 	if a.Status == 0 {
 		c.breakClient(id, http2.ErrCodeInternal)
-		if a.Close {
-			c.goAwayAfter(c.lastID)
-		}
-		return
+	} else {
+		c.reply(id, ended, a)
 	}
-	c.reply(id, ended, a)
+	c.handler.Responded(token, a.Status, -1, err)
 }
 
 // requestHead encodes c.head as c.action changed it.
@@ -136,22 +138,23 @@ func (c *Conn) requestHead(e *encoder, b []byte) []byte {
 			b = e.field(b, &in.list[i], in.meta[i])
 		}
 	}
-	for _, more := range [...][]Field{c.action.Set, c.action.Append} {
-		for i := range more {
-			b = e.field(b, &more[i], metaOf(more[i].Name, indexed))
-		}
+	for _, f := range c.action.Set {
+		b = e.own(b, f, indexed)
+	}
+	for _, f := range c.action.Append {
+		b = e.own(b, f, indexed)
 	}
 	return b
 }
 
 func (a *Action) leavesOut(name []byte) bool {
 	for _, r := range a.Remove {
-		if bytes.Equal(r, name) {
+		if r == text(name) {
 			return true
 		}
 	}
 	for i := range a.Set {
-		if bytes.Equal(a.Set[i].Name, name) {
+		if a.Set[i].Name == text(name) {
 			return true
 		}
 	}

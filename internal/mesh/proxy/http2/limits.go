@@ -10,7 +10,7 @@ const (
 	// DefaultHeadBytes counts names and values with 32 bytes for each field, as
 	// RFC 9113 section 10.5.1 does.
 	DefaultHeadBytes  = 64 << 10
-	DefaultHeadFields = 256
+	DefaultHeadFields = 128
 	DefaultStreams    = 250
 	// DefaultResets leaves room for clients whose calls often time out.
 	DefaultResets  = 500

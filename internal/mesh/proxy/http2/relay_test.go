@@ -87,16 +87,13 @@ func TestADeniedCallIsAnsweredWithoutTheApplication(t *testing.T) {
 			t.Fatalf("denied call: %v", err)
 		}
 	}
-	if e := h.endings(); len(e) != 0 {
-		t.Errorf("the Handler was told of %+v", e)
+	if want, got := (ending{status: 200, grpc: -1}), h.endings(); len(got) != 3 || got[0] != want {
+		t.Errorf("the Handler was told of %+v", got)
 	}
 }
 
 // deny fills what N-02 asks for.
 func deny(a *Action) {
-	a.Do = Reply
-	a.Answer.Status = 200
-	a.Answer.Fields = append(a.Answer.Fields, field2("content-type", "application/grpc"), field2("grpc-status", "7"), field2("content-length", "0"))
+	a.Verdict, a.Status = Answer, 200
+	a.Fields = append(a.Fields, Header{"content-type", "application/grpc"}, Header{"grpc-status", "7"}, Header{"content-length", "0"})
 }
-
-func field2(name, value string) Field { return Field{[]byte(name), []byte(value)} }

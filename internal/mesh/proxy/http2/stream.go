@@ -70,9 +70,9 @@ func (c *Conn) ownHead() Head {
 			add(f)
 		}
 	}
-	for _, more := range [...][]Field{c.action.Set, c.action.Append} {
-		for i := range more {
-			add(&more[i])
+	for _, more := range [...][]Header{c.action.Set, c.action.Append} {
+		for _, f := range more {
+			h.Fields = append(h.Fields, Field{[]byte(f.Name), []byte(f.Value)})
 		}
 	}
 	return h
@@ -122,7 +122,7 @@ func (s *Stream) served() {
 	s.conn.flushAll()
 }
 
-// Read takes of the request body: io.EOF at its end, ErrCanceled when the client
+// Read takes of the request body: io.EOF at its end, ErrClient when the client
 // reset the stream. Bytes are credited to the client as they are read.
 func (s *Stream) Read(p []byte) (int, error) {
 	s.conn.mu.Lock()
