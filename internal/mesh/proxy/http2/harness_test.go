@@ -1,14 +1,18 @@
 package http2
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -161,8 +165,163 @@ func dialGRPC(t testing.TB, addr string) *grpc.ClientConn {
 	return conn
 }
 
-// raw is a client or an application made of frames.
-type raw struct {
+// client speaks frames to a relay, as a test wants them.
+type client struct {
 	*http2.Framer
-	conn net.Conn
+	net.Conn
+	t     testing.TB
+	block bytes.Buffer
+	enc   *hpack.Encoder
+	dec   *hpack.Decoder
+}
+
+// dialRaw greets and waits for the greeting.
+func dialRaw(t testing.TB, addr string, settings ...http2.Setting) *client {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(time.Now().Add(patience))
+	c := &client{Framer: http2.NewFramer(conn, conn), Conn: conn, t: t, dec: hpack.NewDecoder(4096, nil)}
+	c.enc = hpack.NewEncoder(&c.block)
+	c.AllowIllegalWrites = true
+	c.must(io.WriteString(conn, http2.ClientPreface))
+	c.must(0, c.WriteSettings(settings...))
+	if f := c.next(); f.Header().Type != http2.FrameSettings {
+		t.Fatalf("the relay greets with %v", f)
+	}
+	c.must(0, c.WriteSettingsAck())
+	return c
+}
+
+// patience is how long a test waits for what must come.
+const patience = 20 * time.Second
+
+func (c *client) must(_ int, err error) {
+	c.t.Helper()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c *client) next() http2.Frame {
+	c.t.Helper()
+	f, err := c.ReadFrame()
+	if err != nil {
+		c.t.Fatalf("read a frame: %v", err)
+	}
+	return f
+}
+
+// until reads frames until one is wanted.
+func (c *client) until(want func(http2.Frame) bool) http2.Frame {
+	c.t.Helper()
+	for {
+		f := c.next()
+		if want(f) {
+			return f
+		}
+		if f, ok := f.(*http2.HeadersFrame); ok { // keep the table in step
+			if _, err := c.dec.DecodeFull(f.HeaderBlockFragment()); err != nil {
+				c.t.Fatalf("decode a head: %v", err)
+			}
+		}
+	}
+}
+
+// encode makes a header block of names and values in turn.
+func (c *client) encode(fields ...string) []byte {
+	c.block.Reset()
+	for i := 0; i < len(fields); i += 2 {
+		c.enc.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1]})
+	}
+	return bytes.Clone(c.block.Bytes())
+}
+
+func request(path string, more ...string) []string {
+	return append([]string{":method", "POST", ":scheme", "http", ":authority", "web", ":path", path}, more...)
+}
+
+// open sends a request head.
+func (c *client) open(id uint32, end bool, fields ...string) {
+	c.t.Helper()
+	c.must(0, c.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: c.encode(fields...), EndStream: end, EndHeaders: true}))
+}
+
+// answer waits for a stream's next head.
+func (c *client) answer(id uint32) map[string]string {
+	c.t.Helper()
+	f := c.until(func(f http2.Frame) bool {
+		if r, ok := f.(*http2.RSTStreamFrame); ok && r.StreamID == id {
+			c.t.Fatalf("stream %d was reset: %v", id, r.ErrCode)
+		}
+		return f.Header().Type == http2.FrameHeaders && f.Header().StreamID == id
+	})
+	fields, err := c.dec.DecodeFull(f.(*http2.HeadersFrame).HeaderBlockFragment())
+	if err != nil {
+		c.t.Fatalf("decode the answer on stream %d: %v", id, err)
+	}
+	m := map[string]string{}
+	for _, f := range fields {
+		m[f.Name] = f.Value
+	}
+	return m
+}
+
+func (c *client) wantReset(id uint32, code ErrCode) {
+	c.t.Helper()
+	f := c.until(func(f http2.Frame) bool { return f.Header().Type == http2.FrameRSTStream && f.Header().StreamID == id })
+	if got := f.(*http2.RSTStreamFrame).ErrCode; got != code {
+		c.t.Fatalf("stream %d was reset with %v, not %v", id, got, code)
+	}
+}
+
+// wantGoAway waits for it, and for the end of the connection.
+func (c *client) wantGoAway(code ErrCode) {
+	c.t.Helper()
+	f := c.until(func(f http2.Frame) bool { return f.Header().Type == http2.FrameGoAway })
+	if got := f.(*http2.GoAwayFrame).ErrCode; got != code {
+		c.t.Fatalf("the relay goes with %v, not %v", got, code)
+	}
+	for {
+		if _, err := c.ReadFrame(); errors.Is(err, io.EOF) {
+			return
+		} else if err != nil {
+			c.t.Fatalf("after GOAWAY: %v", err)
+		}
+	}
+}
+
+// startHTTP2 is an application of net/http's handlers without TLS.
+func startHTTP2(t testing.TB, h http.HandlerFunc) string {
+	t.Helper()
+	l := listen(t)
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var open []net.Conn
+	srv := &http2.Server{MaxConcurrentStreams: 1000}
+	wg.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			open = append(open, conn)
+			mu.Unlock()
+			wg.Go(func() { srv.ServeConn(conn, &http2.ServeConnOpts{Handler: h}) })
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		mu.Lock()
+		for _, c := range open {
+			c.Close()
+		}
+		mu.Unlock()
+		wg.Wait()
+	})
+	return l.Addr().String()
 }
