@@ -1,0 +1,262 @@
+package http2
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+// bites counts what Config.Bite is told.
+type bites struct {
+	mu sync.Mutex
+	n  [limitCount]int
+}
+
+func (b *bites) bite(l Limit) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.n[l]++
+}
+
+func (b *bites) of(l Limit) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.n[l]
+}
+
+// abuse is what a client does against one limit, more than once where it has
+// several ways; each is to be seen by Bite.
+type abuse struct {
+	name   string
+	limit  Limit
+	limits Limits
+	do     func(c *client)
+}
+
+func calmed(c *client) { c.wantGoAway(http2.ErrCodeEnhanceYourCalm) }
+
+// flood sends a frame again and again until the connection ends.
+func flood(send func(c *client, i int) error) func(*client) {
+	return func(c *client) {
+		for i := range 10_000 {
+			if send(c, i) != nil {
+				break
+			}
+		}
+		calmed(c)
+	}
+}
+
+const short = 50 * time.Millisecond
+
+var abuses = []abuse{
+	{"head bytes", LimitHeadBytes, Limits{HeadBytes: 1000}, func(c *client) {
+		c.open(1, true, request("/", "x-large", strings.Repeat("a", 1000))...)
+		c.want(1, "431")
+		c.open(3, true, request("/", "x-large", strings.Repeat("a", 100))...)
+		c.want(3, "403")
+	}},
+	{"head bytes from the table", LimitHeadBytes, Limits{HeadBytes: 1000}, func(c *client) { // case 52
+		c.open(1, true, request("/", "x-large", strings.Repeat("a", 400))...)
+		c.want(1, "403")
+		block := append(c.encode(request("/")...), bytes.Repeat(c.encode("x-large", strings.Repeat("a", 400)), 900)...)
+		c.must(0, c.WriteHeaders(http2.HeadersFrameParam{StreamID: 3, BlockFragment: block, EndStream: true, EndHeaders: true}))
+		c.want(3, "431")
+	}},
+	{"head fields", LimitHeadFields, Limits{HeadFields: 20}, func(c *client) {
+		fields := request("/")
+		for i := range 17 {
+			fields = append(fields, fmt.Sprint("x-", i), "1")
+		}
+		c.open(1, true, fields...)
+		c.want(1, "431")
+		c.open(3, true, fields[:len(fields)-2]...)
+		c.want(3, "403")
+	}},
+	{"streams", LimitStreams, Limits{Streams: 3}, func(c *client) { // case 62
+		for id := uint32(1); id <= 7; id += 2 {
+			c.open(id, false, request("/open")...)
+		}
+		c.wantReset(7, http2.ErrCodeRefusedStream)
+		c.must(0, c.WriteRSTStream(1, http2.ErrCodeCancel))
+		c.open(9, true, request("/")...)
+		c.want(9, "403")
+	}},
+	{"resets by the client", LimitResets, Limits{Resets: 20}, flood(func(c *client, i int) error { // case 49
+		id := uint32(2*i + 1)
+		c.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: c.encode(request("/open")...), EndHeaders: true})
+		return c.WriteRSTStream(id, http2.ErrCodeCancel)
+	})},
+	{"resets that the client causes", LimitResets, Limits{Resets: 20}, flood(func(c *client, i int) error { // case 50
+		id := uint32(2*i + 1)
+		c.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: c.encode(request("/open")...), EndHeaders: true})
+		return c.WriteRawFrame(http2.FrameWindowUpdate, 0, id, make([]byte, 4))
+	})},
+	{"resets of streams refused", LimitResets, Limits{Resets: 20}, flood(func(c *client, i int) error {
+		return c.WriteHeaders(http2.HeadersFrameParam{StreamID: uint32(2*i + 1), BlockFragment: c.encode(":method", "GET"), EndHeaders: true})
+	})},
+	// Case 53.
+	{"pings", LimitControl, Limits{Control: 50}, flood(func(c *client, _ int) error { return c.WritePing(false, [8]byte{}) })},
+	{"answers to pings", LimitControl, Limits{Control: 50}, flood(func(c *client, _ int) error { return c.WritePing(true, [8]byte{}) })},
+	{"settings", LimitControl, Limits{Control: 50}, flood(func(c *client, _ int) error { return c.WriteSettings() })},
+	{"priorities", LimitControl, Limits{Control: 50}, flood(func(c *client, _ int) error { return c.WritePriority(1, http2.PriorityParam{}) })},
+	{"unknown frames", LimitControl, Limits{Control: 50}, flood(func(c *client, _ int) error { return c.WriteRawFrame(0x77, 0, 0, nil) })},
+	{"empty DATA", LimitControl, Limits{Control: 50}, flood(func(c *client, i int) error {
+		if i == 0 {
+			c.open(1, false, request("/open")...)
+		}
+		return c.WriteData(1, false, nil)
+	})},
+	{"large header block", LimitBlock, Limits{HeadBytes: 1000}, func(c *client) { // case 51
+		c.must(0, c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.encode(request("/")...)}))
+		flood(func(c *client, _ int) error { return c.WriteContinuation(1, false, make([]byte, 100)) })(c)
+	}},
+	{"many fragments", LimitBlock, Limits{}, func(c *client) {
+		c.must(0, c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.encode(request("/")...)}))
+		flood(func(c *client, _ int) error { return c.WriteContinuation(1, false, nil) })(c)
+	}},
+	{"slow header block", LimitHeadTime, Limits{HeadTime: short}, func(c *client) { // case 63
+		c.must(0, c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.encode(request("/")...)}))
+		calmed(c)
+	}},
+	{"slow HEADERS frame", LimitHeadTime, Limits{HeadTime: short}, func(c *client) {
+		c.must(c.Write([]byte{0, 0, 9, byte(http2.FrameHeaders), 4, 0, 0, 0, 1, 0x82}))
+		calmed(c)
+	}},
+	{"idle", LimitIdleTime, Limits{IdleTime: short}, func(c *client) { c.wantGoAway(http2.ErrCodeNo) }},
+	{"idle, but for pings", LimitIdleTime, Limits{IdleTime: short}, func(c *client) {
+		stop := make(chan struct{})
+		defer close(stop)
+		go func() {
+			for ticker := time.NewTicker(short / 10); ; {
+				select {
+				case <-ticker.C:
+					c.WritePing(false, [8]byte{})
+				case <-stop:
+					ticker.Stop()
+					return
+				}
+			}
+		}()
+		c.until(func(f http2.Frame) bool { return f.Header().Type == http2.FrameGoAway })
+	}},
+	{"takes nothing", LimitWriteTime, Limits{WriteTime: short}, func(c *client) { // case 54
+		c.must(0, c.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: maxWindow}))
+		c.must(0, c.WriteWindowUpdate(0, maxWindow-defaultWindow))
+		c.open(1, true, request("/large")...)
+		// Nothing is read any more until the relay has given up.
+		for c.WritePing(false, [8]byte{}) == nil {
+			<-time.After(short)
+		}
+	}},
+}
+
+func (c *client) want(id uint32, status string) {
+	c.t.Helper()
+	if got := c.answer(id)[":status"]; got != status {
+		c.t.Fatalf("stream %d: status %s, not %s", id, got, status)
+	}
+}
+
+func TestEveryLimitBites(t *testing.T) {
+	large := make([]byte, 32<<20)
+	app := startHTTP2(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/large" {
+			w.Write(large)
+			return
+		}
+		io.Copy(io.Discard, r.Body)
+	})
+	h := &asked{decide: func(head *Head, a *Action) {
+		if text(head.Path) == "/" {
+			a.Verdict, a.Status = Answer, 403
+		}
+	}}
+	covered := map[Limit]bool{}
+	for _, row := range abuses {
+		covered[row.limit] = true
+		t.Run(row.name, func(t *testing.T) {
+			var b bites
+			c := dialRaw(t, startRelay(t, app, h, row.limits, b.bite).addr)
+			row.do(c)
+			for l := range limitCount {
+				if n := b.of(l); (n > 0) != (l == row.limit) {
+					t.Errorf("%s has bitten %d times", l, n)
+				}
+			}
+		})
+	}
+	for l := range limitCount {
+		if !covered[l] {
+			t.Errorf("no row for %s", l)
+		}
+	}
+}
+
+func TestAPrefaceThatDoesNotComeEndsTheConnection(t *testing.T) {
+	var b bites
+	r := startRelay(t, "127.0.0.1:1", &asked{}, Limits{HeadTime: short}, b.bite)
+	for _, sent := range []string{"", "PRI * HTTP/2.0\r\n", http2.ClientPreface} {
+		conn, err := net.Dial("tcp", r.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		conn.SetDeadline(time.Now().Add(patience))
+		io.WriteString(conn, sent)
+		if _, err := io.Copy(io.Discard, conn); err != nil {
+			t.Errorf("after %q: %v", sent, err)
+		}
+	}
+	if n := b.of(LimitHeadTime); n != 3 {
+		t.Errorf("it has bitten %d times, not 3", n)
+	}
+}
+
+// A client that never opens its windows costs no more memory than it was advertised
+// (invariant 5).
+func TestWhatAClientDoesNotTakeIsBounded(t *testing.T) { // case 54
+	app := startHTTP2(t, func(w http.ResponseWriter, _ *http.Request) {
+		for part := make([]byte, 64<<10); ; {
+			if _, err := w.Write(part); err != nil {
+				return
+			}
+		}
+	})
+	r := startRelay(t, app, &asked{}, Limits{}, nil)
+	c := dialRaw(t, r.addr, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+	for id := uint32(1); id < 41; id += 2 {
+		c.open(id, true, request("/")...)
+	}
+	conn := r.conns()[0]
+	held := func() (most, sum int) {
+		conn.mu.Lock()
+		defer conn.mu.Unlock()
+		for _, s := range conn.streams {
+			most, sum = max(most, s.toClient.queued()), sum+s.toClient.queued()
+		}
+		return most, sum
+	}
+	for deadline := time.Now().Add(patience); ; {
+		c.must(0, c.WritePing(false, [8]byte{}))
+		c.until(func(f http2.Frame) bool { return f.Header().Type == http2.FramePing })
+		most, sum := held()
+		if most > streamWindow || sum > connWindow {
+			t.Fatalf("%d bytes are held, %d of them of one stream", sum, most)
+		}
+		if sum >= connWindow-maxFrame {
+			return // as much as the application was allowed
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("only %d bytes have come", sum)
+		}
+	}
+}
