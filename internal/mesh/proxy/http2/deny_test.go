@@ -2,12 +2,9 @@ package http2
 
 import (
 	"bytes"
-	"context"
-	"crypto/tls"
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -40,9 +37,7 @@ func TestMixedVerdictsKeepAllTablesInStepAndTheApplicationSeesThePermittedOnly(t
 		fmt.Fprintf(w, "%s %d %s", r.URL.Path, n, r.Header.Get("X-Note"))
 	})
 	r := startRelay(t, app, &asked{decide: denyPaths}, Limits{Resets: 1 << 20}, nil)
-	transport := &http2.Transport{AllowHTTP: true, DialTLSContext: func(ctx context.Context, _, _ string, _ *tls.Config) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "tcp", r.addr)
-	}}
+	transport := &http2.Transport{AllowHTTP: true, DialTLSContext: dialPlain(r.addr)}
 	defer transport.CloseIdleConnections()
 	want := map[string]int{}
 	var g errgroup.Group

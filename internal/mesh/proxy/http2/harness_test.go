@@ -3,6 +3,7 @@ package http2
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -324,4 +325,11 @@ func startHTTP2(t testing.TB, h http.HandlerFunc) string {
 		wg.Wait()
 	})
 	return l.Addr().String()
+}
+
+// dialPlain is for an http2.Transport.
+func dialPlain(addr string) func(context.Context, string, string, *tls.Config) (net.Conn, error) {
+	return func(ctx context.Context, _, _ string, _ *tls.Config) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", addr)
+	}
 }

@@ -169,9 +169,12 @@ func (s *Stream) WriteHead(status int, fields []Field, end bool) error {
 	if s.answered {
 		return errMisuse
 	}
-	s.answered = status >= 200
 	code := Field{staticTable[8].Name, strconv.AppendInt(nil, int64(status), 10)}
-	return s.block(&code, fields, end)
+	if err := s.block(&code, fields, end); err != nil {
+		return err
+	}
+	s.answered = status >= 200
+	return nil
 }
 
 // block sends a head, or trailers when there is no code.
