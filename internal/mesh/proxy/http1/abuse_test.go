@@ -9,17 +9,18 @@ import (
 	"testing"
 )
 
-// Each row is refused, the application sees nothing of it, and what follows it on
-// the connection is not looked at. Numbers are those of the abuse cases.
-func TestAbusedFramingIsRefusedAndEndsTheConnection(t *testing.T) {
-	const next = "GET /next HTTP/1.1\r\nHost: a\r\n\r\n"
+// abused is a request whose head is refused with the status. Numbers are those of
+// the abuse cases.
+type abused struct {
+	name, request string
+	status        int
+}
+
+func abusedHeads() []abused {
 	field := func(f string) string { return "POST / HTTP/1.1\r\nHost: a\r\n" + f + "\r\n\r\n" }
 	line := func(l string) string { return l + "\r\nHost: a\r\n\r\n" }
 	many := strings.Repeat("X: y\r\n", 1000)
-	for _, row := range []struct {
-		name, request string
-		status        int
-	}{
+	return []abused{
 		{"4: backslash", line(`GET /x\y HTTP/1.1`), 400},
 		{"6: control byte in the target", line("GET /a\x01 HTTP/1.1"), 400},
 		{"6: raw byte past ASCII", line("GET /\xc0\xae HTTP/1.1"), 400},
@@ -94,7 +95,14 @@ func TestAbusedFramingIsRefusedAndEndsTheConnection(t *testing.T) {
 		{"65: 64 KiB target", line("GET /" + strings.Repeat("y", DefaultHead) + " HTTP/1.1"), 431},
 		{"65: 1,000 fields", field(many + "A: b"), 431},
 		{"65: 1,000 options", field("Connection: " + strings.Repeat("a,", 1000) + "b"), 431},
-	} {
+	}
+}
+
+// Each row is refused, the application sees nothing of it, and what follows it on
+// the connection is not looked at.
+func TestAbusedFramingIsRefusedAndEndsTheConnection(t *testing.T) {
+	const next = "GET /next HTTP/1.1\r\nHost: a\r\n\r\n"
+	for _, row := range abusedHeads() {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
 			saw := make(chan string, 4)
@@ -117,36 +125,39 @@ func TestAbusedFramingIsRefusedAndEndsTheConnection(t *testing.T) {
 	}
 }
 
+// abusedChunks are bodies in chunks that are refused.
+var abusedChunks = map[string]string{
+	"bare LF after the size":       "5\nhello\r\n0\r\n\r\n",
+	"bare LF after the data":       "5\r\nhello\n0\r\n\r\n",
+	"bare LF in an extension":      "5;a\nhello\r\n0\r\n\r\n",
+	"bare CR in an extension":      "5;a\rb\r\nhello\r\n0\r\n\r\n",
+	"missing end of the data":      "5\r\nhello0\r\n\r\n",
+	"more data than the size":      "5\r\nhello!\r\n0\r\n\r\n",
+	"+5":                           "+5\r\nhello\r\n0\r\n\r\n",
+	"-5":                           "-5\r\nhello\r\n0\r\n\r\n",
+	"0x5":                          "0x5\r\nhello\r\n0\r\n\r\n",
+	"leading space":                " 5\r\nhello\r\n0\r\n\r\n",
+	"space without extension":      "5 \r\nhello\r\n0\r\n\r\n",
+	"empty size":                   "\r\nhello\r\n0\r\n\r\n",
+	"extension without size":       ";a=b\r\nhello\r\n0\r\n\r\n",
+	"63 bits":                      "8000000000000000\r\nhello",
+	"2^64":                         "10000000000000005\r\nhello",
+	"leading zeros":                strings.Repeat("0", 1<<20) + "5\r\nhello\r\n0\r\n\r\n",
+	"endless extension":            "5;" + strings.Repeat("a", 1<<20) + "\r\nhello\r\n0\r\n\r\n",
+	"many extensions":              strings.Repeat("1;abcdefgh\r\nx\r\n", 1<<10) + "0\r\n\r\n",
+	"endless trailer":              "0\r\nA: " + strings.Repeat("a", 1<<20) + "\r\n\r\n",
+	"many trailers":                "0\r\n" + strings.Repeat("A: b\r\n", 1000) + "\r\n",
+	"folded trailer":               "0\r\nA: b\r\n c\r\n\r\n",
+	"space before a trailer's end": "0\r\nA : b\r\n\r\n",
+	"bare LF in the trailers":      "0\r\nA: b\n\r\n",
+	"bare LF at the end":           "0\r\n\n",
+	"negative as unsigned":         "ffffffffffffffff\r\nhello",
+}
+
 // Case 42: the body's framing is checked while it passes. The request is judged
 // by its head, and nothing of what follows the fault reaches the application.
 func TestAbusedChunksEndTheConnection(t *testing.T) {
-	for name, body := range map[string]string{
-		"bare LF after the size":       "5\nhello\r\n0\r\n\r\n",
-		"bare LF after the data":       "5\r\nhello\n0\r\n\r\n",
-		"bare LF in an extension":      "5;a\nhello\r\n0\r\n\r\n",
-		"bare CR in an extension":      "5;a\rb\r\nhello\r\n0\r\n\r\n",
-		"missing end of the data":      "5\r\nhello0\r\n\r\n",
-		"more data than the size":      "5\r\nhello!\r\n0\r\n\r\n",
-		"+5":                           "+5\r\nhello\r\n0\r\n\r\n",
-		"-5":                           "-5\r\nhello\r\n0\r\n\r\n",
-		"0x5":                          "0x5\r\nhello\r\n0\r\n\r\n",
-		"leading space":                " 5\r\nhello\r\n0\r\n\r\n",
-		"space without extension":      "5 \r\nhello\r\n0\r\n\r\n",
-		"empty size":                   "\r\nhello\r\n0\r\n\r\n",
-		"extension without size":       ";a=b\r\nhello\r\n0\r\n\r\n",
-		"63 bits":                      "8000000000000000\r\nhello",
-		"2^64":                         "10000000000000005\r\nhello",
-		"leading zeros":                strings.Repeat("0", 1<<20) + "5\r\nhello\r\n0\r\n\r\n",
-		"endless extension":            "5;" + strings.Repeat("a", 1<<20) + "\r\nhello\r\n0\r\n\r\n",
-		"many extensions":              strings.Repeat("1;abcdefgh\r\nx\r\n", 1<<10) + "0\r\n\r\n",
-		"endless trailer":              "0\r\nA: " + strings.Repeat("a", 1<<20) + "\r\n\r\n",
-		"many trailers":                "0\r\n" + strings.Repeat("A: b\r\n", 1000) + "\r\n",
-		"folded trailer":               "0\r\nA: b\r\n c\r\n\r\n",
-		"space before a trailer's end": "0\r\nA : b\r\n\r\n",
-		"bare LF in the trailers":      "0\r\nA: b\n\r\n",
-		"bare LF at the end":           "0\r\n\n",
-		"negative as unsigned":         "ffffffffffffffff\r\nhello",
-	} {
+	for name, body := range abusedChunks {
 		for _, split := range []bool{false, true} {
 			t.Run(fmt.Sprint(name, split), func(t *testing.T) {
 				t.Parallel()

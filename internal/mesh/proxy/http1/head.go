@@ -58,6 +58,8 @@ type request struct {
 	headOnly  bool // HEAD
 	expects   bool // 100-continue
 	authority []byte
+	// hosted: there is a Host field.
+	hosted bool
 	// upgrading: the application is asked to switch to the protocols in upgrade.
 	upgrading bool
 }
@@ -275,7 +277,7 @@ func (r *request) readHost() *refusal {
 		}
 		r.head.Authority = v
 	}
-	if !seen {
+	if r.hosted = seen; !seen {
 		if r.minor == 1 {
 			return errNoHost
 		}

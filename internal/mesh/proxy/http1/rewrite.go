@@ -8,8 +8,8 @@ import (
 )
 
 // writeRequest writes the head that the application is to see, of the fields that
-// pass and what the handler wants changed. dst names the application to it when
-// the client did not (HTTP/1.0).
+// pass and what the handler wants changed. dst is the application's name for
+// itself when the client has none (HTTP/1.0).
 func (x *exchange) writeRequest(dst string) {
 	r, h, a := &x.request, &x.request.head, &x.action
 	b := append(x.out[:0], h.Method...)
@@ -32,8 +32,14 @@ func (x *exchange) writeRequest(dst string) {
 		b = append(b, h.Query...)
 	}
 	b = append(b, " HTTP/1.1\r\n"...)
-	if dst != "" {
-		b = appendHeader(b, Header{"Host", dst})
+	if !r.hosted {
+		b = append(b, "Host: "...)
+		if len(h.Authority) > 0 {
+			b = append(b, h.Authority...)
+		} else {
+			b = append(b, dst...)
+		}
+		b = append(b, "\r\n"...)
 	}
 	changed := len(a.Remove)+len(a.Set) > 0
 	for i := range r.fields {
