@@ -82,6 +82,8 @@ type world struct {
 	appDo   func(net.Conn)
 	accept  net.Listener
 	dials   atomic.Int64
+	// dialled counts clients.
+	dialled atomic.Int64
 	bitten  [limits]atomic.Int64
 	bad     [2]atomic.Int64
 	all     sync.WaitGroup
@@ -136,6 +138,20 @@ func (w *world) serve(conn net.Conn) {
 	c.Serve()
 }
 
+// last is the relay's connection for the last that was dialled.
+func (w *world) last() (c *Conn) {
+	w.tb.Helper()
+	eventually(w.tb, "the connection is served", func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if n := int(w.dialled.Load()); len(w.conns) == n {
+			c = w.conns[n-1]
+		}
+		return c != nil
+	})
+	return c
+}
+
 func listen(tb testing.TB) net.Listener {
 	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -165,6 +181,7 @@ func (w *world) dial() net.Conn {
 	if err != nil {
 		w.tb.Fatal(err)
 	}
+	w.dialled.Add(1)
 	w.tb.Cleanup(func() { conn.Close() })
 	conn.SetDeadline(time.Now().Add(soon))
 	return conn

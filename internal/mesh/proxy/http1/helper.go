@@ -14,6 +14,8 @@ type helper struct {
 	helping task
 	// done gets the result of each; it is made with the first.
 	done chan error
+	// watched counts the watches.
+	watched atomic.Int64
 	// gone: the watch found the client gone.
 	gone atomic.Bool
 	// hurry: the answer is complete, the body must be so soon.
@@ -42,6 +44,9 @@ func (c *Conn) start(t task, run func(app net.Conn) error) {
 		c.done = make(chan error, 1)
 	}
 	c.helping = t
+	if t == watching {
+		c.watched.Add(1)
+	}
 	app := c.app.conn
 	go func() { c.done <- run(app) }()
 }
