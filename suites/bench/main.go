@@ -14,6 +14,7 @@ import (
 
 	"github.com/meshproof/meshproof/clients/load"
 	"github.com/meshproof/meshproof/internal/interrupt"
+	"github.com/meshproof/meshproof/suites/bench/control"
 )
 
 // Exit codes, those of meshproof.
@@ -40,6 +41,8 @@ func do(ctx context.Context, args []string, out io.Writer) (int, error) {
 	switch {
 	case len(args) == 1 && args[0] == roleSink:
 		return codeOf(serveSinks(ctx, out))
+	case len(args) == 1 && args[0] == roleControl:
+		return codeOf(control.Role(ctx, os.Stdin, out))
 	case len(args) == 3 && args[0] == roleReverse:
 		sinks := map[load.Protocol]string{}
 		if err := json.Unmarshal([]byte(args[2]), &sinks); err != nil {
@@ -51,7 +54,8 @@ func do(ctx context.Context, args []string, out io.Writer) (int, error) {
 	rounds := flags.Int("rounds", 5, "how many rounds; medians are over them")
 	per := flags.Duration("for", 2*time.Second, "how long each load is counted")
 	warm := flags.Duration("warm", 500*time.Millisecond, "how long it flows before")
-	only := flags.String("only", "", "these scenarios, by id, separated by commas; default all")
+	only := flags.String("only", "", "these loads, by id, separated by commas, or controller; default all")
+	small := flags.Bool("small", false, "measure the controller with a tenth of the objects and 500 streams")
 	against := flags.String("targets", "", "these targets, by name, separated by commas; default all that are installed")
 	dir := flags.String("out", "artifacts", "folder for bench.json and bench.md")
 	standalone := flags.String("proxy", "bin/meshproof-standalone", "program of the proxy")
@@ -61,7 +65,7 @@ func do(ctx context.Context, args []string, out io.Writer) (int, error) {
 	if flags.NArg() > 0 || *rounds < 1 || *per <= 0 || *warm < 0 {
 		return exitUsage, errors.New("bench takes flags with positive values and nothing else")
 	}
-	chosen, err := choose(*only)
+	chosen, controller, err := choose(*only)
 	if err != nil {
 		return exitUsage, err
 	}
@@ -90,6 +94,13 @@ func do(ctx context.Context, args []string, out io.Writer) (int, error) {
 		r.running[t.name] = running
 	}
 	measured, err := r.all(ctx, chosen)
+	if err == nil && controller {
+		size := control.Full
+		if *small {
+			size = control.Small
+		}
+		err = r.controller(ctx, size, measured)
+	}
 	report.Rows = append(judge(measured), sideBySide(measured, chosen)...)
 	for what, err := range r.failures {
 		if report.Failures == nil {
@@ -127,21 +138,24 @@ func words(text string) []string {
 	return strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' })
 }
 
-// choose returns the scenarios that were asked for.
-func choose(only string) ([]scenario, error) {
+// choose returns the loads that were asked for, and whether the controller was.
+func choose(only string) (chosen []scenario, controller bool, err error) {
 	names := words(only)
 	if len(names) == 0 {
-		return scenarios, nil
+		return scenarios, true, nil
 	}
-	var chosen []scenario
 	for _, name := range names {
 		at := slices.IndexFunc(scenarios, func(s scenario) bool { return s.id == name })
-		if at < 0 {
-			return nil, fmt.Errorf("no scenario %q", name)
+		switch {
+		case name == scenarioController:
+			controller = true
+		case at < 0:
+			return nil, false, fmt.Errorf("no load %q", name)
+		default:
+			chosen = append(chosen, scenarios[at])
 		}
-		chosen = append(chosen, scenarios[at])
 	}
-	return chosen, nil
+	return chosen, controller, nil
 }
 
 // installed returns the programs of the targets. Those that are required and

@@ -27,6 +27,8 @@ type sample struct {
 	// Allocations are heap objects per request, in tenths; nil for targets that do
 	// not tell.
 	Allocations *float64 `json:"allocations,omitempty"`
+	// Figure is one of the controller's, in its own unit.
+	Figure *float64 `json:"figure,omitempty"`
 	// Resident is in MiB, PerConnection in KiB.
 	Resident      float64 `json:"residentMiB,omitempty"`
 	PerConnection float64 `json:"perConnectionKiB,omitempty"`

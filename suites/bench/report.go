@@ -115,33 +115,37 @@ func (r Report) SideBySide(chosen []scenario) string {
 	return b.String()
 }
 
-// Judged is the report with the rows that have a gate.
+// Judged is the report with the rows that are held against something.
 func (r Report) Judged() Report {
-	r.Rows = slices.DeleteFunc(slices.Clone(r.Rows), func(row Row) bool { return row.Gate == nil })
+	r.Rows = slices.DeleteFunc(slices.Clone(r.Rows), func(row Row) bool { return row.Top == nil })
 	return r
 }
 
 // Verdict is the last line.
 func (r Report) Verdict() string {
-	gates, tops, rows, missing := 0, 0, 0, 0
+	var gates, gatesMet, tops, topsMet, missing int
 	for _, row := range r.Rows {
-		if row.Gate == nil {
-			continue
-		}
-		rows++
 		switch {
+		case row.Top == nil:
+			continue
 		case row.Measured == nil:
 			missing++
-		case *row.GateMet:
-			gates++
+			continue
 		}
-		if row.TopMet != nil && *row.TopMet {
-			tops++
+		tops++
+		if *row.TopMet {
+			topsMet++
+		}
+		if row.Gate != nil {
+			gates++
+			if *row.GateMet {
+				gatesMet++
+			}
 		}
 	}
-	verdict := fmt.Sprintf("%d of %d gates met, %d of %d top figures", gates, rows, tops, rows)
+	verdict := fmt.Sprintf("%d of %d gates met, %d of %d top figures", gatesMet, gates, topsMet, tops)
 	if missing > 0 {
-		verdict += fmt.Sprintf(", %d not measured", missing)
+		verdict += fmt.Sprintf("; %d rows were not measured", missing)
 	}
 	return verdict
 }

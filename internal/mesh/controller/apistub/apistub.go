@@ -16,7 +16,6 @@ import (
 	"slices"
 	"strconv"
 	"sync"
-	"testing"
 
 	"k8s.io/client-go/rest"
 )
@@ -65,9 +64,10 @@ type event struct {
 	object  Object
 }
 
-// New starts a server without objects, which ends with the test. Version 1 has
+// New starts a server without objects, which ends with the test, or with whatever
+// else has a Cleanup. Version 1 has
 // been given out.
-func New(tb testing.TB) *Server {
+func New(tb interface{ Cleanup(func()) }) *Server {
 	s := &Server{
 		version: 1, resources: map[string]*resource{}, moved: make(chan struct{}), streamed: true,
 		held: map[string]chan struct{}{}, refused: map[string]int{},

@@ -1,0 +1,163 @@
+package control
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	inboundpb "github.com/linkerd/linkerd2-proxy-api/go/inbound"
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/meshproof/meshproof/clients/load/frame"
+)
+
+// fleet is as many proxies as were asked for, each with a connection and one
+// stream. All that is kept of a message is when it came.
+type fleet struct {
+	conns   []net.Conn
+	readers sync.WaitGroup
+	// messages counts them all; last is when the latest came, in nanoseconds since
+	// the epoch.
+	messages atomic.Int64
+	last     atomic.Int64
+	ended    atomic.Int64
+}
+
+// dialers is how many connect at the same time.
+const dialers = 64
+
+// launchFleet connects n proxies that watch pods of the namespace, and returns
+// when each has its first message.
+func launchFleet(ctx context.Context, address, namespace string, n int) (*fleet, error) {
+	f := &fleet{conns: make([]net.Conn, n)}
+	var dialing sync.WaitGroup
+	var failed atomic.Pointer[error]
+	next := atomic.Int64{}
+	for range dialers {
+		dialing.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n && failed.Load() == nil; i = int(next.Add(1)) - 1 {
+				if err := f.enlist(ctx, address, i, namespace+":"+watchedName(i)); err != nil {
+					failed.Store(&err)
+				}
+			}
+		})
+	}
+	dialing.Wait()
+	if err := failed.Load(); err != nil {
+		f.close()
+		return nil, fmt.Errorf("connect %d proxies: %w", n, *err)
+	}
+	if err := f.await(ctx, n); err != nil {
+		f.close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func (f *fleet) enlist(ctx context.Context, address string, i int, workload string) error {
+	dialer := net.Dialer{KeepAlive: -1, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+	conn, err := dialer.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return err
+	}
+	f.conns[i] = conn
+	spec, err := proto.Marshal(&inboundpb.PortSpec{Workload: workload, Port: port})
+	if err != nil {
+		return err
+	}
+	out := frame.Greeting(nil, true)
+	head := frame.NewEncoder(4096).Encode(
+		hpack.HeaderField{Name: ":method", Value: "POST"}, hpack.HeaderField{Name: ":scheme", Value: "http"},
+		hpack.HeaderField{Name: ":path", Value: inboundpb.InboundServerPolicies_WatchPort_FullMethodName}, hpack.HeaderField{Name: ":authority", Value: "policy"},
+		hpack.HeaderField{Name: "content-type", Value: "application/grpc"}, hpack.HeaderField{Name: "te", Value: "trailers"})
+	out = frame.Append(out, http2.FrameHeaders, http2.FlagHeadersEndHeaders, 1, head.Next())
+	message := append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(spec))), spec...)
+	out = frame.Append(out, http2.FrameData, http2.FlagDataEndStream, 1, message)
+	if _, err := conn.Write(out); err != nil {
+		return err
+	}
+	f.readers.Go(func() { f.read(conn) })
+	return nil
+}
+
+// read counts messages to the connection's end.
+func (f *fleet) read(conn net.Conn) {
+	var reader frame.Reader
+	var credit frame.Credit
+	var out []byte
+	// missing of the message that is being received; prefix gathers its length.
+	missing := 0
+	var prefix []byte
+	buffer := make([]byte, 2<<10)
+	for {
+		n, err := conn.Read(buffer)
+		if err != nil {
+			f.ended.Add(1)
+			return
+		}
+		out = out[:0]
+		err = reader.Feed(buffer[:n], func(in frame.Frame) error {
+			switch in.Type {
+			case http2.FrameSettings:
+				if !in.Flags.Has(http2.FlagSettingsAck) {
+					out = frame.Append(out, http2.FrameSettings, http2.FlagSettingsAck, 0, nil)
+				}
+			case http2.FramePing:
+				if !in.Flags.Has(http2.FlagPingAck) {
+					out = frame.Append(out, http2.FramePing, http2.FlagPingAck, 0, in.Payload)
+				}
+			case http2.FrameData:
+				out = credit.Swallow(out, len(in.Payload))
+				for rest := in.Payload; len(rest) > 0; {
+					if missing == 0 {
+						const length = 5
+						k := min(length-len(prefix), len(rest))
+						prefix, rest = append(prefix, rest[:k]...), rest[k:]
+						if len(prefix) < length {
+							break
+						}
+						missing, prefix = int(binary.BigEndian.Uint32(prefix[1:])), prefix[:0]
+						continue
+					}
+					k := min(missing, len(rest))
+					if missing, rest = missing-k, rest[k:]; missing == 0 {
+						f.last.Store(time.Now().UnixNano())
+						f.messages.Add(1)
+					}
+				}
+			}
+			return nil
+		})
+		if err == nil && len(out) > 0 {
+			_, err = conn.Write(out)
+		}
+		if err != nil {
+			f.ended.Add(1)
+			return
+		}
+	}
+}
+
+// await waits for so many messages since the last await, no more and no fewer.
+func (f *fleet) await(ctx context.Context, n int) error {
+	if !poll(ctx, func() bool { return f.messages.Load() >= int64(n) || f.ended.Load() > 0 }) || f.messages.Load() != int64(n) {
+		return fmt.Errorf("%d messages, want %d; %d of %d streams have ended", f.messages.Load(), n, f.ended.Load(), len(f.conns))
+	}
+	f.messages.Store(0)
+	return nil
+}
+
+func (f *fleet) close() {
+	for _, conn := range f.conns {
+		if conn != nil {
+			conn.Close()
+		}
+	}
+	f.readers.Wait()
+}
