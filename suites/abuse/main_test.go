@@ -31,7 +31,10 @@ type Case struct {
 	Title string
 	// Waits marks cases that mostly wait for the proxy's time-outs; they run beside others.
 	Waits bool
-	Run   func(*T)
+	// Shown are Go tests that show the case, or a part of it, by folder: all must run and pass.
+	Shown map[string][]string
+	// Run may be nil when Shown is not.
+	Run func(*T)
 }
 
 // all are the cases by topic.
@@ -97,12 +100,16 @@ func TestAbuse(t *testing.T) {
 			notesMu.Lock()
 			notes[c.Number] = n
 			notesMu.Unlock()
-			defer func() {
+			inner.Cleanup(func() { // the last of its clean-ups, after the oracle
 				if !inner.Failed() && !inner.Skipped() {
 					n.state = "ok"
 				}
-			}()
-			c.Run(&T{T: inner, note: n})
+			})
+			one := &T{T: inner, note: n}
+			if c.Run != nil {
+				c.Run(one)
+			}
+			goTests(one, c.Shown)
 		})
 	}
 }
@@ -110,8 +117,8 @@ func TestAbuse(t *testing.T) {
 func TestEveryCaseIsThereOnce(t *testing.T) {
 	seen := map[int]bool{}
 	for _, c := range all() {
-		if seen[c.Number] || c.Number < 1 || c.Number > cases || c.Title == "" {
-			t.Errorf("case %d %q: want 1 to %d once, with a title", c.Number, c.Title, cases)
+		if seen[c.Number] || c.Number < 1 || c.Number > cases || c.Title == "" || c.Run == nil && len(c.Shown) == 0 {
+			t.Errorf("case %d %q: want 1 to %d once, with a title and something to do", c.Number, c.Title, cases)
 		}
 		seen[c.Number] = true
 	}

@@ -134,12 +134,17 @@ func (w *world) untouched() {
 	}
 }
 
+// patience is how long a client waits for anything; what takes longer says so.
+const patience = 4 * time.Second
+
 // client is a connection with its reader.
 type client struct {
 	net.Conn
 	in *bufio.Reader
 	t  *T
 }
+
+func newClient(t *T, conn net.Conn) *client { return &client{Conn: conn, in: bufio.NewReader(conn), t: t} }
 
 func (w *world) dial() *client { w.Helper(); return w.dialFrom(proxytest.Neighbour) }
 
@@ -149,7 +154,7 @@ func (w *world) dialFrom(from string) *client {
 	if err != nil {
 		w.Fatalf("connect: %v", err)
 	}
-	conn.SetDeadline(time.Now().Add(3 * soon))
+	conn.SetDeadline(time.Now().Add(patience))
 	w.Cleanup(func() { conn.Close() })
 	return &client{Conn: conn, in: bufio.NewReader(conn), t: w.T}
 }
@@ -214,8 +219,11 @@ func (c *client) read(method string) answer {
 		if err != nil {
 			return answer{err: err}
 		}
+		if method == http.MethodConnect && res.StatusCode == http.StatusOK || res.StatusCode == http.StatusSwitchingProtocols {
+			return answer{status: res.StatusCode, header: res.Header}
+		}
 		body, err := io.ReadAll(res.Body)
-		if res.StatusCode >= 200 || res.StatusCode == http.StatusSwitchingProtocols {
+		if res.StatusCode >= http.StatusOK {
 			return answer{res.StatusCode, res.Header, string(body), err}
 		}
 	}

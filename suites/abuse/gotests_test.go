@@ -1,0 +1,72 @@
+package abuse
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"maps"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+)
+
+const module = "github.com/meshproof/meshproof/"
+
+// run runs all tests that cases name, once, and tells how each ended, by folder
+// and name; why is what went wrong with the run itself.
+var run = sync.OnceValues(func() (ended map[string]string, why string) {
+	folders, names := map[string]bool{}, map[string]bool{}
+	for _, c := range all() {
+		for folder, tests := range c.Shown {
+			folders["./"+folder] = true
+			for _, test := range tests {
+				names[test] = true
+			}
+		}
+	}
+	args := []string{"test", "-count=1", "-p=1", "-json", "-run", "^(" + strings.Join(slices.Sorted(maps.Keys(names)), "|") + ")$"}
+	command := exec.Command("go", append(args, slices.Sorted(maps.Keys(folders))...)...)
+	command.Dir = "../.."
+	var failed bytes.Buffer
+	command.Stderr = &failed
+	out, err := command.Output()
+	ended = map[string]string{}
+	for lines := bufio.NewScanner(bytes.NewReader(out)); lines.Scan(); {
+		var event struct{ Action, Package, Test string }
+		if json.Unmarshal(lines.Bytes(), &event) != nil || event.Test == "" {
+			continue
+		}
+		switch event.Action {
+		case "pass", "fail", "skip":
+			ended[strings.TrimPrefix(event.Package, module)+" "+event.Test] = event.Action
+		}
+	}
+	if err != nil {
+		why = err.Error() + " " + failed.String()
+	}
+	return ended, why
+})
+
+// goTests fails unless every one of these tests of other packages has run and
+// passed, with all its parts. It is how cases are shown whose subject is not the
+// data path.
+func goTests(t *T, shown map[string][]string) {
+	t.Helper()
+	if len(shown) == 0 {
+		return
+	}
+	ended, why := run()
+	for _, folder := range slices.Sorted(maps.Keys(shown)) {
+		for _, test := range shown[folder] {
+			if how := ended[folder+" "+test]; how != "pass" {
+				t.Errorf("%s of %s: %q, want that it passes %s", test, folder, how, why)
+			}
+			for part, how := range ended {
+				if strings.HasPrefix(part, folder+" "+test+"/") && how != "pass" {
+					t.Errorf("%s: %s", part, how)
+				}
+			}
+		}
+	}
+}
