@@ -254,7 +254,7 @@ func (c *Conn) skip() bool {
 	c.client.readBy = by
 	c.client.conn.SetReadDeadline(by)
 	for left := c.limits.Discard; !x.up.done; {
-		if err := c.client.fill(); err != nil {
+		if err := c.client.fillMore(); err != nil {
 			if isTimeout(err) {
 				c.bite(HeadTimeLimit)
 			}
@@ -288,7 +288,7 @@ func (c *Conn) linger() {
 	for left := c.limits.Discard; left > 0; {
 		left -= int64(len(c.client.bytes()))
 		c.client.use(len(c.client.bytes()))
-		if c.client.fill() != nil {
+		if c.client.fillMore() != nil {
 			return
 		}
 	}

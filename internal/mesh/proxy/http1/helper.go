@@ -132,7 +132,7 @@ func (c *Conn) send(app net.Conn) error {
 		if c.hurry.Load() {
 			c.hasten(app)
 		}
-		switch err := c.client.fill(); {
+		switch err := c.client.fillMore(); {
 		case err == nil:
 		case c.hurry.Load():
 			return errNotTaken

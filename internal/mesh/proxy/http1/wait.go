@@ -23,8 +23,10 @@ type end struct {
 	look func(fd uintptr)
 	// failed is what read and look have to say.
 	failed error
-	// first is the buffer of ends that cannot wait without.
-	first [1]byte
+	// one is what look reads into.
+	one [1]byte
+	// small is what ends wait with that cannot wait without a buffer.
+	small []byte
 
 	// readBy and writeBy are the deadlines in force. They are moved only when a
 	// good part of them has passed: a timer per request would cost as much as the
@@ -37,8 +39,10 @@ func (e *end) init(conn net.Conn) {
 	if c, ok := conn.(syscall.Conn); ok {
 		if raw, err := c.SyscallConn(); err == nil {
 			e.raw, e.read, e.look = raw, e.readInto, e.lookInto
+			return
 		}
 	}
+	e.small = make([]byte, smallSize)
 }
 
 // readInto reads into a new buffer, which it keeps only when there is something
@@ -65,6 +69,9 @@ func (e *end) readInto(fd uintptr) bool {
 	}
 }
 
+// smallSize holds many a request's head.
+const smallSize = 1 << 10
+
 // fill reads more bytes; what is there already may move.
 func (e *end) fill() error {
 	if e.buf == nil && e.raw != nil {
@@ -75,10 +82,10 @@ func (e *end) fill() error {
 		return e.failed
 	}
 	if e.buf == nil {
-		n, err := e.conn.Read(e.first[:])
+		n, err := e.conn.Read(e.small)
 		if n > 0 {
 			e.buf = getBuffer()
-			e.buf.w = copy(e.buf.data, e.first[:n])
+			e.buf.w = copy(e.buf.data, e.small[:n])
 			return nil
 		}
 		return orEOF(err)
@@ -89,6 +96,16 @@ func (e *end) fill() error {
 		return nil
 	}
 	return orEOF(err)
+}
+
+// fillMore is fill for who does not wait long, and wants much.
+func (e *end) fillMore() error {
+	if e.buf == nil && e.raw == nil {
+		e.buf = getBuffer()
+	}
+	err := e.fill()
+	e.use(0)
+	return err
 }
 
 func orEOF(err error) error {
@@ -153,7 +170,7 @@ func (e *end) silent() bool {
 }
 
 func (e *end) lookInto(fd uintptr) {
-	_, e.failed = syscall.Read(int(fd), e.first[:])
+	_, e.failed = syscall.Read(int(fd), e.one[:])
 }
 
 // early takes a deadline that Drain set just too late, when it was no longer one
