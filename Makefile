@@ -177,7 +177,7 @@ vet:
 # they are what `make e2e` runs. Whether every defect still applies is, and what
 # steadily holds of the benchmarks.
 unit: build
-	$(GO) test $$($(GO) list ./... | grep -v /suites/) ./suites/gauntlet ./suites/bench
+	$(GO) test $$($(GO) list ./... | grep -v /suites/) ./suites/gauntlet ./suites/bench/...
 	$(GO) -C cmd/meshproof-kube test ./...
 
 # A short run on the embedded cluster, through the command line.
