@@ -1,6 +1,8 @@
 package http2
 
 import (
+	"slices"
+
 	"golang.org/x/net/http2"
 )
 
@@ -106,6 +108,9 @@ func (c *Conn) clientData(f *frame) *connError {
 	s := c.streams[f.stream]
 	if s == nil {
 		c.client.refund(n)
+		if end {
+			c.cameWhole(f.stream)
+		}
 		return c.stray(f.stream)
 	}
 	h := &s.toApp
@@ -134,6 +139,11 @@ func (c *Conn) clientData(f *frame) *connError {
 	}
 	c.settle(s)
 	return nil
+}
+
+// cameWhole: the client need not be told to stop.
+func (c *Conn) cameWhole(id uint32) {
+	c.stopping = slices.DeleteFunc(c.stopping, func(s uint32) bool { return s == id })
 }
 
 // stray judges a frame for a stream that is not open.
@@ -207,6 +217,7 @@ func (c *Conn) clientBlock(b *begun, block []byte) *connError {
 	case s != nil:
 		return c.clientTrailers(s, b, in)
 	case id <= c.lastID:
+		c.cameWhole(id)
 		return nil // trailers of a stream that was reset
 	}
 	c.lastID = id

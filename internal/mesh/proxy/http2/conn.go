@@ -32,8 +32,9 @@ type Conn struct {
 
 	streams  map[uint32]*stream
 	free     []*stream
-	wasReset recent // by the relay (invariant 6)
-	ended    recent // in other ways; only to name the error rightly
+	wasReset recent   // by the relay (invariant 6)
+	ended    recent   // in other ways; only to name the error rightly
+	stopping []uint32 // have their answer, but not their whole request
 	// lastID is the client's highest; streams above goAway are ignored.
 	lastID, goAway uint32
 
@@ -243,6 +244,7 @@ func (c *Conn) writeFailed(p *peer, err error) {
 
 // flushAll writes to whom there is something to write to, the application first.
 func (c *Conn) flushAll() {
+	c.sendStops()
 	for i := 0; i < len(c.apps); i++ {
 		if p := c.apps[i]; p.pending() > 0 {
 			c.flush(p)

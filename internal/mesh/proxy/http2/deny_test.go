@@ -129,6 +129,26 @@ func TestADeniedClientThatIsStillSendingIsToldToStop(t *testing.T) {
 	}
 }
 
+func TestADeniedClientThatHasSentAllIsNotReset(t *testing.T) {
+	r := startRelay(t, "127.0.0.1:1", &asked{decide: denyPaths}, Limits{}, nil)
+	c := dialRaw(t, r.addr)
+	var both bytes.Buffer
+	f := http2.NewFramer(&both, nil)
+	f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.encode(request("/deny")...), EndHeaders: true})
+	f.WriteData(1, true, []byte("all of it"))
+	c.must(c.Write(both.Bytes()))
+	c.want(1, "403")
+	c.must(0, c.WritePing(false, [8]byte{}))
+	for {
+		switch f := c.next().(type) {
+		case *http2.RSTStreamFrame:
+			t.Fatalf("reset with %v", f.ErrCode)
+		case *http2.PingFrame:
+			return
+		}
+	}
+}
+
 func TestDeniedAnswersUseNoTable(t *testing.T) { // invariant 1, and the design's own words
 	r := startRelay(t, "127.0.0.1:1", &asked{decide: denyPaths}, Limits{}, nil)
 	c := dialRaw(t, r.addr)

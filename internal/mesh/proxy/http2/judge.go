@@ -49,7 +49,7 @@ func (c *Conn) reply(id uint32, ended bool, a *Action) {
 	if ended {
 		c.ended.add(id)
 	} else {
-		c.breakClient(id, http2.ErrCodeNo)
+		c.stop(id)
 	}
 	if a.Close {
 		c.goAwayAfter(c.lastID)

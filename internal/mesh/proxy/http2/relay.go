@@ -168,7 +168,7 @@ func (c *Conn) settle(s *stream) {
 		return
 	}
 	if !s.toApp.ended {
-		c.breakClient(s.id, http2.ErrCodeNo) // nobody wants the rest of the request
+		c.stop(s.id) // nobody wants the rest of the request
 	} else {
 		c.ended.add(s.id)
 	}
@@ -231,6 +231,20 @@ func (c *Conn) drop(h *half) {
 func (c *Conn) breakClient(id uint32, code ErrCode) {
 	c.client.reset(id, code)
 	c.wasReset.add(id)
+}
+
+// stop asks the client not to send the rest of a request that has its answer, unless
+// the rest has come by the time that the answer is written.
+func (c *Conn) stop(id uint32) {
+	c.wasReset.add(id)
+	c.stopping = append(c.stopping, id)
+}
+
+func (c *Conn) sendStops() {
+	for _, id := range c.stopping {
+		c.client.reset(id, http2.ErrCodeNo)
+	}
+	c.stopping = c.stopping[:0]
 }
 
 // abort breaks a stream off both ways.
