@@ -225,14 +225,17 @@ var figures = []struct {
 	{"per-connection", "KiB per connection", func(s sample) float64 { return s.PerConnection }},
 }
 
-// sideBySide makes a row for every target in every scenario. Rows of a target
-// that is not there are null, and so that files of two machines have the same
-// rows, nothing is left out for it.
+// sideBySide makes a row for every target in every scenario it can take part in.
+// Rows of a target that is not there are null, so that files of two machines have
+// the same rows.
 func sideBySide(rounds []round, chosen []scenario) []Row {
 	var rows []Row
 	for _, s := range chosen {
 		for _, f := range s.figures() {
 			for _, name := range s.names() {
+				if !possible(s, figures[f].id, name) {
+					continue
+				}
 				row := Row{ID: rowID(s, f, name), Name: fmt.Sprintf("%s: %s, %s", s.name, name, figures[f].name)}
 				row.take(rounds, of(figures[f].of, s.id, name))
 				rows = append(rows, row)
@@ -240,6 +243,18 @@ func sideBySide(rounds []round, chosen []scenario) []Row {
 		}
 	}
 	return rows
+}
+
+// possible tells whether a target has such a figure: direct has no process and no
+// mesh TLS, and ReverseProxy no bytes without HTTP.
+func possible(s scenario, figure, name string) bool {
+	switch name {
+	case nameDirect:
+		return !s.mesh && (figure == "rate" || figure == "p50" || figure == "gbit")
+	case nameReverse:
+		return s.load.Protocol != load.Bulk
+	}
+	return true
 }
 
 // rowID of a figure, by its index, of a contender.
