@@ -91,7 +91,7 @@ func detectionCases() []Case {
 			if s := h.wait(id); s.status() == http.StatusOK {
 				t.Errorf("HTTP/2: a tunnel was opened")
 			}
-			w.untouchedBy("")
+			w.unasked()
 			w.apply(only(&http_route.HttpRouteMatch{Method: &http_types.HttpMethod{Type: &http_types.HttpMethod_Registered_{Registered: http_types.HttpMethod_CONNECT}}}))
 			c := w.dial()
 			c.send("CONNECT app:80 HTTP/1.1\r\nHost: app:80\r\n\r\n")

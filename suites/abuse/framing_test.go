@@ -217,6 +217,7 @@ func framingCases() []Case {
 }
 
 func chunked(t *T) {
+	w := newWorld(t, guarded(proxytest.HTTP1))
 	for _, after := range []string{
 		"5\nhello\r\n0\r\n\r\n", "5\r\nhello\n0\r\n\r\n", "5\r\nhello\r\n0\n\r\n", "5\r\nhello\r\n0\r\n\n",
 		"+5\r\nhello\r\n0\r\n\r\n", "-5\r\nhello\r\n0\r\n\r\n", " 5\r\nhello\r\n0\r\n\r\n", "5 \r\nhello\r\n0\r\n\r\n", "0x5\r\nhello\r\n0\r\n\r\n", "\r\nhello\r\n0\r\n\r\n",
@@ -228,7 +229,6 @@ func chunked(t *T) {
 		"5\r\nhello\r\n0\r\nX: a\nY: b\r\n\r\n", "5\r\nhello\r\n0\r\n bad: x\r\n\r\n", "5\r\nhello\r\n0\r\n" + strings.Repeat("X: "+strings.Repeat("y", 1000)+"\r\n", 500) + "\r\n",
 		"g\r\nhello\r\n0\r\n\r\n",
 	} {
-		w := newWorld(t, guarded(proxytest.HTTP1))
 		c := w.dial()
 		go c.send("POST /public HTTP/1.1\r\nHost: app\r\nTransfer-Encoding: chunked\r\n\r\n" + after + smuggled)
 		first := c.read("POST")
@@ -246,9 +246,9 @@ func chunked(t *T) {
 				t.Errorf("%s: the application saw %s %s", what, r.method, r.target)
 			}
 		}
-		w.alive()
-		w.proxy.Kill()
+		w.app.forget()
 	}
+	w.alive()
 }
 
 func deniedBodies(t *T) {

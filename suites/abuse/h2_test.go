@@ -25,6 +25,12 @@ type h2 struct {
 	goAway  *http2.ErrCode
 	ended   error
 	pings   int
+	// last is the data of the newest answered ping.
+	last [8]byte
+	// window and streamWindow are what may be sent, for cases that send much;
+	// credited is the newest update of a stream's.
+	window, streamWindow int64
+	credited             struct{ stream, by uint32 }
 	// settings are the server's.
 	settings map[http2.SettingID]uint32
 }
@@ -150,8 +156,15 @@ func (h *h2) step() bool {
 	case *http2.PingFrame:
 		if f.IsAck() {
 			h.pings++
+			h.last = f.Data
 		} else {
 			h.framer.WritePing(true, f.Data)
+		}
+	case *http2.WindowUpdateFrame:
+		if f.StreamID == 0 {
+			h.window += int64(f.Increment)
+		} else {
+			h.credited.stream, h.credited.by = f.StreamID, f.Increment
 		}
 	case *http2.SettingsFrame:
 		if !f.IsAck() {
@@ -180,6 +193,14 @@ func (h *h2) drain() (code http2.ErrCode, told bool) {
 	return *h.goAway, true
 }
 
+// initialWindow is what a new stream of ours may send.
+func (h *h2) initialWindow() uint32 {
+	if n, ok := h.settings[http2.SettingInitialWindowSize]; ok {
+		return n
+	}
+	return 65535
+}
+
 // sync is a round trip: all frames before it have been read by the server.
 func (h *h2) sync() bool {
 	before := h.pings
@@ -190,7 +211,9 @@ func (h *h2) sync() bool {
 }
 
 // get is a request without body on a new stream, and its answer.
-func (h *h2) get(path string, pairs ...string) *stream { return h.wait(h.open(head(path, pairs...), true)) }
+func (h *h2) get(path string, pairs ...string) *stream {
+	return h.wait(h.open(head(path, pairs...), true))
+}
 
 // refusedStream tells whether a malformed request was refused: an error of the stream or of the connection, or a 4xx answer.
 func (h *h2) refusedStream(id uint32) bool {

@@ -1,5 +1,4 @@
 package abuse
 
-func http2Cases() []Case { return nil }
 func resourceCases() []Case { return nil }
 func planeCases() []Case { return nil }

@@ -144,7 +144,9 @@ type client struct {
 	t  *T
 }
 
-func newClient(t *T, conn net.Conn) *client { return &client{Conn: conn, in: bufio.NewReader(conn), t: t} }
+func newClient(t *T, conn net.Conn) *client {
+	return &client{Conn: conn, in: bufio.NewReader(conn), t: t}
+}
 
 func (w *world) dial() *client { w.Helper(); return w.dialFrom(proxytest.Neighbour) }
 
