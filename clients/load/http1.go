@@ -21,7 +21,7 @@ type http1 struct {
 }
 
 func newHTTP1(p Plan) *http1 {
-	request := fmt.Appendf(nil, "GET /load HTTP/1.1\r\nHost: %s\r\nUser-Agent: meshproof-load\r\nAccept: */*\r\n", p.Authority)
+	request := fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: meshproof-load\r\nAccept: */*\r\n", Path, p.Authority)
 	for name, value := range p.Header {
 		request = fmt.Appendf(request, "%s: %s\r\n", name, value)
 	}

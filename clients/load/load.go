@@ -44,6 +44,9 @@ const (
 // google.protobuf.BytesValue.
 const Method = "/meshproof.bench.Echo/Unary"
 
+// Path is what HTTP1 and Connect ask for.
+const Path = "/load"
+
 // Plan is what to do.
 type Plan struct {
 	Protocol Protocol

@@ -104,7 +104,7 @@ func (r *runner) all(ctx context.Context, chosen []scenario) ([]round, error) {
 	return rounds, nil
 }
 
-func (r *runner) measure(ctx context.Context, s scenario, c contender) (sample, error) {
+func (r *runner) measure(ctx context.Context, s scenario, c contender) (_ sample, err error) {
 	target := r.running[c.target]
 	if s.fresh {
 		fresh, err := r.started[c.target](ctx)
@@ -115,9 +115,12 @@ func (r *runner) measure(ctx context.Context, s scenario, c contender) (sample, 
 		target = fresh
 	}
 	if c.policy != nil {
-		if err := target.(enforcing).apply(ctx, s.service().protocol, c.policy()); err != nil {
+		port := target.(enforcing)
+		if err := port.apply(ctx, s.service().protocol, c.policy()); err != nil {
 			return sample{}, err
 		}
+		// The loads that follow want the usual one.
+		defer func() { err = errors.Join(err, port.apply(ctx, s.service().protocol, enforced())) }()
 	}
 	plan := s.load
 	plan.Address, plan.Authority, plan.From, plan.Warm, plan.For = target.address(s.service()), "bench.example", neighbour, r.warm, r.per

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -8,7 +9,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	pb "github.com/linkerd/linkerd2-proxy-api/go/inbound"
 
+	"github.com/meshproof/meshproof/clients/load"
 	"github.com/meshproof/meshproof/suites/bench/control"
 )
 
@@ -135,5 +138,29 @@ func TestTheTableHasTheColumnsOfTheFile(t *testing.T) {
 	}
 	if !strings.HasPrefix(lines[4], "| P1/saturated |") || len(lines) != 4+len(table) {
 		t.Errorf("%d lines, %s", len(lines), lines[4])
+	}
+}
+
+// policed notes what policies it is told.
+type policed struct {
+	direct
+	told []int
+}
+
+func (p *policed) apply(_ context.Context, _ load.Protocol, policy *pb.Server) error {
+	p.told = append(p.told, len(policy.Authorizations))
+	return nil
+}
+
+func TestALoadWithAPolicyOfItsOwnLeavesTheUsualOneBehind(t *testing.T) {
+	target := &policed{direct: direct{&world{sink: map[load.Protocol]string{load.HTTP1: "127.0.0.1:1"}}}}
+	r := &runner{settings: settings{1, 0, time.Millisecond}, running: map[string]instance{nameOurs: target}}
+	s := scenarios[at(t, "policy-size")]
+	for _, c := range s.contenders {
+		target.told = nil
+		r.measure(t.Context(), s, c) // nothing answers
+		if want := []int{len(c.policy().Authorizations), len(enforced().Authorizations)}; !cmp.Equal(target.told, want) {
+			t.Errorf("%s: policies of %v authorizations, want %v", c.name, target.told, want)
+		}
 	}
 }

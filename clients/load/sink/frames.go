@@ -10,10 +10,12 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
+	"github.com/meshproof/meshproof/clients/load"
 	"github.com/meshproof/meshproof/clients/load/frame"
 )
 
-// framed is one connection of unary gRPC calls. Requests' heads are not decoded.
+// framed is one connection of unary gRPC calls. Requests' heads are decoded, as any
+// application would: a proxy that garbles them must not be measured.
 type framed struct {
 	conn          net.Conn
 	reader        frame.Reader
@@ -21,8 +23,15 @@ type framed struct {
 	head, trailer *frame.Block
 	out           []byte
 	// window is what may be sent on the connection; answers wait for it in held.
-	window int64
-	held   []answer
+	window  int64
+	held    []answer
+	decoder *hpack.Decoder
+	// block gathers a head that is continued; ends says that its stream ends with
+	// it.
+	block []byte
+	ends  bool
+	// asked is set by a head that asks for the method.
+	asked bool
 	// bodies are the messages of requests that have not ended.
 	bodies map[uint32][]byte
 }
@@ -45,6 +54,9 @@ func answerFrames(conn net.Conn) error {
 		return errPreface
 	}
 	f := &framed{conn: conn, window: frame.InitialWindow, bodies: map[uint32][]byte{}, out: frame.Greeting(nil, false)}
+	f.decoder = hpack.NewDecoder(4096, func(h hpack.HeaderField) {
+		f.asked = f.asked || h.Name == ":path" && h.Value == load.Method
+	})
 	buffer := make([]byte, bufferSize)
 	for {
 		if len(f.out) > 0 {
@@ -76,10 +88,8 @@ func (f *framed) frame(in frame.Frame) error {
 			f.window += int64(binary.BigEndian.Uint32(in.Payload))
 			f.release()
 		}
-	case http2.FrameHeaders:
-		if in.Flags.Has(http2.FlagHeadersEndStream) {
-			f.answer(answer{stream: in.Stream})
-		}
+	case http2.FrameHeaders, http2.FrameContinuation:
+		return f.request(in)
 	case http2.FrameData:
 		body, err := in.Content()
 		if err != nil {
@@ -96,6 +106,40 @@ func (f *framed) frame(in frame.Frame) error {
 		}
 	case http2.FrameRSTStream:
 		delete(f.bodies, in.Stream)
+	}
+	return nil
+}
+
+// errOther ends a connection that asks for something else.
+var errOther = errors.New("a call of another method, or none")
+
+func (f *framed) request(in frame.Frame) error {
+	part := in.Payload
+	if in.Type == http2.FrameHeaders {
+		var err error
+		if part, err = in.Content(); err != nil {
+			return err
+		}
+		f.ends = in.Flags.Has(http2.FlagHeadersEndStream)
+	}
+	if !in.Flags.Has(http2.FlagHeadersEndHeaders) || len(f.block) > 0 {
+		f.block = append(f.block, part...)
+		part = f.block
+	}
+	if !in.Flags.Has(http2.FlagHeadersEndHeaders) {
+		return nil
+	}
+	f.asked = false
+	_, err := f.decoder.Write(part)
+	f.block = f.block[:0]
+	if err = errors.Join(err, f.decoder.Close()); err != nil {
+		return err
+	}
+	if !f.asked {
+		return errOther
+	}
+	if f.ends {
+		f.answer(answer{stream: in.Stream})
 	}
 	return nil
 }

@@ -3,8 +3,9 @@
 //
 // It answers HTTP/1 with a fixed body, unary gRPC calls with the message they
 // sent, once by frames encoded beforehand and once with grpc-go, and it swallows
-// bytes. One port speaks one of them. It is no server for anything else: it looks
-// at no more of a request than where it ends.
+// bytes. One port speaks one of them. It is no server for anything else: of a
+// request it looks at what is asked for and at where it ends, and it hangs up on
+// whoever asks for something else.
 package sink
 
 import (
@@ -59,6 +60,7 @@ func Serve(ctx context.Context, l net.Listener, protocol load.Protocol) error {
 
 var (
 	headEnd  = []byte("\r\n\r\n")
+	request  = []byte("GET " + load.Path + " HTTP/1.1\r\n")
 	response = fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%s", BodySize, bytes.Repeat([]byte("x"), BodySize))
 )
 
@@ -77,6 +79,9 @@ func answerHTTP1(conn net.Conn) error {
 		in := buffer[:filled+n]
 		out = out[:0]
 		for end := bytes.Index(in, headEnd); end >= 0; end = bytes.Index(in, headEnd) {
+			if !bytes.HasPrefix(in, request) {
+				return errOther
+			}
 			in = in[end+len(headEnd):]
 			out = append(out, response...)
 		}
