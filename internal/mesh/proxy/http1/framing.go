@@ -123,10 +123,7 @@ func (f *framing) line(b []byte) (int, *refusal) {
 func (f *framing) take(line []byte) (keep int, err *refusal) {
 	text := line[:len(line)-2]
 	switch f.state {
-	case chunkEnd:
-		if len(text) != 0 {
-			return 0, errChunkEnd
-		}
+	case chunkEnd: // line has seen that nothing else is in it
 		f.state = chunkSize
 		return len(line), nil
 	case chunkSize:

@@ -234,6 +234,26 @@ func TestDrainEndsConnectionsBetweenRequests(t *testing.T) {
 	}
 }
 
+// Drain that sees no request where one has just begun does not end it.
+func TestADrainThatComesTooLateEndsNoRequest(t *testing.T) {
+	for first, rest := range map[string]string{
+		"GET / HTTP/1.1\r\n": "Host: a\r\n\r\n",
+		"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nxx": "xxx",
+	} {
+		w := newWorld(t, webApp(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) })))
+		conn := w.dial()
+		io.WriteString(conn, first)
+		c := w.last()
+		eventually(t, "a request is under way", func() bool { return c.busy.Load() && (first[0] == 'G' || w.dials.Load() == 1) })
+		c.draining.Store(true)
+		c.client.conn.SetReadDeadline(time.Unix(1, 0)) // as Drain would, had it looked before
+		io.WriteString(conn, rest)
+		if b, err := io.ReadAll(conn); err != nil || !strings.HasPrefix(string(b), "HTTP/1.1 200 ") {
+			t.Errorf("%q: got %q, %v", first, b, err)
+		}
+	}
+}
+
 // A connection that waits for a request holds no buffer.
 func TestAWaitingConnectionHoldsNoBuffer(t *testing.T) {
 	w := newWorld(t, scripted(nil, ok))
