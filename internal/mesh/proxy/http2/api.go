@@ -16,8 +16,8 @@ type Head struct {
 	Method   []byte
 	// Scheme is empty for CONNECT.
 	Scheme []byte
-	// Authority is :authority, else the host field, else empty (H-12). When a
-	// client sends both they are equal.
+	// Authority is :authority, else the host field (H-12). When a client sends both
+	// they are equal; one that sends neither, or nothing in it, is not forwarded.
 	Authority []byte
 	// Path is raw, without the query; empty for CONNECT, "*" for OPTIONS *.
 	Path     []byte

@@ -14,6 +14,7 @@ import (
 // Conn relays one client connection.
 type Conn struct {
 	cfg     *Config
+	seen    []byte
 	handler Handler
 	limits  Limits
 	ctx     context.Context
@@ -59,9 +60,12 @@ type Conn struct {
 // endedKept is how many streams are remembered that have ended by themselves.
 const endedKept = 64
 
-// New takes over client, whose next byte is the first of the preface.
-func New(client net.Conn, handler Handler, cfg *Config) *Conn {
-	c := &Conn{cfg: cfg, handler: handler, limits: cfg.Limits.withDefaults(), client: newPeer(client, false),
+// New takes over client; seen are bytes of it that were looked at before, and the
+// first of all begins the preface. A *net.TCPConn, or anything with its
+// SyscallConn, waits without a buffer while it is idle, others (*tls.Conn) with a
+// small one.
+func New(client net.Conn, seen []byte, handler Handler, cfg *Config) *Conn {
+	c := &Conn{cfg: cfg, seen: seen, handler: handler, limits: cfg.Limits.withDefaults(), client: newPeer(client, false),
 		streams: map[uint32]*stream{}, goAway: maxWindow}
 	c.cond.L = &c.mu
 	c.ctx, c.cancel = context.WithCancel(context.Background())
@@ -130,6 +134,9 @@ func (c *Conn) cut(err error) {
 		conns = append(conns, p.conn)
 	}
 	for _, conn := range conns {
+		if over, ok := conn.(interface{ NetConn() net.Conn }); ok {
+			conn = over.NetConn() // TLS would still say goodbye
+		}
 		if l, ok := conn.(interface{ SetLinger(int) error }); ok {
 			l.SetLinger(0)
 		}
@@ -257,7 +264,8 @@ func (c *Conn) flushAll() {
 
 // readClient reads the client to its end.
 func (c *Conn) readClient() error {
-	in := reader{conn: c.client.conn}
+	in := reader{conn: c.client.conn, seen: c.seen}
+	c.seen = nil
 	defer in.release()
 	preface := len(http2.ClientPreface)
 	for {

@@ -16,7 +16,7 @@ var drainPing = [8]byte{'d', 'r', 'a', 'i', 'n', 0, 0, 1}
 
 // control handles the frames that concern a connection or its windows.
 func (c *Conn) control(p *peer, f *frame) *connError {
-	if !p.app && f.kind != http2.FrameWindowUpdate && f.kind != http2.FrameGoAway {
+	if !p.app && f.kind != http2.FrameGoAway && !(f.kind == http2.FrameWindowUpdate && len(f.payload) == 4 && number(f.payload)&^(1<<31) >= smallCredit) {
 		if err := c.calm(); err != nil {
 			return err
 		}

@@ -77,7 +77,7 @@ func FuzzFrames(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, fromClient, fromApp []byte) {
 		settings := appendFrameHeader(nil, 0, http2.FrameSettings, 0, 0)
-		client := newTape(slices.Concat([]byte(http2.ClientPreface), settings, fromClient))
+		client := newTape(slices.Concat(settings, fromClient))
 		var apps []*tape
 		forever := make(chan struct{})
 		client.hold = func() <-chan struct{} {
@@ -113,7 +113,7 @@ func FuzzFrames(f *testing.F) {
 			}
 			a.Append = append(a.Append, Header{"l5d-client-id", "web"})
 		}}
-		c := New(client, h, cfg)
+		c := New(client, []byte(http2.ClientPreface), h, cfg)
 		c.Serve()
 		if len(c.streams) != 0 {
 			t.Errorf("%d streams are left", len(c.streams))

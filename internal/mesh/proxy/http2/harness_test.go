@@ -92,7 +92,7 @@ func startRelay(t testing.TB, app string, h Handler, limits Limits, bite func(Li
 			if err != nil {
 				return
 			}
-			c := New(conn, h, cfg)
+			c := New(conn, nil, h, cfg)
 			r.mu.Lock()
 			r.all = append(r.all, c)
 			r.mu.Unlock()
@@ -198,7 +198,7 @@ func dialRaw(t testing.TB, addr string, settings ...http2.Setting) *client {
 }
 
 // patience is how long a test waits for what must come.
-const patience = 20 * time.Second
+const patience = 10 * time.Second
 
 func (c *client) must(_ int, err error) {
 	c.t.Helper()

@@ -167,7 +167,7 @@ func (ps *pseudo) parse(f *fields, head *Head) bool {
 		return ps.scheme.Name == nil && ps.path.Name == nil && len(ps.authority.Value) > 0
 	}
 	path := ps.path.Value
-	if len(head.Scheme) == 0 || len(path) == 0 || path[0] != '/' && !(text(path) == "*" && text(head.Method) == "OPTIONS") {
+	if len(head.Authority) == 0 || len(head.Scheme) == 0 || len(path) == 0 || path[0] != '/' && !(text(path) == "*" && text(head.Method) == "OPTIONS") {
 		return false
 	}
 	if i := bytes.IndexByte(path, '?'); i >= 0 {

@@ -28,8 +28,9 @@ type Limits struct {
 	// Streams open at once; one more is refused (REFUSED_STREAM).
 	Streams int
 	// Resets per second, the client's and those it causes; beyond it the connection
-	// ends with ENHANCE_YOUR_CALM. So it does beyond Control frames per second
-	// that carry nothing: SETTINGS, PING, PRIORITY, empty DATA, unknown types.
+	// ends with ENHANCE_YOUR_CALM. So it does beyond Control frames per second that
+	// carry nothing: SETTINGS, PING, PRIORITY, empty DATA, unknown types, and
+	// WINDOW_UPDATE by less than smallCredit.
 	Resets, Control int
 	// HeadTime bounds the time from the first byte of a head, or of the preface, to
 	// its last. IdleTime ends a connection without streams. WriteTime ends one that
@@ -73,6 +74,9 @@ const (
 	// streamWindow and connWindow are what each peer may send before it is credited.
 	streamWindow = 256 << 10
 	connWindow   = 1 << 20
+	// smallCredit is less than any client widens a window by that waits for some of it
+	// to be used.
+	smallCredit = 256
 	// highWater is how much may wait for a peer before those who fill wait too.
 	highWater = 256 << 10
 	// tableSize is the largest dynamic table of each of the four HPACK contexts.

@@ -108,6 +108,7 @@ var abuses = []abuse{
 	{"answers to pings", LimitControl, Limits{Control: 50}, flood(func(c *client, _ int) error { return c.WritePing(true, [8]byte{}) })},
 	{"settings", LimitControl, Limits{Control: 50}, flood(func(c *client, _ int) error { return c.WriteSettings() })},
 	{"priorities", LimitControl, Limits{Control: 50}, flood(func(c *client, _ int) error { return c.WritePriority(1, http2.PriorityParam{}) })},
+	{"small credits", LimitControl, Limits{Control: 50}, flood(func(c *client, _ int) error { return c.WriteWindowUpdate(0, 1) })},
 	{"unknown frames", LimitControl, Limits{Control: 50}, flood(func(c *client, _ int) error { return c.WriteRawFrame(0x77, 0, 0, nil) })},
 	{"empty DATA", LimitControl, Limits{Control: 50}, flood(func(c *client, i int) error {
 		if i == 0 {
@@ -259,4 +260,44 @@ func TestWhatAClientDoesNotTakeIsBounded(t *testing.T) { // case 54
 			t.Fatalf("only %d bytes have come", sum)
 		}
 	}
+}
+
+func TestBodiesBeyondTheWindowsAreRefused(t *testing.T) { // invariant 5
+	// An application with the windows that all begin with, which it never widens.
+	app := scripted(t, func(_ int, f *http2.Framer, _ net.Conn) {
+		for {
+			if _, err := f.ReadFrame(); err != nil {
+				return
+			}
+		}
+	})
+	r := startRelay(t, app, &asked{}, Limits{}, nil)
+	fill := func(c *client, id uint32, n int) {
+		c.open(id, false, request("/")...)
+		for ; n > 0; n -= maxFrame {
+			c.must(0, c.WriteData(id, false, make([]byte, min(n, maxFrame))))
+		}
+	}
+	t.Run("of a stream", func(t *testing.T) {
+		// What the application has not opened a window for is held; one byte more is not.
+		c := dialRaw(t, r.addr)
+		fill(c, 1, streamWindow+defaultWindow+maxFrame*20)
+		c.wantReset(1, http2.ErrCodeFlowControl)
+	})
+	t.Run("of the connection", func(t *testing.T) {
+		c := dialRaw(t, r.addr)
+		c.SetWriteDeadline(time.Now().Add(patience))
+		for id := uint32(1); id < 20; id += 2 {
+			c.open(id, false, request("/")...)
+			for range streamWindow / maxFrame {
+				if c.WriteData(id, false, make([]byte, maxFrame)) != nil {
+					break
+				}
+			}
+		}
+		c.until(func(f http2.Frame) bool {
+			g, ok := f.(*http2.GoAwayFrame)
+			return ok && g.ErrCode == http2.ErrCodeFlowControl
+		})
+	})
 }

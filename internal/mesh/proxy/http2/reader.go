@@ -11,6 +11,7 @@ import (
 // has no buffer: it waits for the first bytes without one.
 type reader struct {
 	conn net.Conn
+	seen []byte // not yet given out
 	in   *buffer
 	// r and w bound what is unread.
 	r, w int
@@ -48,7 +49,7 @@ func (r *reader) release() {
 func (r *reader) more() error {
 	if r.r == r.w {
 		r.r, r.w = 0, 0
-		if r.idle {
+		if r.idle && len(r.seen) == 0 {
 			r.release()
 			return r.first()
 		}
@@ -59,6 +60,11 @@ func (r *reader) more() error {
 	if r.r > 0 && len(r.in.b)-r.r < maxFrame+frameHeader {
 		r.w = copy(r.in.b, r.in.b[r.r:r.w])
 		r.r = 0
+	}
+	if len(r.seen) > 0 {
+		n := copy(r.in.b[r.w:], r.seen)
+		r.w, r.seen = r.w+n, r.seen[n:]
+		return nil
 	}
 	n, err := r.conn.Read(r.in.b[r.w:])
 	r.w += n
