@@ -87,6 +87,11 @@ var rules = []rule{
 		except: []string{"internal/mesh/identity/issuer"},
 	},
 	{
+		name:  "what relays HTTP knows neither who has it relayed nor what decides",
+		from:  []string{"internal/mesh/proxy/http1", "internal/mesh/proxy/http2"},
+		never: []string{"internal/mesh/proxy/inbound", "internal/mesh/proxy/outbound", "internal/mesh/proxy/policy", "google.golang.org/grpc", "github.com/prometheus/"},
+	},
+	{
 		name:  "who has clusters and who takes turns on them knows nothing of what runs there",
 		from:  []string{"internal/cluster", "internal/turn", "internal/guest"},
 		never: []string{"internal/engine", "internal/session", "suites", "reports"},
