@@ -175,6 +175,8 @@ type stream struct {
 	peekConn
 	// silent: the client sent nothing within the detect time-out, and its connection is taken as opaque.
 	silent bool
+	// unheard: the connection became opaque before the client said anything.
+	unheard bool
 }
 
 // detectTLS looks for a ClientHello and terminates TLS that is meant for us
@@ -205,7 +207,7 @@ func (s *Server) detectTLS(ctx context.Context, sess *session, snap *snapshot) (
 	case err == nil || errors.Is(err, errPeekLimit):
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		if len(conn.seen) == 0 && snap.port.Protocol == policy.Detect && !s.cfg.Dialect.CloseSilentClient && !sess.admin {
-			conn.silent = true
+			conn.silent, conn.unheard = true, true
 			s.cfg.Metrics.detected(snap, sess, detectTimeout)
 			break
 		}
@@ -293,6 +295,7 @@ func (s *Server) detectHTTP(ctx context.Context, sess *session, snap *snapshot, 
 		return
 	case late || errors.Is(err, io.EOF) && len(conn.seen) > 0:
 		said = notHTTP
+		conn.unheard = len(conn.seen) == 0
 	default:
 		s.cfg.Metrics.detected(snap, sess, detectError)
 		s.refuse(sess, errIO, "closed before it said anything", err)

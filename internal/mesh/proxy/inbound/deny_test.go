@@ -47,9 +47,14 @@ func newFrameClient(tb testing.TB, conn net.Conn) *frameClient {
 // request sends a head without body.
 func (c *frameClient) request(method, path string, headers ...string) (stream uint32) {
 	c.tb.Helper()
+	return c.head(append([]string{":method", method, ":scheme", "http", ":authority", "app", ":path", path}, headers...))
+}
+
+// head sends exactly these fields, names and values in turn, without body.
+func (c *frameClient) head(fields []string) (stream uint32) {
+	c.tb.Helper()
 	var block bytes.Buffer
 	encoder := hpack.NewEncoder(&block)
-	fields := append([]string{":method", method, ":scheme", "http", ":authority", "app", ":path", path}, headers...)
 	for i := 0; i < len(fields); i += 2 {
 		encoder.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1]})
 	}

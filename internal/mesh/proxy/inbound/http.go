@@ -103,8 +103,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.overloaded(w, c)
 		return
 	}
-	if r.Method == "PRI" || r.ProtoMajor == 1 && r.ProtoMinor > 1 {
-		// An HTTP/2 preface that the HTTP/1 server let through, or a version nobody speaks.
+	if r.Method == "PRI" || r.ProtoMajor == 1 && r.ProtoMinor > 1 || !methodForm(r.Method) || !authorityForm(r.Host, r.ProtoMajor == 1) {
+		// An HTTP/2 preface that the HTTP/1 server let through, a version nobody
+		// speaks, or a head that applications read in more than one way.
 		s.answer(w, c, reply{status: http.StatusBadRequest, close: true})
 		return
 	}

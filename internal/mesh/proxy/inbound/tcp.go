@@ -38,6 +38,9 @@ func (s *Server) serveTCP(ctx context.Context, sess *session, conn net.Conn) {
 		up.Close()
 		return
 	}
+	if late, ok := conn.(*stream); ok && late.unheard && !s.cfg.Dialect.FirstReadDecides {
+		conn = &lateConn{stream: late, session: sess}
+	}
 	splice(conn, up)
 }
 
