@@ -39,7 +39,7 @@ KUBE_LDFLAGS := -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$(KU
 
 KUBE_SOURCES := $(wildcard cmd/meshproof-kube/*.go) cmd/meshproof-kube/go.mod cmd/meshproof-kube/go.sum
 
-.PHONY: build nightly e2e transitions faults generated gauntlet rules clusters bench test vet unit smoke clean FORCE
+.PHONY: build nightly e2e transitions faults generated gauntlet abuse h2spec rules clusters bench test vet unit smoke clean FORCE
 
 build: bin/meshproof bin/meshproof-agent bin/meshproof-grpcurl bin/grpcurl bin/meshproof-kube
 
@@ -133,6 +133,29 @@ CLEAN   ?=
 
 gauntlet: build
 	$(GO) run ./suites/gauntlet $(if $(CLEAN),clean -times $(CLEAN),run) $(if $(DEFECTS),-defects $(DEFECTS))
+
+# The inbound proxy as a process of its own, for suites that attack or measure it
+# from outside.
+bin/meshproof-standalone: FORCE
+	@mkdir -p bin
+	$(GO) build -tags grpcnotrace $(LDFLAGS) -o $@ ./internal/proxytest/standalone
+
+bin/abuse.test: FORCE
+	@mkdir -p bin
+	$(GO) test -c $(LDFLAGS) -o $@ ./suites/abuse
+
+# Attacks on the inbound proxy, 80 numbered cases: the last line says how many
+# hold. CASES=30,57 tries some of them; cases of the policy plane run Go tests.
+CASES ?=
+comma := ,
+
+abuse: bin/meshproof-standalone bin/abuse.test
+	cd suites/abuse && ../../bin/abuse.test -test.timeout=20m -test.run='^TestAbuse$$$(if $(CASES),/^($(subst $(comma),|,$(CASES)))$$)' $(ARGS)
+
+# The inbound proxy against the HTTP/2 standard: the last line says how many of
+# h2spec's tests have passed.
+h2spec: bin/meshproof-standalone bin/abuse.test
+	cd suites/abuse && ../../bin/abuse.test -test.run='^TestH2spec$$' $(ARGS)
 
 # What takes long, in about so much time: transitions, faults, generated scenarios
 # with a soak, and the comparison with the last night that passed.

@@ -97,6 +97,13 @@ func (p *Plane) Close() {
 // Set makes server the policy of a port in every proxy. It does not wait: see Proxy.Apply.
 func (p *Plane) Set(port uint16, server *pb.Server) { p.policies.set(port, server) }
 
+// Replace ends all streams of policies and answers new ones by server on this
+// port: as when another controller takes over.
+func (p *Plane) Replace(port uint16, server *pb.Server) { p.policies.replace(port, server) }
+
+// Watched waits until a proxy has been told the newest policy of a port.
+func (p *Plane) Watched(ctx context.Context, port uint16) error { return p.policies.told(ctx, port) }
+
 type certifier struct {
 	pbid.UnimplementedIdentityServer
 	ca *identitytest.CA
@@ -116,10 +123,46 @@ type policies struct {
 	mu      sync.Mutex
 	servers map[uint32]*pb.Server
 	changed chan struct{}
+	// cut is closed and made anew when all streams are to end; sent is what was last told of a port, and changes with it.
+	cut  chan struct{}
+	sent map[uint32]*pb.Server
 }
 
 func newPolicies() *policies {
-	return &policies{servers: map[uint32]*pb.Server{}, changed: make(chan struct{})}
+	return &policies{servers: map[uint32]*pb.Server{}, sent: map[uint32]*pb.Server{}, changed: make(chan struct{}), cut: make(chan struct{})}
+}
+
+func (p *policies) replace(port uint16, server *pb.Server) {
+	p.set(port, server)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	close(p.cut)
+	p.cut = make(chan struct{})
+}
+
+func (p *policies) told(ctx context.Context, port uint16) error {
+	for {
+		p.mu.Lock()
+		done, changed := p.sent[uint32(port)] == p.servers[uint32(port)], p.changed
+		p.mu.Unlock()
+		if done {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("port %d is not watched: %w", port, ctx.Err())
+		}
+	}
+}
+
+// tell notes what a watcher of a port has been sent.
+func (p *policies) tell(port uint32, server *pb.Server) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sent[port] = server
+	close(p.changed)
+	p.changed = make(chan struct{})
 }
 
 func (p *policies) set(port uint16, server *pb.Server) {
@@ -133,6 +176,9 @@ func (p *policies) set(port uint16, server *pb.Server) {
 // WatchPort implements the API.
 func (p *policies) WatchPort(spec *pb.PortSpec, stream pb.InboundServerPolicies_WatchPortServer) error {
 	var sent *pb.Server
+	p.mu.Lock()
+	cut := p.cut
+	p.mu.Unlock()
 	for {
 		p.mu.Lock()
 		server, changed := p.servers[spec.Port], p.changed
@@ -142,9 +188,13 @@ func (p *policies) WatchPort(spec *pb.PortSpec, stream pb.InboundServerPolicies_
 				return err
 			}
 			sent = server
+			p.tell(spec.Port, server)
+			continue
 		}
 		select {
 		case <-changed:
+		case <-cut:
+			return nil
 		case <-stream.Context().Done():
 			return nil
 		}

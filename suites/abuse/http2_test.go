@@ -189,15 +189,7 @@ func bombs(t *T) {
 		h.sync()
 		id := uint32(1)
 		h.streams[id] = &stream{fields: map[string]string{}}
-		const piece = 16 << 10
-		for i := 0; i < len(block); i += piece {
-			part, end := block[i:min(i+piece, len(block))], i+piece >= len(block)
-			if i == 0 {
-				h.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: part, EndStream: true, EndHeaders: end})
-			} else {
-				h.framer.WriteContinuation(id, end, part)
-			}
-		}
+		h.pieces(id, block)
 		if s := h.wait(id); s.status() == http.StatusOK || s.status() == 0 && s.reset == nil && h.goAway == nil && h.ended == nil {
 			t.Errorf("%s: status %d", what, s.status())
 		}
@@ -226,6 +218,19 @@ func bombs(t *T) {
 	}
 	w.unasked()
 	w.alive()
+}
+
+// pieces sends a block as one HEADERS that ends the stream and what CONTINUATION it takes.
+func (h *h2) pieces(id uint32, block []byte) {
+	const piece = 16 << 10
+	for i := 0; i < len(block); i += piece {
+		part, end := block[i:min(i+piece, len(block))], i+piece >= len(block)
+		if i == 0 {
+			h.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: part, EndStream: true, EndHeaders: end})
+		} else {
+			h.framer.WriteContinuation(id, end, part)
+		}
+	}
 }
 
 // fresh is a block for a table that holds nothing yet, which it does not change.

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	pb "github.com/linkerd/linkerd2-proxy-api/go/inbound"
@@ -37,6 +38,8 @@ type world struct {
 	// at is where clients connect to.
 	at  string
 	log *lines
+	// ending is set by cases that end the proxy themselves.
+	ending atomic.Bool
 	// keeps tells which views of a path the oracle does not allow; by default /admin's.
 	keeps func(p string) bool
 }
@@ -93,7 +96,9 @@ func newWorld(t *T, server *pb.Server, edit ...func(*proxytest.Options)) *world 
 	t.Cleanup(func() {
 		select {
 		case <-w.proxy.Ended():
-			t.Errorf("the proxy ended: %s", tail(w.log.String()))
+			if !w.ending.Load() {
+				t.Errorf("the proxy ended: %s", tail(w.log.String()))
+			}
 		default:
 		}
 		w.proxy.Kill()
