@@ -321,8 +321,14 @@ func TestAnEarlyAnswerEndsTheConnectionUnlessTheBodyEndsToo(t *testing.T) {
 			}
 			if ends {
 				io.WriteString(conn, body[10:]+"GARBAGE\r\n\r\n")
+			} else { // what comes too late is no request either
+				eventually(t, "the relay has given up", func() bool { return len(w.judge.responses()) == 1 })
+				io.WriteString(conn, body[10:]+getLast)
 			}
-			rest, _ := io.ReadAll(read)
+			rest, err := io.ReadAll(read)
+			if isTimeout(err) {
+				t.Error("the connection did not end")
+			}
 			if went := strings.HasPrefix(string(rest), "HTTP/1.1 400 "); went != ends {
 				t.Errorf("then came %q", rest)
 			}
