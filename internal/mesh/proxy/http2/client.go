@@ -80,10 +80,7 @@ func (p *peer) continueBlock(f *frame, l *Limits) (block []byte, err *connError)
 	if f.flags&http2.FlagContinuationEndHeaders == 0 {
 		return nil, nil
 	}
-	block, p.fragments = p.block, 0
-	if cap(p.block) > keepSize {
-		p.block = nil
-	}
+	block, p.fragments, p.block = p.block, 0, nil
 	return block, nil
 }
 

@@ -262,6 +262,14 @@ func (c *Conn) flushAll() {
 	}
 }
 
+// relieve writes within a read when much has come together: heads can be a lot
+// larger decoded than they came.
+func (c *Conn) relieve() {
+	if c.client.pending() > highWater || c.app != nil && c.app.pending() > highWater {
+		c.flushAll()
+	}
+}
+
 // readClient reads the client to its end.
 func (c *Conn) readClient() error {
 	in := reader{conn: c.client.conn, seen: c.seen}
@@ -292,8 +300,11 @@ func (c *Conn) readClient() error {
 			if !whole {
 				break
 			}
+			c.relieve()
 		}
-		in.idle = len(c.streams) == 0
+		if in.idle = len(c.streams) == 0; in.idle {
+			c.client.in.shrink()
+		}
 		c.headProgress(&in)
 		c.flushAll()
 		finished := c.finished
@@ -341,8 +352,11 @@ func (c *Conn) readApp(p *peer) {
 			if bad != nil || !whole {
 				break
 			}
+			c.relieve()
 		}
-		in.idle = p.open == 0
+		if in.idle = p.open == 0; in.idle {
+			p.in.shrink()
+		}
 		if err != nil && !c.finished {
 			c.appGone(p, err)
 		}

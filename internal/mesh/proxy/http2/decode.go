@@ -48,6 +48,18 @@ func (f *fields) reset() {
 	f.list, f.meta, f.size, f.over, f.copied.b = f.list[:0], f.meta[:0], 0, false, f.copied.b[:0]
 }
 
+// shrink gives memory back that an unusual head has taken.
+func (f *fields) shrink() {
+	if cap(f.copied.b) > keepCopied || cap(f.list) > keepFields {
+		*f = fields{}
+	}
+}
+
+const (
+	keepCopied = 2 << 10
+	keepFields = 64
+)
+
 // keep returns a copy of b that lasts as long as the block.
 func (f *fields) keep(b []byte) []byte {
 	from := len(f.copied.b)

@@ -262,6 +262,38 @@ func TestWhatAClientDoesNotTakeIsBounded(t *testing.T) { // case 54
 	}
 }
 
+// A client that always leaves some of an answer has the relay hold a window's worth,
+// however much has passed (invariant 5).
+func TestAStreamThatIsNeverEmptyDoesNotGrow(t *testing.T) {
+	app := startHTTP2(t, func(w http.ResponseWriter, _ *http.Request) {
+		for part := make([]byte, 64<<10); ; {
+			if _, err := w.Write(part); err != nil {
+				return
+			}
+		}
+	})
+	r := startRelay(t, app, &asked{}, Limits{}, nil)
+	c := dialRaw(t, r.addr, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
+	c.open(1, true, request("/")...)
+	conn := r.conns()[0]
+	for passed := 0; passed < 20*streamWindow; {
+		c.must(0, c.WriteWindowUpdate(0, 10_000))
+		c.must(0, c.WriteWindowUpdate(1, 10_000))
+		for got := 0; got < 10_000; {
+			if f, ok := c.until(func(f http2.Frame) bool { return f.Header().Type == http2.FrameData }).(*http2.DataFrame); ok {
+				got += len(f.Data())
+			}
+		}
+		passed += 10_000
+		conn.mu.Lock()
+		held := cap(conn.streams[1].toClient.queue)
+		conn.mu.Unlock()
+		if held > 2*streamWindow {
+			t.Fatalf("after %d bytes %d are held", passed, held)
+		}
+	}
+}
+
 func TestBodiesBeyondTheWindowsAreRefused(t *testing.T) { // invariant 5
 	// An application with the windows that all begin with, which it never widens.
 	app := scripted(t, func(_ int, f *http2.Framer, _ net.Conn) {

@@ -40,6 +40,15 @@ type half struct {
 
 func (h *half) queued() int { return len(h.queue) - h.off }
 
+// push adds to the queue. What has left it makes room first, so that a stream that
+// is never quite empty does not grow beyond its window.
+func (h *half) push(b []byte) {
+	if h.off > 0 && len(h.queue)+len(b) > cap(h.queue) {
+		h.queue, h.off = h.queue[:copy(h.queue, h.queue[h.off:])], 0
+	}
+	h.queue = append(h.queue, b...)
+}
+
 // data passes body bytes on, or keeps them until there is a window. credited is
 // what they count as, padding included.
 func (c *Conn) data(from, to *peer, h *half, b []byte, credited int, end bool) {
@@ -52,7 +61,7 @@ func (c *Conn) data(from, to *peer, h *half, b []byte, credited int, end bool) {
 		if sent > 0 {
 			to.send(h, b[:sent], false)
 		}
-		h.queue = append(h.queue, b[sent:]...)
+		h.push(b[sent:])
 		c.wait(to, h)
 	} else if sent > 0 || end {
 		to.send(h, b, end)
@@ -197,7 +206,7 @@ func (c *Conn) forget(s *stream) {
 	}
 	delete(c.streams, s.id)
 	toApp, toClient := s.toApp.queue[:0], s.toClient.queue[:0]
-	if cap(toApp)+cap(toClient) > keepSize {
+	if cap(toApp)+cap(toClient) > keepQueue {
 		toApp, toClient = nil, nil
 	}
 	*s = stream{toApp: half{queue: toApp}, toClient: half{queue: toClient}}
@@ -207,8 +216,12 @@ func (c *Conn) forget(s *stream) {
 	c.drained()
 }
 
-// maxFree is how many streams are kept for the next requests.
-const maxFree = 32
+const (
+	// maxFree is how many streams are kept for the next requests, each with no more
+	// than keepQueue bytes of queue.
+	maxFree   = 32
+	keepQueue = 1 << 10
+)
 
 // drop forgets what waits in a half.
 func (c *Conn) drop(h *half) {

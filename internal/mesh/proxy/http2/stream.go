@@ -82,7 +82,7 @@ func (c *Conn) ownHead() Head {
 func (s *Stream) feed(b []byte, credited int, end bool) {
 	h := &s.s.toApp
 	h.ended = end
-	h.queue = append(h.queue, b...)
+	h.push(b)
 	s.conn.credit(s.conn.client, h, credited-len(b))
 	s.cond.Broadcast()
 }
