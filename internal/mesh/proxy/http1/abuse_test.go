@@ -138,6 +138,8 @@ var abusedChunks = map[string]string{
 	"0x5":                          "0x5\r\nhello\r\n0\r\n\r\n",
 	"leading space":                " 5\r\nhello\r\n0\r\n\r\n",
 	"space without extension":      "5 \r\nhello\r\n0\r\n\r\n",
+	"open quote":                   "5;a=\"\r\nhello\r\n0\r\n\r\n",
+	"escaped quote":                "5;a=\"\\\"\r\nhello\r\n0\r\n\r\n",
 	"empty size":                   "\r\nhello\r\n0\r\n\r\n",
 	"extension without size":       ";a=b\r\nhello\r\n0\r\n\r\n",
 	"63 bits":                      "8000000000000000\r\nhello",

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"runtime"
 	"slices"
 	"sync"
 	"syscall"
@@ -183,4 +184,43 @@ func BenchmarkAgainstReverseProxy(b *testing.B) {
 	b.ReportMetric(float64(c.relay.Nanoseconds()), "relay-cpu-ns/request")
 	b.ReportMetric(float64(c.reverse.Nanoseconds()), "reverse-cpu-ns/request")
 	b.ReportMetric(c.ratio, "ratio")
+}
+
+// BenchmarkIdle is what a connection takes up in the relay while it waits for its
+// next request, heap and stack: beyond what its client and application take up.
+func BenchmarkIdle(b *testing.B) {
+	const connections = 500
+	for range b.N {
+		w := newWorld(b, echoApp, func(w *world) { w.handler = &lets{} })
+		each := func(address string) float64 {
+			before := inUse()
+			conns := make([]net.Conn, connections)
+			for i := range conns {
+				conn, err := net.Dial("tcp", address)
+				if err != nil {
+					b.Fatal(err)
+				}
+				io.WriteString(conn, benchRequest)
+				io.ReadFull(conn, make([]byte, len(echoAnswer)))
+				conns[i] = conn
+			}
+			used := float64(inUse()-before) / connections / 1024
+			for _, c := range conns {
+				c.Close()
+			}
+			return used
+		}
+		direct := each(w.app.Addr().String())
+		b.ReportMetric(each(w.accept.Addr().String())-direct, "KiB/connection")
+	}
+}
+
+// inUse is heap and stack after pools have forgotten what they held.
+func inUse() int64 {
+	for range 3 {
+		runtime.GC()
+	}
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc + m.StackInuse)
 }

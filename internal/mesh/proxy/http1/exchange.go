@@ -238,8 +238,8 @@ func (c *Conn) pass(size int, sent bool) bool {
 		return c.broken(status, c.blame(err))
 	}
 	for !x.down.done {
-		now := time.Now()
-		if err := c.fillApp(now); err != nil {
+		c.now = time.Now()
+		if err := c.fillApp(c.now); err != nil {
 			if a.body == ToClose && errors.Is(err, errNoAnswer) && c.ended {
 				break
 			}
@@ -254,7 +254,7 @@ func (c *Conn) pass(size int, sent bool) bool {
 			c.tell(Application, refused)
 			return c.broken(status, errMalformed)
 		}
-		if err := c.client.write(b[:n], now, c.limits.Stall); err != nil {
+		if err := c.client.write(b[:n], time.Now(), c.limits.Stall); err != nil {
 			return c.broken(status, c.blame(err))
 		}
 		c.app.use(used)

@@ -186,10 +186,21 @@ func (f *framing) size(text []byte) (digits int, err *refusal) {
 	if len(extension) == 0 || extension[0] != ';' {
 		return 0, errChunkSize
 	}
+	quoted, escaped := false, false
 	for _, c := range extension {
-		if class[c]&valueByte == 0 {
+		switch {
+		case class[c]&valueByte == 0:
 			return 0, errChunkSize
+		case escaped:
+			escaped = false
+		case quoted && c == '\\':
+			escaped = true
+		case c == '"':
+			quoted = !quoted
 		}
+	}
+	if quoted { // somebody might look for its end in the next line
+		return 0, errChunkSize
 	}
 	if f.extensions += len(text) - digits; f.extensions > f.limits.Extension {
 		return 0, errExtensionLimit
