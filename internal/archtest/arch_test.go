@@ -27,7 +27,7 @@ var rules = []rule{
 	{
 		name:  "the mesh knows nothing of those who judge it",
 		from:  []string{"internal/mesh/"},
-		never: []string{"internal/policy/oracle", "internal/check", "internal/transition", "internal/history", "internal/rulebook", "internal/engine", "scenarios", "suites", "reports", "clients"},
+		never: []string{"internal/policy/oracle", "internal/check", "internal/transition", "internal/history", "internal/rulebook", "internal/engine", "internal/proxytest", "scenarios", "suites", "reports", "clients"},
 	},
 	{
 		name:  "who calls and who judges knows nothing of the mesh's logic",

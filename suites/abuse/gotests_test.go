@@ -1,7 +1,6 @@
 package abuse
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"maps"
@@ -32,18 +31,22 @@ var run = sync.OnceValues(func() (ended map[string]string, why string) {
 	command.Stderr = &failed
 	out, err := command.Output()
 	ended = map[string]string{}
-	for lines := bufio.NewScanner(bytes.NewReader(out)); lines.Scan(); {
-		var event struct{ Action, Package, Test string }
-		if json.Unmarshal(lines.Bytes(), &event) != nil || event.Test == "" {
+	for line := range bytes.Lines(out) {
+		var event struct{ Action, Package, Test, Output string }
+		if json.Unmarshal(line, &event) != nil {
 			continue
 		}
 		switch event.Action {
+		case "output", "build-output":
+			if strings.HasPrefix(event.Output, "FAIL") {
+				why += strings.TrimSpace(event.Output) + "; "
+			}
 		case "pass", "fail", "skip":
 			ended[strings.TrimPrefix(event.Package, module)+" "+event.Test] = event.Action
 		}
 	}
 	if err != nil {
-		why = err.Error() + " " + failed.String()
+		why += err.Error() + " " + failed.String()
 	}
 	return ended, why
 })
