@@ -122,6 +122,24 @@ func TestAHeadBeyondTheLimitKeepsTheTableInStep(t *testing.T) {
 	}
 }
 
+func TestAHeadBeyondTheLimitTakesNoMemory(t *testing.T) { // case 52
+	ours := newDecoder()
+	limits := Limits{HeadBytes: 1000}.withDefaults()
+	name := bytes.Repeat([]byte{'n'}, 3000)
+	block := append(appendInteger([]byte{0x40}, 7, 0, uint64(len(name))), name...)
+	block = append(block, 0)
+	for range 5000 {
+		block = append(block, 0x0f, 62-15, 0) // that name again, without a value
+	}
+	var got fields
+	if err := ours.decode(block, &got, &limits); err != nil || !got.over {
+		t.Fatalf("over %t, %v", got.over, err)
+	}
+	if held := cap(got.copied.b); held > 64<<10 {
+		t.Errorf("%d bytes are held for a head of at most %d", held, limits.HeadBytes)
+	}
+}
+
 func TestBlocksThatBreakTheRulesAreRefused(t *testing.T) {
 	for name, block := range map[string][]byte{
 		"index zero":                    {0x80},
@@ -178,6 +196,9 @@ func TestSteadyHeadsCostNoAllocation(t *testing.T) {
 		pass(h)
 	}
 	next := warm
+	if len(out) > 6+len("grpc-timeout")+len("499m")+2 {
+		t.Errorf("a head with one new value takes %d bytes", len(out))
+	}
 	if n := testing.AllocsPerRun(runs, func() { pass(heads[next]); next++ }); n != 0 {
 		t.Errorf("%v allocations for a head with one new value", n)
 	}

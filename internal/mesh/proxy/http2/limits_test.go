@@ -262,6 +262,43 @@ func TestWhatAClientDoesNotTakeIsBounded(t *testing.T) { // case 54
 	}
 }
 
+func TestAClientGetsNoMoreThanItsWindows(t *testing.T) {
+	app := startHTTP2(t, func(w http.ResponseWriter, _ *http.Request) { w.Write(make([]byte, 200<<10)) })
+	for name, row := range map[string]struct {
+		initial uint32
+		want    int
+	}{
+		"of a stream":       {100, 100},
+		"of the connection": {1 << 20, defaultWindow},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := dialRaw(t, startRelay(t, app, &asked{}, Limits{}, nil).addr, http2.Setting{ID: http2.SettingInitialWindowSize, Val: row.initial})
+			c.open(1, true, request("/")...)
+			got := 0
+			read := func(until http2.FrameType) {
+				for {
+					switch f := c.next().(type) {
+					case *http2.DataFrame:
+						if got += len(f.Data()); until == http2.FrameData && got >= row.want {
+							return
+						}
+					default:
+						if f.Header().Type == until {
+							return
+						}
+					}
+				}
+			}
+			read(http2.FrameData)
+			c.must(0, c.WritePing(false, [8]byte{}))
+			read(http2.FramePing)
+			if got != row.want {
+				t.Errorf("%d bytes came, not %d", got, row.want)
+			}
+		})
+	}
+}
+
 // A client that always leaves some of an answer has the relay hold a window's worth,
 // however much has passed (invariant 5).
 func TestAStreamThatIsNeverEmptyDoesNotGrow(t *testing.T) {
