@@ -302,7 +302,7 @@ func (c *Conn) readClient() error {
 			}
 			c.relieve()
 		}
-		if in.idle = len(c.streams) == 0; in.idle {
+		if len(c.streams) == 0 {
 			c.client.in.shrink()
 		}
 		c.headProgress(&in)
@@ -354,7 +354,7 @@ func (c *Conn) readApp(p *peer) {
 			}
 			c.relieve()
 		}
-		if in.idle = p.open == 0; in.idle {
+		if p.open == 0 {
 			p.in.shrink()
 		}
 		if err != nil && !c.finished {

@@ -7,16 +7,15 @@ import (
 	"syscall"
 )
 
-// reader keeps what has been read and not handled. While its connection is idle it
-// has no buffer: it waits for the first bytes without one.
+// reader keeps what has been read and not handled. While there is nothing it has no
+// buffer: it waits for the first bytes without one, since it cannot know whether they
+// come at once or never.
 type reader struct {
 	conn net.Conn
 	seen []byte // not yet given out
 	in   *buffer
 	// r and w bound what is unread.
 	r, w int
-	// idle: nothing is in progress, so that the next read may take long.
-	idle bool
 
 	raw  syscall.RawConn
 	wake func(fd uintptr) bool
@@ -24,9 +23,9 @@ type reader struct {
 	peek *[peekSize]byte
 }
 
-// peekSize is what an idle connection that cannot be waited for otherwise (TLS) is
-// read with.
-const peekSize = 64
+// peekSize is what a connection that cannot be waited for otherwise (TLS) is read
+// with first; most calls fit in.
+const peekSize = 1 << 10
 
 func (r *reader) unread() []byte {
 	if r.in == nil {
@@ -48,9 +47,8 @@ func (r *reader) release() {
 // more reads once.
 func (r *reader) more() error {
 	if r.r == r.w {
-		r.r, r.w = 0, 0
-		if r.idle && len(r.seen) == 0 {
-			r.release()
+		r.release()
+		if len(r.seen) == 0 {
 			return r.first()
 		}
 	}
