@@ -274,6 +274,7 @@ func TestADeniedRequestsBodyIsNeverARequest(t *testing.T) {
 		{"chunks", fmt.Sprintf("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", len(smuggled), smuggled), true, false},
 		{"up to the limit", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n" + strings.Repeat("x", 100000), true, false},
 		{"beyond the limit", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n" + smuggled, false, false},
+		{"far beyond the limit, and sent", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 8000000\r\n\r\n" + strings.Repeat(smuggled, 8_000_000/len(smuggled)), false, false},
 		{"chunks beyond the limit", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + strings.Repeat("1000\r\n"+strings.Repeat("x", 0x1000)+"\r\n", 100), false, true},
 		{"malformed", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n" + smuggled, false, false},
 		{"that waits to be asked for", "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1000\r\n\r\n" + smuggled, false, false},

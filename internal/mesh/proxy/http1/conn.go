@@ -37,13 +37,17 @@ type Conn struct {
 
 // Conn makes a connection that Serve is to be called for.
 func (r *Relay) Conn(cfg Config) *Conn {
+	r.setDefaults()
+	c := &Conn{relay: r, handler: cfg.Handler, dial: cfg.Dial, limits: &r.limits, seen: cfg.Seen, first: true}
+	c.client.init(cfg.Client)
+	return c
+}
+
+func (r *Relay) setDefaults() {
 	r.once.Do(func() {
 		r.limits = r.Limits
 		r.limits.setDefaults()
 	})
-	c := &Conn{relay: r, handler: cfg.Handler, dial: cfg.Dial, limits: &r.limits, seen: cfg.Seen, first: true}
-	c.client.init(cfg.Client)
-	return c
 }
 
 // Serve relays until the connection ends, by either side, by a limit, by Drain or

@@ -17,7 +17,10 @@ type framing struct {
 	payload bool
 	// answer: trailers of an answer, not of a request.
 	answer bool
-	done   bool
+	// keeps: trailers that may pass are put into kept.
+	keeps bool
+	kept  []Field
+	done  bool
 
 	limits     *Limits
 	extensions int
@@ -156,6 +159,9 @@ func (f *framing) take(line []byte) (keep int, err *refusal) {
 	}
 	if !f.trailerPasses(field) {
 		return 0, nil
+	}
+	if f.keeps {
+		f.kept = append(f.kept, Field{bytes.Clone(field.Name), bytes.Clone(field.Value)})
 	}
 	return len(line), nil
 }
