@@ -31,7 +31,7 @@ const (
 
 // Field is a header field as it stood on the wire, without the white space
 // around its value.
-type Field struct{ Name, Value []byte }
+type Field = struct{ Name, Value []byte }
 
 // Head is a request head as it stood on the wire. Its slices lie in the
 // connection's buffer and are valid until Decide returns.
@@ -63,7 +63,7 @@ type Head struct {
 
 // Header is a field that the proxy itself writes. Name and value must be valid
 // ones: they are written as they are.
-type Header struct{ Name, Value string }
+type Header = struct{ Name, Value string }
 
 // Verdict is what becomes of a request.
 type Verdict uint8

@@ -6,7 +6,7 @@ import (
 )
 
 // Field is one header field. Names of fields from the wire are lower-case.
-type Field struct{ Name, Value []byte }
+type Field = struct{ Name, Value []byte }
 
 // Head is one request head as it stood on the wire, checked by RFC 9113 section
 // 8. All slices are valid until Decide returns; a Stream's own Head is a copy.
@@ -37,7 +37,7 @@ type Head struct {
 }
 
 // Header is a field that the proxy itself writes; its name is lower-case.
-type Header struct{ Name, Value string }
+type Header = struct{ Name, Value string }
 
 // Verdict is what becomes of a request.
 type Verdict uint8

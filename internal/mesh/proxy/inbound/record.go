@@ -2,10 +2,10 @@ package inbound
 
 import (
 	"errors"
-	"net/http"
-	"strconv"
 	"time"
 
+	"github.com/meshproof/meshproof/internal/mesh/proxy/http1"
+	"github.com/meshproof/meshproof/internal/mesh/proxy/http2"
 	"github.com/meshproof/meshproof/internal/mesh/proxy/policy"
 )
 
@@ -43,8 +43,8 @@ func (s *Server) decided(c *call) {
 		sess.labels.http(m, sess, d.Permit).request.metric.Inc()
 	}
 	record := s.record(sess, c.snap, c.protocol(), verdict, d.Server, d.Permit)
-	record.Method, record.Path, record.Route = c.head.Method, c.head.Path, d.Route.String()
-	record.RequestID = c.head.Header.Get("x-request-id")
+	record.Method, record.Path, record.Route = string(c.head.Method), string(c.head.Path), d.Route.String()
+	record.RequestID = string(c.head.Field("x-request-id"))
 	s.cfg.Decisions.add(record)
 }
 
@@ -134,26 +134,24 @@ func (s *Server) details(sess *session, server, route policy.Ref, permit *policy
 // grpcFailures are the codes that count against the server rather than the caller.
 var grpcFailures = map[int]bool{2: true, 4: true, 13: true, 14: true, 15: true}
 
-// observe counts the application's answer once it is complete or has broken off.
-func (s *Server) observe(c *call, res *http.Response, err error) {
-	grpc := -1
-	status := res.Header.Get("Grpc-Status")
-	if status == "" {
-		status = res.Trailer.Get("Grpc-Status")
-	}
-	if n, convErr := strconv.Atoi(status); convErr == nil && status != "" {
-		grpc = n
-	}
-	fault := ""
-	failed := res.StatusCode >= 500 || grpcFailures[grpc]
-	if err != nil && !errors.Is(err, errClientGone) {
+// answered counts the answer to a permitted request once it is complete or has
+// broken off. status is 0 for an answer that never came, grpc -1 for none. A client
+// that left before there was one has got none.
+func (s *Server) answered(c *call, status, grpc int, err error) {
+	failed, fault := status >= 500 || grpcFailures[grpc], ""
+	switch {
+	case c.failed != 0: // the proxy answered in the application's place
+		status, grpc, failed = c.failed, -1, true
+	case err == nil:
+	case errors.Is(err, http1.ErrClient) || errors.Is(err, http2.ErrClient):
+		if status == 0 {
+			return
+		}
+	default:
 		failed, fault = true, "unclassified"
 	}
-	s.count(c, res.StatusCode, grpc, failed, fault)
+	s.count(c, status, grpc, failed, fault)
 }
-
-// observeStatus counts an answer of the proxy's own in the application's place.
-func (s *Server) observeStatus(c *call, status int) { s.count(c, status, -1, status >= 500, "") }
 
 func (s *Server) count(c *call, status, grpc int, failed bool, fault string) {
 	h := c.sess.labels.http(s.cfg.Metrics, c.sess, c.made.Permit)

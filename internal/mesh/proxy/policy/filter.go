@@ -1,30 +1,20 @@
 package policy
 
 import (
-	"net/http"
 	"strconv"
 	"strings"
 )
 
-// Filter is one filter of a rule; exactly one of the fields is set.
-type Filter struct {
-	Headers  *HeaderModifier
-	Redirect *Redirector
-	// Fault: the failure injector, which the inbound side does not carry out (N-11).
-	Fault bool
+// filter is one filter of a rule that answers in the application's place; exactly
+// one of the fields is set.
+type filter struct {
+	redirect *redirector
+	// fault: the failure injector, which the inbound side does not carry out (N-11).
+	fault bool
 }
 
-// HeaderModifier changes request headers: additions, then sets, then removals. Names are canonical.
-type HeaderModifier struct {
-	Add, Set []HeaderValue
-	Remove   []string
-}
-
-// HeaderValue is one header line.
-type HeaderValue struct{ Name, Value string }
-
-// Redirector answers with a location.
-type Redirector struct {
+// redirector answers with a location.
+type redirector struct {
 	Scheme, Host string
 	Port         uint32
 	Status       int
@@ -32,33 +22,14 @@ type Redirector struct {
 	Full, Prefix *string
 }
 
-// Apply carries out the rule's header filters in order.
-func (r *Rule) Apply(h http.Header) {
-	for i := range r.Filters {
-		m := r.Filters[i].Headers
-		if m == nil {
-			continue
-		}
-		for _, v := range m.Add {
-			h[v.Name] = append(h[v.Name], v.Value)
-		}
-		for _, v := range m.Set {
-			h[v.Name] = []string{v.Value}
-		}
-		for _, name := range m.Remove {
-			delete(h, name)
-		}
-	}
-}
-
 // location builds the redirect's target; false when a prefix is to be replaced that the rule does not match by prefix.
-func (r *Redirector) location(head *Head, path string, rule *Rule) (string, bool) {
+func (r *redirector) location(head *Head, judged []byte, rule *Rule) (string, bool) {
 	scheme, host := r.Scheme, r.Host
 	if scheme == "" {
 		scheme = "http"
 	}
 	if host == "" {
-		host = head.Host
+		host = string(head.Host)
 		if r.Port != 0 {
 			host = stripPort(host)
 		}
@@ -66,11 +37,12 @@ func (r *Redirector) location(head *Head, path string, rule *Rule) (string, bool
 	if r.Port != 0 {
 		host += ":" + strconv.Itoa(int(r.Port))
 	}
+	path := string(judged)
 	switch {
 	case r.Full != nil:
 		path = *r.Full
 	case r.Prefix != nil:
-		prefix, ok := rule.longestPrefix(path)
+		prefix, ok := rule.longestPrefix(judged)
 		if !ok {
 			return "", false
 		}
@@ -81,8 +53,8 @@ func (r *Redirector) location(head *Head, path string, rule *Rule) (string, bool
 		}
 	}
 	location := scheme + "://" + host + path
-	if head.RawQuery != "" {
-		location += "?" + head.RawQuery
+	if len(head.Query) > 0 {
+		location += "?" + string(head.Query)
 	}
 	return location, true
 }
@@ -94,7 +66,7 @@ func stripPort(authority string) string {
 	return authority
 }
 
-func (r *Rule) longestPrefix(path string) (prefix string, ok bool) {
+func (r *Rule) longestPrefix(path []byte) (prefix string, ok bool) {
 	for i := range r.matches {
 		m := &r.matches[i]
 		if m.kind == pathPrefix && hasSegmentPrefix(path, m.path) && (!ok || len(m.path) > len(prefix)) {

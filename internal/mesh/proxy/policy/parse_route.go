@@ -2,7 +2,6 @@ package policy
 
 import (
 	"fmt"
-	"net/textproto"
 	"regexp"
 	"strings"
 
@@ -30,22 +29,26 @@ func (p *Port) parseHTTPRoute(msg *pb.HttpRoute) (*Route, error) {
 		if len(rule.matches) == 0 {
 			rule.matches = []match{{}}
 		}
+		edits := editor{}
 		for _, f := range r.GetFilters() {
 			switch kind := f.GetKind().(type) {
 			case *pb.HttpRoute_Filter_RequestHeaderModifier:
-				rule.Filters = append(rule.Filters, Filter{Headers: parseModifier(kind.RequestHeaderModifier)})
+				if err := edits.add(kind.RequestHeaderModifier); err != nil {
+					return nil, err
+				}
 			case *pb.HttpRoute_Filter_Redirect:
 				redirect, err := p.parseRedirect(kind.Redirect)
 				if err != nil {
 					return nil, err
 				}
-				rule.Filters = append(rule.Filters, Filter{Redirect: redirect})
+				rule.filters = append(rule.filters, filter{redirect: redirect})
 			case *pb.HttpRoute_Filter_FailureInjector:
-				rule.Filters = append(rule.Filters, Filter{Fault: true})
+				rule.filters = append(rule.filters, filter{fault: true})
 			default:
 				return nil, fmt.Errorf("%w: filter without kind", ErrInvalid)
 			}
 		}
+		rule.edits = edits.result()
 		route.rules = append(route.rules, rule)
 	}
 	own, err := parseAuthzs(msg.GetAuthorizations())
@@ -74,16 +77,20 @@ func (p *Port) parseGRPCRoute(msg *pb.GrpcRoute) (*Route, error) {
 		if len(rule.matches) == 0 {
 			rule.matches = []match{{kind: pathRPC, httpMethod: "POST"}}
 		}
+		edits := editor{}
 		for _, f := range r.GetFilters() {
 			switch kind := f.GetKind().(type) {
 			case *pb.GrpcRoute_Filter_RequestHeaderModifier:
-				rule.Filters = append(rule.Filters, Filter{Headers: parseModifier(kind.RequestHeaderModifier)})
+				if err := edits.add(kind.RequestHeaderModifier); err != nil {
+					return nil, err
+				}
 			case *pb.GrpcRoute_Filter_FailureInjector:
-				rule.Filters = append(rule.Filters, Filter{Fault: true})
+				rule.filters = append(rule.filters, filter{fault: true})
 			default:
 				return nil, fmt.Errorf("%w: filter without kind", ErrInvalid)
 			}
 		}
+		rule.edits = edits.result()
 		route.rules = append(route.rules, rule)
 	}
 	own, err := parseAuthzs(msg.GetAuthorizations())
@@ -99,20 +106,23 @@ func parseHosts(msgs []*http_route.HostMatch) ([]hostMatch, error) {
 	for _, msg := range msgs {
 		switch kind := msg.GetMatch().(type) {
 		case *http_route.HostMatch_Exact:
-			hosts = append(hosts, hostMatch{name: canonicalHost(kind.Exact)})
+			hosts = append(hosts, hostMatch{name: hostName(kind.Exact)})
 		case *http_route.HostMatch_Suffix_:
 			reversed := kind.Suffix.GetReverseLabels()
 			labels := make([]string, len(reversed))
 			for i, label := range reversed {
 				labels[len(reversed)-1-i] = label
 			}
-			hosts = append(hosts, hostMatch{name: canonicalHost(strings.Join(labels, ".")), suffix: true})
+			hosts = append(hosts, hostMatch{name: hostName(strings.Join(labels, ".")), suffix: true})
 		default:
 			return nil, fmt.Errorf("%w: host match without kind", ErrInvalid)
 		}
 	}
 	return hosts, nil
 }
+
+// hostName is a route's host in the form that hosts are compared with.
+func hostName(host string) string { return strings.ToLower(string(canonicalHost([]byte(host)))) }
 
 func (p *Port) parseMatch(msg *http_route.HttpRouteMatch) (match, error) {
 	m := match{}
@@ -158,8 +168,8 @@ func (p *Port) routePath(path string) string {
 	if p.dialect.RawPaths {
 		return path
 	}
-	if normal, ok := NormalPath(path); ok {
-		return normal
+	if normal, ok := NormalPath([]byte(path), nil); ok {
+		return string(normal)
 	}
 	return path
 }
@@ -178,7 +188,7 @@ func (p *Port) parseRPC(msg *grpc_route.GrpcRouteMatch) (match, error) {
 func parseHeaders(msgs []*http_route.HeaderMatch) ([]fieldMatch, error) {
 	var fields []fieldMatch
 	for _, h := range msgs {
-		field := fieldMatch{name: textproto.CanonicalMIMEHeaderKey(h.GetName())}
+		field := fieldMatch{name: strings.ToLower(h.GetName())}
 		switch kind := h.GetValue().(type) {
 		case *http_route.HeaderMatch_Exact:
 			field.exact = string(kind.Exact)
@@ -219,25 +229,11 @@ func anchored(expr string) (*regexp.Regexp, error) {
 	return regex, nil
 }
 
-func parseModifier(msg *http_route.RequestHeaderModifier) *HeaderModifier {
-	m := &HeaderModifier{}
-	for _, h := range msg.GetAdd().GetHeaders() {
-		m.Add = append(m.Add, HeaderValue{textproto.CanonicalMIMEHeaderKey(h.GetName()), string(h.GetValue())})
-	}
-	for _, h := range msg.GetSet().GetHeaders() {
-		m.Set = append(m.Set, HeaderValue{textproto.CanonicalMIMEHeaderKey(h.GetName()), string(h.GetValue())})
-	}
-	for _, name := range msg.GetRemove() {
-		m.Remove = append(m.Remove, textproto.CanonicalMIMEHeaderKey(name))
-	}
-	return m
-}
-
 // defaultRedirectStatus answers redirects that name no status (W-21 in dialect documented).
 const defaultRedirectStatus = 302
 
-func (p *Port) parseRedirect(msg *http_route.RequestRedirect) (*Redirector, error) {
-	r := &Redirector{Host: msg.GetHost(), Port: msg.GetPort(), Status: int(msg.GetStatus())}
+func (p *Port) parseRedirect(msg *http_route.RequestRedirect) (*redirector, error) {
+	r := &redirector{Host: msg.GetHost(), Port: msg.GetPort(), Status: int(msg.GetStatus())}
 	if msg.GetScheme() != nil {
 		switch kind := msg.GetScheme().GetType().(type) {
 		case *http_types.Scheme_Registered_:

@@ -39,7 +39,7 @@ func TestLocalhostIsAppendedToEveryList(t *testing.T) {
 		if (permit != nil) != want {
 			t.Errorf("connection from %s: got %v, want %v", addr, permit, want)
 		}
-		d := p.Request(from(addr), &Head{Method: "GET", Path: "/"})
+		d := p.Request(from(addr), text{Method: "GET", Path: "/"}.head())
 		if (d.Verdict == Allow) != want {
 			t.Errorf("request from %s: got %v, want %v", addr, d.Verdict, want)
 		}
@@ -171,7 +171,7 @@ func TestEveryProtocolHasConnectionsOrRequestsOrBoth(t *testing.T) {
 		if requests[protocol] {
 			want = Allow
 		}
-		if got := p.Request(from("10.0.0.1"), &Head{Method: "POST", Path: "/a.B/C"}); got.Verdict != want {
+		if got := p.Request(from("10.0.0.1"), text{Method: "POST", Path: "/a.B/C"}.head()); got.Verdict != want {
 			t.Errorf("%v: request: got %v, want %v", protocol, got.Verdict, want)
 		}
 	}

@@ -1,7 +1,7 @@
 package policy
 
 import (
-	"strings"
+	"bytes"
 	"unicode/utf8"
 )
 
@@ -11,86 +11,159 @@ import (
 // application could read the path in another way: a hidden separator (%2f, %5c,
 // a backslash), path parameters, control characters, broken or overlong
 // escapes, dot segments that leave the root.
-func NormalPath(raw string) (path string, ok bool) {
-	if raw == "*" {
+//
+// A path that has its normal form is returned as it is; others are written to
+// the capacity of buf, or to new memory when that does not suffice.
+func NormalPath(raw, buf []byte) (path []byte, ok bool) {
+	if isNormal(raw) {
 		return raw, true
 	}
-	if !strings.HasPrefix(raw, "/") {
-		return "", false
-	}
-	decoded, ok := decodeOnce(raw)
-	if !ok {
-		return "", false
-	}
-	var segments []string
-	parts := strings.Split(decoded[1:], "/")
-	for i, part := range parts {
-		last := i == len(parts)-1
-		switch part {
-		case "":
-			if last {
-				segments = append(segments, "")
-			}
-		case ".":
-			if last {
-				segments = append(segments, "")
-			}
-		case "..":
-			if len(segments) == 0 {
-				return "", false
-			}
-			segments = segments[:len(segments)-1]
-			if last {
-				segments = append(segments, "")
-			}
-		default:
-			segments = append(segments, part)
-		}
-	}
-	return "/" + strings.Join(segments, "/"), true
+	path, _, ok = normalise(raw, buf)
+	return path, ok
 }
 
-// decodeOnce decodes escapes of unreserved characters and refuses what has more than one reading.
-func decodeOnce(raw string) (string, bool) {
+// normalise is NormalPath for paths that are not normal, or have escapes. grown is
+// buf, or what took its place.
+func normalise(raw, buf []byte) (path, grown []byte, ok bool) {
+	if len(raw) == 0 || raw[0] != '/' {
+		return nil, buf, false
+	}
+	grown, ok = decodeOnce(buf[:0], raw)
+	if !ok {
+		return nil, grown, false
+	}
+	path, ok = resolveDots(grown)
+	return path, grown, ok
+}
+
+// isNormal tells whether a path is its own normal form, without escapes: most are.
+func isNormal(raw []byte) bool {
+	if len(raw) == 0 || raw[0] != '/' {
+		return len(raw) == 1 && raw[0] == '*'
+	}
+	start := true // of a segment
+	for i, c := range raw[1:] {
+		switch {
+		case !plain[c]:
+			return false
+		case c == '/':
+			if start {
+				return false
+			}
+			start = true
+			continue
+		case c == '.' && start && dots(raw[1+i:]) > 0:
+			return false
+		}
+		start = false
+	}
+	return true
+}
+
+// dots is the length of the dot segment that rest begins with, 0 when it is another.
+func dots(rest []byte) int {
+	n := 1
+	if len(rest) > 1 && rest[1] == '.' {
+		n = 2
+	}
+	if rest[0] != '.' || len(rest) > n && rest[n] != '/' {
+		return 0
+	}
+	return n
+}
+
+// resolveDots merges slashes and resolves dot segments in place. The path begins
+// with a slash.
+func resolveDots(path []byte) ([]byte, bool) {
+	out := path[:0] // what is written never overtakes what is read
+	for rest := path; len(rest) > 0; {
+		rest = rest[1:]
+		end := bytes.IndexByte(rest, '/')
+		last := end < 0
+		if last {
+			end = len(rest)
+		}
+		part := rest[:end]
+		rest = rest[end:]
+		switch {
+		case len(part) == 0 || len(part) == 1 && part[0] == '.':
+		case len(part) == 2 && part[0] == '.' && part[1] == '.':
+			if len(out) == 0 {
+				return nil, false
+			}
+			out = out[:bytes.LastIndexByte(out, '/')]
+		default:
+			out = append(append(out, '/'), part...)
+			continue
+		}
+		if last {
+			out = append(out, '/')
+		}
+	}
+	return out, true
+}
+
+// decodeOnce appends the path with escapes of unreserved characters decoded. It
+// refuses what has more than one reading.
+func decodeOnce(out, raw []byte) ([]byte, bool) {
 	var (
-		out   strings.Builder
-		octet []byte // the fully decoded form, to see overlong or broken UTF-8
+		char  [utf8.UTFMax]byte // the begin of a character beyond ASCII
+		begun int
 	)
-	out.Grow(len(raw))
 	for i := 0; i < len(raw); i++ {
 		c := raw[i]
 		if c != '%' {
-			if c <= 0x20 || c >= 0x7f || c == '\\' || c == ';' || c == '#' || c == '?' {
-				return "", false
+			if !plain[c] || begun > 0 {
+				return out, false
 			}
-			out.WriteByte(c)
-			octet = append(octet, c)
+			out = append(out, c)
 			continue
 		}
 		if i+2 >= len(raw) {
-			return "", false
+			return out, false
 		}
 		high, okHigh := unhex(raw[i+1])
 		low, okLow := unhex(raw[i+2])
 		if !okHigh || !okLow {
-			return "", false
+			return out, false
 		}
+		i += 2
 		b := high<<4 | low
 		switch {
 		case b < 0x20 || b == 0x7f || b == '/' || b == '\\' || b == ';':
-			return "", false
+			return out, false
+		case b < utf8.RuneSelf && begun > 0:
+			return out, false
 		case unreserved(b):
-			out.WriteByte(b)
-		default:
-			out.WriteByte('%')
-			out.WriteByte(upperHex[high])
-			out.WriteByte(upperHex[low])
+			out = append(out, b)
+			continue
 		}
-		octet = append(octet, b)
-		i += 2
+		out = append(out, '%', upperHex[high], upperHex[low])
+		if b >= utf8.RuneSelf {
+			// No character is longer than char: a full one that is none is refused.
+			char[begun] = b
+			begun++
+			if utf8.FullRune(char[:begun]) {
+				if !utf8.Valid(char[:begun]) {
+					return out, false
+				}
+				begun = 0
+			}
+		}
 	}
-	return out.String(), utf8.Valid(octet)
+	return out, begun == 0
 }
+
+// plain are the bytes that mean themselves in a path.
+var plain = func() (table [256]bool) {
+	for c := 0x21; c < 0x7f; c++ {
+		table[c] = true
+	}
+	for _, c := range []byte(`%\;#?`) {
+		table[c] = false
+	}
+	return table
+}()
 
 const upperHex = "0123456789ABCDEF"
 

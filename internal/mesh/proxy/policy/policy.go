@@ -185,8 +185,11 @@ type Decision struct {
 	// Permit is set when an authorization matched, also if the filters or the rate
 	// limit then answered instead of the application (M-11).
 	Permit *Permit
-	// Rule holds the header filters to carry out on an allowed request; nil for none.
-	Rule *Rule
+	// Path is what the application is to see of an allowed request in the place of
+	// Head.Path: what was judged. nil is the path as sent. It lies in Head.Scratch.
+	Path []byte
+	// Edits are the header filters to carry out on an allowed request; nil for none.
+	Edits *Edits
 	// Location and Status are the answer of a Redirect.
 	Location string
 	Status   int

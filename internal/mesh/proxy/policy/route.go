@@ -1,24 +1,9 @@
 package policy
 
 import (
-	"net/http"
-	"net/url"
+	"bytes"
 	"regexp"
-	"strings"
-	"time"
 )
-
-// Head is what a decision looks at in a request.
-type Head struct {
-	Method string
-	// Path as sent, escapes included, without the query. RawQuery without the question mark.
-	Path, RawQuery string
-	// Host is the request's authority: of an absolute-form target, else :authority or Host, else the original destination (H-12).
-	Host   string
-	Header http.Header
-	// Now is the time rate limits are measured with; any monotonic origin.
-	Now time.Time
-}
 
 // Route is a set of rules with the authorizations of exactly this route.
 type Route struct {
@@ -33,7 +18,9 @@ type Route struct {
 // Rule is a disjunction of matches and the filters of requests that match.
 type Rule struct {
 	matches []match
-	Filters []Filter
+	filters []filter
+	// edits is what the header filters come to, one after another; nil for nothing.
+	edits *Edits
 }
 
 // hostMatch compares a canonical host. With suffix, at least one more label is in front of name.
@@ -62,18 +49,18 @@ type match struct {
 	httpMethod      string
 }
 
-// fieldMatch compares a header or a query parameter.
+// fieldMatch compares a header, whose name is in lower case, or a query parameter.
 type fieldMatch struct {
 	name  string
 	exact string
 	regex *regexp.Regexp
 }
 
-func (f *fieldMatch) value(v string) bool {
+func (f *fieldMatch) value(v []byte) bool {
 	if f.regex != nil {
-		return f.regex.MatchString(v)
+		return f.regex.Match(v)
 	}
-	return v == f.exact
+	return string(v) == f.exact
 }
 
 // rank is the precedence of a match that holds, most significant first (H-15).
@@ -90,16 +77,15 @@ func (r rank) above(other rank) bool {
 
 // selectRoute chooses the route and rule for a request; nil when none matches
 // (H-16). The path is the one to judge by: normalised or raw.
-func (p *Port) selectRoute(head *Head, path string) (*Route, *Rule) {
+func (p *Port) selectRoute(head *Head, path []byte) (*Route, *Rule) {
 	var (
 		route *Route
 		rule  *Rule
 		best  rank
-		host  string
-		query url.Values
+		host  []byte
 	)
 	for _, r := range p.routes {
-		if len(r.hosts) > 0 && host == "" {
+		if len(r.hosts) > 0 && host == nil {
 			host = canonicalHost(head.Host)
 		}
 		hostExact, hostLength, ok := matchHosts(r.hosts, host)
@@ -109,11 +95,7 @@ func (p *Port) selectRoute(head *Head, path string) (*Route, *Rule) {
 		for i := range r.rules {
 			for j := range r.rules[i].matches {
 				m := &r.rules[i].matches[j]
-				if len(m.query) > 0 && query == nil {
-					// Malformed parameters are dropped by the parser: they match nothing.
-					query, _ = url.ParseQuery(head.RawQuery)
-				}
-				length, ok := m.holds(head, path, query)
+				length, ok := m.holds(head, path)
 				if !ok {
 					continue
 				}
@@ -131,15 +113,17 @@ func (p *Port) selectRoute(head *Head, path string) (*Route, *Rule) {
 	return route, rule
 }
 
-func matchHosts(hosts []hostMatch, host string) (exact, length int, ok bool) {
+func matchHosts(hosts []hostMatch, host []byte) (exact, length int, ok bool) {
 	if len(hosts) == 0 {
 		return 0, 0, true
 	}
-	for _, h := range hosts {
+	for i := range hosts {
+		h := &hosts[i]
+		border := len(host) - len(h.name) - 1
 		switch {
-		case !h.suffix && host == h.name:
+		case !h.suffix && equalFold(host, h.name):
 			return 1, len(h.name), true
-		case h.suffix && len(host) > len(h.name)+1 && strings.HasSuffix(host, "."+h.name):
+		case h.suffix && border > 0 && host[border] == '.' && equalFold(host[border+1:], h.name):
 			if len(h.name) >= length {
 				length, ok = len(h.name), true
 			}
@@ -148,26 +132,27 @@ func matchHosts(hosts []hostMatch, host string) (exact, length int, ok bool) {
 	return 0, length, ok
 }
 
-// canonicalHost lowers the case and cuts the port and one trailing dot (H-12).
-func canonicalHost(authority string) string {
-	host := strings.ToLower(authority)
-	if i := strings.LastIndexByte(host, ':'); i >= 0 && strings.IndexByte(host[i:], ']') < 0 {
-		if strings.IndexByte(host[:i], ':') < 0 || strings.HasPrefix(host, "[") {
+// canonicalHost cuts the port and one trailing dot (H-12); case is for the
+// comparison to leave out.
+func canonicalHost(authority []byte) []byte {
+	host := authority
+	if i := bytes.LastIndexByte(host, ':'); i >= 0 && bytes.IndexByte(host[i:], ']') < 0 {
+		if bytes.IndexByte(host[:i], ':') < 0 || host[0] == '[' {
 			host = host[:i]
 		}
 	}
-	return strings.TrimSuffix(host, ".")
+	return bytes.TrimSuffix(host, []byte{'.'})
 }
 
 // holds tells whether the match holds, and the length of path it covered.
-func (m *match) holds(head *Head, path string, query url.Values) (length int, ok bool) {
-	if m.httpMethod != "" && head.Method != m.httpMethod {
+func (m *match) holds(head *Head, path []byte) (length int, ok bool) {
+	if m.httpMethod != "" && string(head.Method) != m.httpMethod {
 		return 0, false
 	}
 	switch m.kind {
 	case pathAny:
 	case pathExact:
-		if path != m.path {
+		if string(path) != m.path {
 			return 0, false
 		}
 		length = len(m.path)
@@ -177,26 +162,27 @@ func (m *match) holds(head *Head, path string, query url.Values) (length int, ok
 		}
 		length = len(m.path)
 	case pathRegex:
-		if !m.regex.MatchString(path) {
+		if !m.regex.Match(path) {
 			return 0, false
 		}
 		length = len(path)
 	case pathRPC:
 		service, method, ok := splitRPC(path)
-		if !ok || m.service != "" && m.service != service || m.method != "" && m.method != method {
+		if !ok || m.service != "" && m.service != string(service) || m.method != "" && m.method != string(method) {
 			return 0, false
 		}
 		length = len(m.service) + len(m.method)
 	}
 	for i := range m.headers {
-		if !m.headers[i].header(head.Header) {
+		if !m.headers[i].header(head.Fields) {
 			return 0, false
 		}
 	}
 	for i := range m.query {
 		// The first value counts, always.
-		values := query[m.query[i].name]
-		if len(values) == 0 || !m.query[i].value(values[0]) {
+		value, grown, ok := parameter(head.Query, m.query[i].name, head.Scratch)
+		head.Scratch = grown[:len(head.Scratch)]
+		if !ok || !m.query[i].value(value) {
 			return 0, false
 		}
 	}
@@ -205,29 +191,33 @@ func (m *match) holds(head *Head, path string, query url.Values) (length int, ok
 
 // header requires every value of the field to match: of two values the
 // application might read the other one.
-func (f *fieldMatch) header(h http.Header) bool {
-	values := h[f.name]
-	for _, v := range values {
-		if !f.value(v) {
+func (f *fieldMatch) header(fields []Field) bool {
+	found := false
+	for i := range fields {
+		if !equalFold(fields[i].Name, f.name) {
+			continue
+		}
+		if !f.value(fields[i].Value) {
 			return false
 		}
+		found = true
 	}
-	return len(values) > 0
+	return found
 }
 
 // hasSegmentPrefix: /a is a prefix of /a, /a/ and /a/b, not of /ab (H-13). The prefix has no trailing slash, except "".
-func hasSegmentPrefix(path, prefix string) bool {
-	if !strings.HasPrefix(path, prefix) {
+func hasSegmentPrefix(path []byte, prefix string) bool {
+	if len(path) < len(prefix) || string(path[:len(prefix)]) != prefix {
 		return false
 	}
 	return len(path) == len(prefix) || path[len(prefix)] == '/'
 }
 
 // splitRPC splits /service/method; both parts must be there and nothing else (H-17).
-func splitRPC(path string) (service, method string, ok bool) {
-	if !strings.HasPrefix(path, "/") {
-		return "", "", false
+func splitRPC(path []byte) (service, method []byte, ok bool) {
+	if len(path) == 0 || path[0] != '/' {
+		return nil, nil, false
 	}
-	service, method, ok = strings.Cut(path[1:], "/")
-	return service, method, ok && service != "" && method != "" && !strings.Contains(method, "/")
+	service, method, ok = bytes.Cut(path[1:], []byte{'/'})
+	return service, method, ok && len(service) > 0 && len(method) > 0 && bytes.IndexByte(method, '/') < 0
 }

@@ -1,11 +1,11 @@
 package policy
 
 import (
-	"net/http"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/linkerd/linkerd2-proxy-api/go/grpc_route"
 	"github.com/linkerd/linkerd2-proxy-api/go/http_route"
 	"github.com/linkerd/linkerd2-proxy-api/go/http_types"
@@ -39,11 +39,11 @@ func route(kind, name string, matches ...*http_route.HttpRouteMatch) *pb.HttpRou
 }
 
 // chosen is the name of the route a request gets, or "-".
-func chosen(p *Port, head Head) string {
+func chosen(p *Port, head text) string {
 	if head.Method == "" {
 		head.Method = "GET"
 	}
-	d := p.Request(from("127.0.0.1"), &head)
+	d := p.Request(from("127.0.0.1"), head.head())
 	switch d.Verdict {
 	case Allow:
 		return d.Route.Name
@@ -83,18 +83,18 @@ func TestProbeRouteIsExactAndGetOnly(t *testing.T) {
 		{"GET", "/%68ealthz", "", Deny, "default"},
 		{"GET", "/", "", Deny, "default"},
 	} {
-		d := p.Request(from("10.0.0.1"), &Head{Method: tt.method, Path: tt.path, RawQuery: tt.query})
+		d := p.Request(from("10.0.0.1"), text{Method: tt.method, Path: tt.path, RawQuery: tt.query}.head())
 		if d.Verdict != tt.verdict || d.Route.Name != tt.route {
 			t.Errorf("%s %s: got %v on %v", tt.method, tt.path, d.Verdict, d.Route)
 		}
 	}
 	// The route is chosen first: from elsewhere the probe route still is the one, and denies (P-13).
-	if d := p.Request(from("11.0.0.1"), &Head{Method: "GET", Path: "/healthz"}); d.Verdict != Deny || d.Route.Name != "probe" {
+	if d := p.Request(from("11.0.0.1"), text{Method: "GET", Path: "/healthz"}.head()); d.Verdict != Deny || d.Route.Name != "probe" {
 		t.Errorf("probe from outside: got %v on %v", d.Verdict, d.Route)
 	}
 	// A Server-level grant opens every route.
 	open := mustParse(t, probeServer(grant("all", "0.0.0.0/0")), Dialect{})
-	if d := open.Request(from("11.0.0.1"), &Head{Method: "GET", Path: "/healthz"}); d.Verdict != Allow || d.Permit.Authz.Name != "all" {
+	if d := open.Request(from("11.0.0.1"), text{Method: "GET", Path: "/healthz"}.head()); d.Verdict != Allow || d.Permit.Authz.Name != "all" {
 		t.Errorf("probe from outside under a grant: got %+v", d)
 	}
 }
@@ -114,12 +114,12 @@ func TestPathsMatchWholeSegmentsAndWholeExpressions(t *testing.T) {
 	} {
 		p := mustParse(t, detectServer([]*pb.HttpRoute{route("HTTPRoute", "r", &http_route.HttpRouteMatch{Path: tt.match})}), Dialect{})
 		for path := range strings.FieldsSeq(tt.yes) {
-			if got := chosen(p, Head{Path: path}); got != "r" {
+			if got := chosen(p, text{Path: path}); got != "r" {
 				t.Errorf("%v: %s got %s", tt.match, path, got)
 			}
 		}
 		for path := range strings.FieldsSeq(tt.no) {
-			if got := chosen(p, Head{Path: path}); got != "-" {
+			if got := chosen(p, text{Path: path}); got != "-" {
 				t.Errorf("%v: %s got %s", tt.match, path, got)
 			}
 		}
@@ -143,7 +143,11 @@ func TestHeadersAndQueriesAreAllConsidered(t *testing.T) {
 		{nil, "v=1", "q"}, {nil, "v=1&v=2", "q"}, {nil, "v=2&v=1", "-"}, {nil, "v=%zz", "-"}, {nil, "a=1;v=1", "-"}, {nil, "x&v=1", "q"},
 		{[]string{"admin"}, "v=1", "h"}, // more headers win over more queries (H-15)
 	} {
-		got := chosen(p, Head{Path: "/", RawQuery: tt.query, Header: http.Header{"X-Role": tt.headers}})
+		head := text{Path: "/", RawQuery: tt.query}
+		for _, value := range tt.headers {
+			head.Fields = append(head.Fields, "X-Role", value)
+		}
+		got := chosen(p, head)
 		if got != tt.want {
 			t.Errorf("%v ?%s: got %s, want %s", tt.headers, tt.query, got, tt.want)
 		}
@@ -186,7 +190,7 @@ func TestPrecedence(t *testing.T) {
 		{"GET", "example.com", "/", "root"},
 		{"GET", "xexample.com", "/", "root"},
 	} {
-		if got := chosen(p, Head{Method: tt.method, Host: tt.host, Path: tt.path}); got != tt.want {
+		if got := chosen(p, text{Method: tt.method, Host: tt.host, Path: tt.path}); got != tt.want {
 			t.Errorf("%s %s%s: got %s, want %s", tt.method, tt.host, tt.path, got, tt.want)
 		}
 	}
@@ -197,10 +201,10 @@ func TestChosenRouteIsFinal(t *testing.T) {
 	wide := route("HTTPRoute", "wide", &http_route.HttpRouteMatch{Path: pathPrefixed("/")})
 	wide.Authorizations = []*pb.Authz{grant("wide", "0.0.0.0/0")}
 	p := mustParse(t, detectServer([]*pb.HttpRoute{narrow, wide}), Dialect{})
-	if d := p.Request(from("10.0.0.1"), &Head{Method: "GET", Path: "/secret"}); d.Verdict != Deny {
+	if d := p.Request(from("10.0.0.1"), text{Method: "GET", Path: "/secret"}.head()); d.Verdict != Deny {
 		t.Errorf("/secret: got %+v", d)
 	}
-	if d := p.Request(from("10.0.0.1"), &Head{Method: "GET", Path: "/other"}); d.Verdict != Allow {
+	if d := p.Request(from("10.0.0.1"), text{Method: "GET", Path: "/other"}.head()); d.Verdict != Allow {
 		t.Errorf("/other: got %+v", d)
 	}
 }
@@ -218,49 +222,35 @@ func TestPathsAreJudgedByTheirOneMeaning(t *testing.T) {
 		"/%c0%ae": "ambiguous", "/%00": "ambiguous", "/a%": "ambiguous", "/a%g0": "ambiguous", "/\x80": "ambiguous", "/a#b": "ambiguous",
 		"/../admin": "ambiguous", "admin": "ambiguous", "*": "-",
 	} {
-		if got := chosen(documented, Head{Path: path}); got != want {
+		if got := chosen(documented, text{Path: path}); got != want {
 			t.Errorf("%s: got %s, want %s", path, got, want)
 		}
 	}
-	if got := chosen(raw, Head{Path: "//admin"}); got != "rest" {
+	if got := chosen(raw, text{Path: "//admin"}); got != "rest" {
 		t.Errorf("dialect linkerd: got %s", got)
 	}
-	if path, ok := documented.ForwardPath("/x/..//%61dmin"); !ok || path != "/admin" {
-		t.Errorf("forwarded path: %q, %v", path, ok)
+	if d := documented.Request(from("127.0.0.1"), text{Path: "/x/..//%61dmin"}.head()); string(d.Path) != "/admin" {
+		t.Errorf("forwarded path: %q", d.Path)
 	}
-	if _, ok := mustParse(t, probeServer(), Dialect{}).ForwardPath("//x"); ok {
+	if d := documented.Request(from("127.0.0.1"), text{Path: "/admin/%20"}.head()); d.Path != nil {
+		t.Errorf("a path that is normal is forwarded as %q", d.Path)
+	}
+	if d := mustParse(t, probeServer(), Dialect{}).Request(from("127.0.0.1"), text{Path: "//x"}.head()); d.Path != nil {
 		t.Error("a port without path routes must leave paths alone")
 	}
 }
 
 func TestNormalPathIsStable(t *testing.T) {
 	for _, path := range []string{"/", "/a/b/", "/%61//./b/../c", "/%7e/%20/%C3%a9", "/a/.", "/a/..", "*"} {
-		once, ok := NormalPath(path)
+		once, ok := NormalPath([]byte(path), nil)
 		if !ok {
 			t.Errorf("%s: ambiguous", path)
 			continue
 		}
-		if twice, ok := NormalPath(once); !ok || twice != once {
+		if twice, ok := NormalPath(once, nil); !ok || string(twice) != string(once) {
 			t.Errorf("%s: once %q, twice %q", path, once, twice)
 		}
 	}
-}
-
-func FuzzNormalPath(f *testing.F) {
-	f.Add("/a/../b/%2e%2e/c")
-	f.Add("//x;y/%")
-	f.Fuzz(func(t *testing.T, raw string) {
-		path, ok := NormalPath(raw)
-		if !ok || path == "*" {
-			return
-		}
-		if strings.Contains(path, "//") || strings.Contains(path, "/./") || strings.Contains(path, "/../") || strings.HasSuffix(path, "/..") || !strings.HasPrefix(path, "/") {
-			t.Errorf("%q -> %q", raw, path)
-		}
-		if again, ok := NormalPath(path); !ok || again != path {
-			t.Errorf("%q -> %q -> %q, %v", raw, path, again, ok)
-		}
-	})
 }
 
 func TestGRPCRoutesMatchServiceAndMethod(t *testing.T) {
@@ -280,7 +270,7 @@ func TestGRPCRoutesMatchServiceAndMethod(t *testing.T) {
 		{"POST", "/a.B/C", "both"}, {"POST", "/a.B/D", "service"}, {"POST", "/x.Y/Only", "method"},
 		{"POST", "/a.b/C", "-"}, {"GET", "/a.B/C", "-"}, {"POST", "/a.B", "-"}, {"POST", "/a.B/C/D", "-"}, {"POST", "//C", "-"}, {"POST", "/x/y", "-"},
 	} {
-		if got := chosen(p, Head{Method: tt.method, Path: tt.path}); got != tt.want {
+		if got := chosen(p, text{Method: tt.method, Path: tt.path}); got != tt.want {
 			t.Errorf("%s %s: got %s, want %s", tt.method, tt.path, got, tt.want)
 		}
 	}
@@ -290,7 +280,7 @@ func TestGRPCRoutesMatchServiceAndMethod(t *testing.T) {
 	if _, err := Parse(open, Linkerd, nil); err == nil {
 		t.Error("a match without rpc is valid in dialect linkerd")
 	}
-	if got := chosen(mustParse(t, open, Dialect{}), Head{Method: "POST", Path: "/any/Thing"}); got == "-" {
+	if got := chosen(mustParse(t, open, Dialect{}), text{Method: "POST", Path: "/any/Thing"}); got == "-" {
 		t.Error("a match without rpc does not match any rpc")
 	}
 }
@@ -301,11 +291,11 @@ func TestFilters(t *testing.T) {
 		Host: "new.example", Path: &http_route.PathModifier{Replace: &http_route.PathModifier_Prefix{Prefix: "/new"}},
 	}}}}
 	p := mustParse(t, detectServer([]*pb.HttpRoute{r}), Dialect{})
-	d := p.Request(from("127.0.0.1"), &Head{Method: "GET", Path: "/old/x", RawQuery: "q=1", Host: "old.example:80"})
+	d := p.Request(from("127.0.0.1"), text{Method: "GET", Path: "/old/x", RawQuery: "q=1", Host: "old.example:80"}.head())
 	if d.Verdict != Redirect || d.Status != 302 || d.Location != "http://new.example/new/x?q=1" || d.Permit == nil {
 		t.Errorf("redirect: got %+v", d)
 	}
-	if d := p.Request(from("10.0.0.1"), &Head{Method: "GET", Path: "/old/x"}); d.Verdict != Deny {
+	if d := p.Request(from("10.0.0.1"), text{Method: "GET", Path: "/old/x"}.head()); d.Verdict != Deny {
 		t.Errorf("redirect before authorization: got %+v", d)
 	}
 
@@ -315,19 +305,18 @@ func TestFilters(t *testing.T) {
 		Remove: []string{"X-C"},
 	}}}}
 	p = mustParse(t, detectServer([]*pb.HttpRoute{r}), Dialect{})
-	d = p.Request(from("127.0.0.1"), &Head{Method: "GET", Path: "/old"})
-	if d.Verdict != Allow || d.Rule == nil {
+	d = p.Request(from("127.0.0.1"), text{Method: "GET", Path: "/old"}.head())
+	if d.Verdict != Allow || d.Edits == nil {
 		t.Fatalf("modifier: got %+v", d)
 	}
-	h := http.Header{"X-A": {"1"}, "X-B": {"old", "older"}, "X-C": {"3"}}
-	d.Rule.Apply(h)
-	if got := strings.Join(h["X-A"], ",") + ";" + strings.Join(h["X-B"], ",") + ";" + strings.Join(h["X-C"], ","); got != "1,2;new;" {
-		t.Errorf("modified headers: %s", got)
+	want := &Edits{Remove: []string{"x-c"}, Set: []Header{{Name: "x-b", Value: "new"}}, Append: []Header{{Name: "x-a", Value: "2"}}}
+	if diff := cmp.Diff(want, d.Edits); diff != "" {
+		t.Errorf("edits (-want +got):\n%s", diff)
 	}
 
 	r.Rules[0].Filters = []*pb.HttpRoute_Filter{{Kind: &pb.HttpRoute_Filter_FailureInjector{FailureInjector: &http_route.HttpFailureInjector{Status: 418}}}}
 	p = mustParse(t, detectServer([]*pb.HttpRoute{r}), Dialect{})
-	if d := p.Request(from("127.0.0.1"), &Head{Method: "GET", Path: "/old"}); d.Verdict != Fault {
+	if d := p.Request(from("127.0.0.1"), text{Method: "GET", Path: "/old"}.head()); d.Verdict != Fault {
 		t.Errorf("failure injector: got %+v", d)
 	}
 }
@@ -354,7 +343,7 @@ func TestRateLimits(t *testing.T) {
 		}
 		count := 0
 		for range n {
-			if d := p.Request(c, &Head{Method: "GET", Path: "/", Now: at}); d.Verdict == Allow {
+			if d := p.Request(c, text{Method: "GET", Path: "/", Now: at}.head()); d.Verdict == Allow {
 				count++
 			} else if d.Verdict != Limited {
 				t.Fatalf("got %+v", d)

@@ -16,12 +16,12 @@ import (
 )
 
 // asks tells the verdict for a request of a neighbour.
-func asks(want Verdict, head Head) func(*Port) bool {
+func asks(want Verdict, head text) func(*Port) bool {
 	return func(p *Port) bool {
 		if head.Method == "" {
 			head.Method = "GET"
 		}
-		return p.Request(from("10.0.0.1"), &head).Verdict == want
+		return p.Request(from("10.0.0.1"), head.head()).Verdict == want
 	}
 }
 
@@ -40,13 +40,13 @@ func identified(name string) func(*Port) bool {
 // location is where a request for http://a.b/old is sent.
 func location(want string) func(*Port) bool {
 	return func(p *Port) bool {
-		return p.Request(from("10.0.0.1"), &Head{Method: "GET", Path: "/old", Host: "a.b"}).Location == want
+		return p.Request(from("10.0.0.1"), text{Method: "GET", Path: "/old", Host: "a.b"}.head()).Location == want
 	}
 }
 
 // looks tell of each shape that is valid whether it became what it says.
 func looks() map[string]func(*Port) bool {
-	header := func(value string) Head { return Head{Path: "/", Header: map[string][]string{"X-A": {value}}} }
+	header := func(value string) text { return text{Path: "/", Fields: []string{"X-A", value}} }
 	return map[string]func(*Port) bool{
 		"io.linkerd.proxy.inbound.ProxyProtocol.kind/detect": speaks(Detect),
 		"io.linkerd.proxy.inbound.ProxyProtocol.kind/opaque": speaks(Opaque),
@@ -57,57 +57,57 @@ func looks() map[string]func(*Port) bool {
 		"io.linkerd.proxy.meta.Metadata.kind/default":        func(p *Port) bool { return p.routes[0].Ref == Ref{Kind: "default", Name: "probe"} },
 		"io.linkerd.proxy.meta.Metadata.kind/resource":       func(p *Port) bool { return p.routes[0].Ref == Ref{"g", "HTTPRoute", "r"} },
 		"io.linkerd.proxy.meta.Metadata.kind/":               func(p *Port) bool { return p.routes[0].Ref == Ref{} },
-		"io.linkerd.proxy.http_route.HostMatch.match/exact":  asks(Allow, Head{Path: "/", Host: "A.B:80"}),
-		"io.linkerd.proxy.http_route.HostMatch.match/suffix": asks(Allow, Head{Path: "/", Host: "x.a.b"}),
-		"io.linkerd.proxy.net.IPAddress.ip/ipv4":             asks(Allow, Head{Path: "/"}),
+		"io.linkerd.proxy.http_route.HostMatch.match/exact":  asks(Allow, text{Path: "/", Host: "A.B:80"}),
+		"io.linkerd.proxy.http_route.HostMatch.match/suffix": asks(Allow, text{Path: "/", Host: "x.a.b"}),
+		"io.linkerd.proxy.net.IPAddress.ip/ipv4":             asks(Allow, text{Path: "/"}),
 		"io.linkerd.proxy.net.IPAddress.ip/ipv6": func(p *Port) bool {
 			return p.Connection(from("fd00::1")) != nil && p.Connection(from("fd00::2")) == nil
 		},
-		"io.linkerd.proxy.inbound.Authn.permit/unauthenticated":                  asks(Allow, Head{Path: "/"}),
+		"io.linkerd.proxy.inbound.Authn.permit/unauthenticated":                  asks(Allow, text{Path: "/"}),
 		"io.linkerd.proxy.inbound.Authn.permit/meshTLS":                          identified("a.b"),
 		"io.linkerd.proxy.inbound.Authn.PermitMeshTLS.clients/unauthenticated":   identified(""),
 		"io.linkerd.proxy.inbound.Authn.PermitMeshTLS.clients/identities":        identified("any.name"),
-		"io.linkerd.proxy.http_route.PathMatch.kind/exact":                       asks(NotFound, Head{Path: "/a/b"}),
-		"io.linkerd.proxy.http_route.PathMatch.kind/prefix":                      asks(Allow, Head{Path: "/a/b"}),
-		"io.linkerd.proxy.http_route.PathMatch.kind/regex":                       asks(Allow, Head{Path: "/aaa"}),
+		"io.linkerd.proxy.http_route.PathMatch.kind/exact":                       asks(NotFound, text{Path: "/a/b"}),
+		"io.linkerd.proxy.http_route.PathMatch.kind/prefix":                      asks(Allow, text{Path: "/a/b"}),
+		"io.linkerd.proxy.http_route.PathMatch.kind/regex":                       asks(Allow, text{Path: "/aaa"}),
 		"io.linkerd.proxy.http_route.HeaderMatch.value/exact":                    asks(Allow, header("v")),
 		"io.linkerd.proxy.http_route.HeaderMatch.value/regex":                    asks(Allow, header("vv")),
-		"io.linkerd.proxy.http_route.QueryParamMatch.value/exact":                asks(Allow, Head{Path: "/", RawQuery: "q=v"}),
-		"io.linkerd.proxy.http_route.QueryParamMatch.value/regex":                asks(Allow, Head{Path: "/", RawQuery: "q=vv"}),
-		"io.linkerd.proxy.http_types.HttpMethod.type/registered":                 asks(Allow, Head{Method: "PUT", Path: "/"}),
-		"io.linkerd.proxy.http_types.HttpMethod.type/unregistered":               asks(Allow, Head{Method: "BREW", Path: "/"}),
-		"io.linkerd.proxy.inbound.HttpRoute.Filter.kind/failure_injector":        asks(Fault, Head{Path: "/"}),
-		"io.linkerd.proxy.inbound.HttpRoute.Filter.kind/request_header_modifier": asks(Allow, Head{Path: "/"}),
-		"io.linkerd.proxy.inbound.HttpRoute.Filter.kind/redirect":                asks(Redirect, Head{Path: "/"}),
-		"io.linkerd.proxy.inbound.GrpcRoute.Filter.kind/failure_injector":        asks(Fault, Head{Method: "POST", Path: "/a/b"}),
-		"io.linkerd.proxy.inbound.GrpcRoute.Filter.kind/request_header_modifier": asks(Allow, Head{Method: "POST", Path: "/a/b"}),
+		"io.linkerd.proxy.http_route.QueryParamMatch.value/exact":                asks(Allow, text{Path: "/", RawQuery: "q=v"}),
+		"io.linkerd.proxy.http_route.QueryParamMatch.value/regex":                asks(Allow, text{Path: "/", RawQuery: "q=vv"}),
+		"io.linkerd.proxy.http_types.HttpMethod.type/registered":                 asks(Allow, text{Method: "PUT", Path: "/"}),
+		"io.linkerd.proxy.http_types.HttpMethod.type/unregistered":               asks(Allow, text{Method: "BREW", Path: "/"}),
+		"io.linkerd.proxy.inbound.HttpRoute.Filter.kind/failure_injector":        asks(Fault, text{Path: "/"}),
+		"io.linkerd.proxy.inbound.HttpRoute.Filter.kind/request_header_modifier": asks(Allow, text{Path: "/"}),
+		"io.linkerd.proxy.inbound.HttpRoute.Filter.kind/redirect":                asks(Redirect, text{Path: "/"}),
+		"io.linkerd.proxy.inbound.GrpcRoute.Filter.kind/failure_injector":        asks(Fault, text{Method: "POST", Path: "/a/b"}),
+		"io.linkerd.proxy.inbound.GrpcRoute.Filter.kind/request_header_modifier": asks(Allow, text{Method: "POST", Path: "/a/b"}),
 		"io.linkerd.proxy.http_types.Scheme.type/registered":                     location("https://a.b/old"),
 		"io.linkerd.proxy.http_types.Scheme.type/unregistered":                   location("gopher://a.b/old"),
 		"io.linkerd.proxy.http_types.Scheme.type/":                               location("http://a.b/old"),
 		"io.linkerd.proxy.http_route.PathModifier.replace/full":                  location("http://a.b/new"),
-		"io.linkerd.proxy.http_route.PathModifier.replace/prefix":                asks(Fault, Head{Path: "/old"}),
+		"io.linkerd.proxy.http_route.PathModifier.replace/prefix":                asks(Fault, text{Path: "/old"}),
 		"io.linkerd.proxy.http_route.PathModifier.replace/":                      location("http://a.b/old"),
 		"W-16: old-style names":                                                  func(p *Port) bool { return p.Server == Ref{Kind: "default", Name: "deny"} },
 		"W-17, H-18: no routes": func(p *Port) bool {
-			d := p.Request(from("10.0.0.1"), &Head{Method: "GET", Path: "/"})
+			d := p.Request(from("10.0.0.1"), text{Method: "GET", Path: "/"}.head())
 			return d.Verdict == Allow && d.Route == Ref{Kind: "default", Name: "default"}
 		},
 		"W-19: a limit": func(p *Port) bool {
-			head := &Head{Method: "GET", Path: "/", Now: time.Unix(1, 0)}
+			head := text{Method: "GET", Path: "/", Now: time.Unix(1, 0)}.head()
 			first, second := p.Request(from("10.0.0.1"), head), p.Request(from("10.0.0.1"), head)
 			return p.LimitRef() == Ref{"policy.linkerd.io", "HTTPLocalRateLimitPolicy", "l"} && first.Verdict == Allow && second.Verdict == Limited && second.LimitScope == "identity"
 		},
 		"W-21: a redirect without a status": func(p *Port) bool {
 			want := map[Dialect]int{{}: 302, Linkerd: 301}[p.dialect]
-			return p.Request(from("10.0.0.1"), &Head{Method: "GET", Path: "/"}).Status == want
+			return p.Request(from("10.0.0.1"), text{Method: "GET", Path: "/"}.head()).Status == want
 		},
 		"W-21: a redirect with status 200": func(p *Port) bool {
-			d := p.Request(from("10.0.0.1"), &Head{Method: "GET", Path: "/", Host: "a.b"})
+			d := p.Request(from("10.0.0.1"), text{Method: "GET", Path: "/", Host: "a.b"}.head())
 			return d.Status == 200 && d.Location == "http://a.b/"
 		},
-		"W-24: a gRPC match without rpc": asks(Allow, Head{Method: "POST", Path: "/a/b"}),
-		"W-24: a gRPC match of any rpc":  asks(Allow, Head{Method: "POST", Path: "/a/b"}),
-		"X-59: a route without rules":    asks(NotFound, Head{Path: "/"}),
+		"W-24: a gRPC match without rpc": asks(Allow, text{Method: "POST", Path: "/a/b"}),
+		"W-24: a gRPC match of any rpc":  asks(Allow, text{Method: "POST", Path: "/a/b"}),
+		"X-59: a route without rules":    asks(NotFound, text{Path: "/"}),
 	}
 }
 
@@ -245,7 +245,7 @@ func TestAnInvalidPolicyDeniesEverybody(t *testing.T) {
 		for _, state := range TLSStates {
 			c := from(addr)
 			c.TLS, c.Identity = state, "a.b"
-			if d := p.Request(c, &Head{Method: "GET", Path: "/"}); d.Verdict != Deny || d.Permit != nil {
+			if d := p.Request(c, text{Method: "GET", Path: "/"}.head()); d.Verdict != Deny || d.Permit != nil {
 				t.Errorf("request from %s: %+v", addr, d)
 			}
 			if permit := p.Connection(c); permit != nil {
