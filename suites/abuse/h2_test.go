@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
 	"strconv"
 	"time"
 
@@ -215,10 +216,14 @@ func (h *h2) get(path string, pairs ...string) *stream {
 	return h.wait(h.open(head(path, pairs...), true))
 }
 
+// broke tells whether the server has ended the connection; that nothing came in
+// time is not that.
+func (h *h2) broke() bool { return h.ended != nil && !errors.Is(h.ended, os.ErrDeadlineExceeded) }
+
 // refusedStream tells whether a malformed request was refused: an error of the stream or of the connection, or a 4xx answer.
 func (h *h2) refusedStream(id uint32) bool {
 	s := h.wait(id)
-	return s.reset != nil || h.goAway != nil || h.ended != nil || s.status() >= http.StatusBadRequest && s.status() < http.StatusInternalServerError
+	return s.reset != nil || h.goAway != nil || h.broke() || s.status() >= http.StatusBadRequest && s.status() < http.StatusInternalServerError
 }
 
 // patient extends the deadline for what takes long.
