@@ -85,8 +85,9 @@ const (
 	// to it, so that closing does not take that frame from it.
 	lingerTime  = time.Second
 	lingerBytes = 1 << 20
-	// tick is how often time limits are looked at, at most.
-	tick = time.Second
+	// tick is how often time limits are looked at, if none of them is short: they may
+	// bite that much later.
+	tick = 5 * time.Second
 )
 
 func (l Limits) withDefaults() Limits {
