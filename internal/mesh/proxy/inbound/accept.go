@@ -158,7 +158,7 @@ func (s *Server) serveByPolicy(ctx context.Context, sess *session, snap *snapsho
 			s.serveTCP(ctx, sess, conn)
 			return
 		}
-		s.serveHTTP2(ctx, sess, conn)
+		s.serveHTTP2(sess, conn)
 	case policy.Detect:
 		if sess.client.TLS == policy.PassThrough || conn.silent {
 			s.serveTCP(ctx, sess, conn)
@@ -314,7 +314,7 @@ func (s *Server) detectHTTP(ctx context.Context, sess *session, snap *snapshot, 
 	case said == isHTTP1:
 		s.serveHTTP1(sess, conn)
 	case said == isHTTP2:
-		s.serveHTTP2(ctx, sess, conn)
+		s.serveHTTP2(sess, conn)
 	case sess.admin:
 		s.refuse(sess, errUnexpected, "non-HTTP connection", nil)
 	default:

@@ -3,7 +3,6 @@ package inbound
 import (
 	"errors"
 	"net"
-	"sync"
 	"time"
 )
 
@@ -70,63 +69,10 @@ func (c *peekConn) CloseWrite() error {
 	return nil
 }
 
-// httpConn is a connection given to an HTTP server; its end is the session's end.
-type httpConn struct {
-	net.Conn
-	session *session
-}
-
-// Close ends the session too.
-func (c *httpConn) Close() error {
-	err := c.Conn.Close()
-	c.session.end()
-	return err
-}
-
-// CloseWrite is what net/http uses to let a client read the last answer before a reset.
-func (c *httpConn) CloseWrite() error {
-	if half, ok := c.Conn.(halfCloser); ok {
-		return half.CloseWrite()
+// SetLinger is for who cuts a connection beneath TLS.
+func (c *peekConn) SetLinger(seconds int) error {
+	if tcp, ok := c.Conn.(*net.TCPConn); ok {
+		return tcp.SetLinger(seconds)
 	}
 	return nil
 }
-
-// handoff is a listener whose connections were accepted elsewhere.
-type handoff struct {
-	conns chan net.Conn
-	done  chan struct{}
-	once  sync.Once
-}
-
-func newHandoff() *handoff {
-	return &handoff{conns: make(chan net.Conn), done: make(chan struct{})}
-}
-
-// give passes a connection on; false when the server is closed.
-func (h *handoff) give(c net.Conn) bool {
-	select {
-	case h.conns <- c:
-		return true
-	case <-h.done:
-		return false
-	}
-}
-
-// Accept implements net.Listener.
-func (h *handoff) Accept() (net.Conn, error) {
-	select {
-	case c := <-h.conns:
-		return c, nil
-	case <-h.done:
-		return nil, net.ErrClosed
-	}
-}
-
-// Close implements net.Listener; it is idempotent.
-func (h *handoff) Close() error {
-	h.once.Do(func() { close(h.done) })
-	return nil
-}
-
-// Addr implements net.Listener.
-func (h *handoff) Addr() net.Addr { return &net.TCPAddr{} }

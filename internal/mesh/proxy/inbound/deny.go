@@ -1,8 +1,11 @@
 package inbound
 
 import (
+	"errors"
+	"net"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/meshproof/meshproof/internal/mesh/proxy/policy"
 )
@@ -31,36 +34,48 @@ var grpcStatus = map[int]int{
 
 const grpcRedirected = 5 // N-05
 
-// answer writes a reply in the form the request's version and content type ask
-// for (N-01, N-02): an empty body, content-length 0, no content type; or, to
-// gRPC, headers only. net/http adds the date.
-func (s *Server) answer(w http.ResponseWriter, c *call, r reply) {
-	h := w.Header()
-	clear(h)
-	h.Set("Content-Length", "0")
-	identified := c.sess.client.TLS == policy.Terminated && c.sess.client.Identity != ""
-	message := ""
-	if identified && r.message != "" {
-		message = "client " + c.sess.client.Addr.String() + ": server: " + c.sess.dst.String() + ": " + r.message
+// Names of the mesh's own fields (I-07, N-06, N-10).
+const (
+	headerClientID        = "l5d-client-id"
+	headerProxyError      = "l5d-proxy-error"
+	headerProxyConnection = "l5d-proxy-connection"
+)
+
+// names are those of the fields of our answers, as a version writes them.
+type names struct{ proxyError, proxyConnection, location string }
+
+var (
+	names1 = names{"L5d-Proxy-Error", "L5d-Proxy-Connection", "Location"}
+	names2 = names{headerProxyError, headerProxyConnection, "location"}
+)
+
+// explain appends the fields of an answer that is not gRPC's (N-01) beside its
+// length and date.
+func explain(to []policy.Header, n *names, c *call, r reply) []policy.Header {
+	if message := c.told(r); message != "" {
+		to = append(to, policy.Header{Name: n.proxyError, Value: message})
 	}
-	if message != "" {
-		h.Set(headerProxyError, message)
+	if r.close && c.identified() {
+		to = append(to, policy.Header{Name: n.proxyConnection, Value: "close"})
 	}
-	if r.close {
-		// Over HTTP/2 the server makes a GOAWAY of it: no further request comes
-		// over this connection, and a peer may try elsewhere (N-10).
-		h.Set("Connection", "close")
-		if identified {
-			h.Set(headerProxyConnection, "close")
+	if r.location != "" && !c.grpc {
+		to = append(to, policy.Header{Name: n.location, Value: printable(r.location)})
+	}
+	return to
+}
+
+// printable is a value without what would end its line.
+func printable(value string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return -1
 		}
-	}
-	if !c.grpc {
-		if r.location != "" {
-			h.Set("Location", r.location)
-		}
-		w.WriteHeader(r.status)
-		return
-	}
+		return r
+	}, value)
+}
+
+// grpcCode is the gRPC status of an answer (N-02).
+func grpcCode(r reply) string {
 	code, ok := grpcStatus[r.status]
 	if r.location != "" {
 		code, ok = grpcRedirected, true
@@ -68,16 +83,44 @@ func (s *Server) answer(w http.ResponseWriter, c *call, r reply) {
 	if !ok {
 		code = 2
 	}
-	h.Set("Content-Type", "application/grpc")
-	h.Set("Grpc-Status", strconv.Itoa(code))
-	if message != "" {
-		h.Set("Grpc-Message", message)
+	return strconv.Itoa(code)
+}
+
+func (c *call) identified() bool {
+	return c.sess.client.TLS == policy.Terminated && c.sess.client.Identity != ""
+}
+
+// told is what the client may know of the reason: nothing, unless it is identified (N-06).
+func (c *call) told(r reply) string {
+	if r.message == "" || !c.identified() {
+		return ""
 	}
-	w.WriteHeader(http.StatusOK)
+	return "client " + c.sess.client.Addr.String() + ": server: " + c.sess.dst.String() + ": " + r.message
 }
 
 // overloaded answers before any policy is asked (H-04): it proves nothing about access.
-func (s *Server) overloaded(w http.ResponseWriter, c *call) {
+func (s *Server) overloaded() reply {
 	s.cfg.Metrics.httpError(errLoadShed)
-	s.answer(w, c, reply{status: http.StatusServiceUnavailable, message: "too many requests in flight", close: true})
+	return reply{status: http.StatusServiceUnavailable, message: "too many requests in flight", close: true}
+}
+
+// unanswered answers for an application that could not (N-10).
+func (s *Server) unanswered(c *call, err error) reply {
+	r, kind := reply{status: http.StatusBadGateway, message: "application not reachable", close: true}, errIO
+	var timeout net.Error
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		r.status, r.message, kind = http.StatusGatewayTimeout, "application connect timed out", "failfast"
+	}
+	s.cfg.Metrics.httpError(kind)
+	s.log.info("Application failed", "error", err, "target.addr", c.sess.dst.String())
+	c.failed = r.status
+	return r
+}
+
+// responded notes the end of a call.
+func (s *Server) responded(c *call, status, grpc int, err error) {
+	s.leave()
+	if c.permitted {
+		s.answered(c, status, grpc, err)
+	}
 }

@@ -78,7 +78,7 @@ func (s *Server) serveDirect(ctx context.Context, raw *net.TCPConn, dst netip.Ad
 	case transport.HTTP1:
 		s.serveHTTP1(sess, session)
 	case transport.HTTP2:
-		s.serveHTTP2(ctx, sess, session)
+		s.serveHTTP2(sess, session)
 	default:
 		s.serveTCP(ctx, sess, session) // an HTTP-only policy has no list for it (T-33)
 	}

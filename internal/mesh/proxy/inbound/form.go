@@ -1,42 +1,37 @@
 package inbound
 
-import "strings"
-
-// methodForm tells whether a method is a token: a space or a line end in one
-// would become a second request line where HTTP/2 is turned into HTTP/1.
-func methodForm(method string) bool {
-	for i := 0; i < len(method); i++ {
-		if !isToken(method[i]) {
-			return false
-		}
-	}
-	return method != ""
-}
+import (
+	"bytes"
+)
 
 // authorityForm tells whether an authority is a host, with or without a number
-// for a port, so that everybody cuts it at the same place. Only HTTP/1 may have
-// none: there the destination stands in for it (H-12).
-func authorityForm(authority string, http1 bool) bool {
-	if authority == "" {
-		return http1
-	}
-	host, port := authority, ""
-	if i := strings.LastIndexByte(authority, ':'); i >= 0 && strings.IndexByte(authority[i:], ']') < 0 {
+// for a port, so that everybody cuts it at the same place.
+func authorityForm(authority []byte) bool {
+	host, port := authority, []byte(nil)
+	if i := bytes.LastIndexByte(authority, ':'); i >= 0 && bytes.IndexByte(authority[i:], ']') < 0 {
 		host, port = authority[:i], authority[i+1:]
 	}
-	for i := 0; i < len(port); i++ {
-		if port[i] < '0' || port[i] > '9' {
+	for _, c := range port {
+		if c < '0' || c > '9' {
 			return false
 		}
 	}
-	if address, ok := strings.CutPrefix(host, "["); ok {
-		address, ok = strings.CutSuffix(address, "]")
-		return ok && address != "" && strings.Trim(address, "0123456789abcdefABCDEF:.") == ""
+	if len(host) > 0 && host[0] == '[' {
+		end := len(host) - 1
+		if end < 2 || host[end] != ']' {
+			return false
+		}
+		for _, c := range host[1:end] {
+			if !('0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F' || c == ':' || c == '.') {
+				return false
+			}
+		}
+		return true
 	}
-	for i := 0; i < len(host); i++ {
-		if c := host[i]; !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '.' || c == '_' || c == '~' || c == '%') {
+	for _, c := range host {
+		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '.' || c == '_' || c == '~' || c == '%') {
 			return false
 		}
 	}
-	return host != ""
+	return len(host) > 0
 }

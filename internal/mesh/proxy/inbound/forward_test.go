@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/meshproof/meshproof/internal/mesh/proxy/http1"
 )
 
 func TestHTTP1KeepAliveJudgesEachRequest(t *testing.T) {
@@ -136,7 +138,7 @@ func TestNormalisedPathIsWhatTheApplicationSees(t *testing.T) {
 		return fmt.Sprint(res.StatusCode, " ", res.Header.Get("X-Saw-Path"))
 	}
 	for target, want := range map[string]string{
-		"/x/..//%6fpen/a%20b?q=/../x": "200 /open/a%20b?q=/../x", "/open%2fx": "400 ", "/open/../closed": "404 ", "http://other/x/../open": "200 http://other/open",
+		"/x/..//%6fpen/a%20b?q=/../x": "200 /open/a%20b?q=/../x", "/open%2fx": "400 ", "/open/../closed": "404 ", "http://app/x/../open": "200 http://app/open",
 		"//other/open": "404 ", // a path, not an authority
 	} {
 		if got := saw(target); got != want {
@@ -297,7 +299,7 @@ func TestOversizedHeadsAreRefusedBeforePolicy(t *testing.T) {
 	}
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(soon))
-	go io.WriteString(conn, "GET / HTTP/1.1\r\nHost: app\r\nX: "+strings.Repeat("x", 2*maxHeaderBytes)+"\r\n\r\n")
+	go io.WriteString(conn, "GET / HTTP/1.1\r\nHost: app\r\nX: "+strings.Repeat("x", 2*http1.DefaultHead)+"\r\n\r\n")
 	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil || res.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
 		t.Errorf("got %v, %v", res, err)

@@ -37,10 +37,10 @@ import (
 	"time"
 
 	pb "github.com/linkerd/linkerd2-proxy-api/go/inbound"
-	"golang.org/x/net/http2"
 
 	"github.com/meshproof/meshproof/internal/mesh/identity"
 	"github.com/meshproof/meshproof/internal/mesh/intercept/sockopt"
+	"github.com/meshproof/meshproof/internal/mesh/proxy/http1"
 	"github.com/meshproof/meshproof/internal/mesh/proxy/policy"
 	"github.com/meshproof/meshproof/internal/mesh/proxy/transport"
 )
@@ -135,18 +135,10 @@ func (t *Timeouts) setDefaults() {
 	set(&t.PortIdle, DefaultPortIdle)
 }
 
-// Limits of what one client may make the proxy hold.
 const (
-	// headerTimeout bounds the reading of one HTTP/1 request head.
-	headerTimeout = 10 * time.Second
-	// idleTimeout ends an HTTP connection without a request in progress.
-	idleTimeout    = 10 * time.Minute
-	maxHeaderBytes = 64 << 10
-	// maxStreams is the number of concurrent streams of one HTTP/2 connection.
-	maxStreams   = 250
-	maxFrame     = 16 << 10
-	streamWindow = 256 << 10
-	connWindow   = 1 << 20
+	// idleTimeout ends a connection that is to be HTTP and on which nothing comes; a
+	// relay's own is as long.
+	idleTimeout = http1.DefaultIdle
 	// Waits after a failed accept, for instance without file descriptors.
 	acceptRetryMin = 5 * time.Millisecond
 	acceptRetryMax = time.Second
@@ -159,10 +151,9 @@ type Server struct {
 	store *store
 	dial  *net.Dialer
 
-	http1   *http.Server
-	http2   *http2.Server
-	handoff *handoff
-	loop    loop
+	http1 http1.Relay
+	admin *adminPort
+	loop  loop
 
 	inFlight atomic.Int64
 
@@ -198,37 +189,16 @@ func New(cfg Config) (*Server, error) {
 		cfg.OriginalDst = sockopt.OriginalDst
 	}
 	s := &Server{
-		cfg:  cfg,
-		log:  newPolicyLog(cfg.Logger),
-		live: map[*session]struct{}{},
-		dial: sockopt.Dialer(cfg.SocketMark),
-		http2: &http2.Server{
-			MaxConcurrentStreams:         maxStreams,
-			MaxReadFrameSize:             maxFrame,
-			MaxUploadBufferPerStream:     streamWindow,
-			MaxUploadBufferPerConnection: connWindow,
-			IdleTimeout:                  idleTimeout,
-		},
-		handoff: newHandoff(),
+		cfg:   cfg,
+		log:   newPolicyLog(cfg.Logger),
+		live:  map[*session]struct{}{},
+		dial:  sockopt.Dialer(cfg.SocketMark),
+		admin: newAdminPort(cfg.Admin, cfg.Logger),
 	}
 	s.dial.Timeout = cfg.Timeouts.Connect
 	s.tlsPlain = cfg.Identity.ServerConfig()
 	s.tlsHTTP = cfg.Identity.ServerConfig("h2", "http/1.1")
 	s.tlsDirect = cfg.Identity.ServerConfig(transport.ALPN)
-	quiet := slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug)
-	s.http1 = &http.Server{
-		Handler:           s,
-		ReadHeaderTimeout: headerTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          quiet,
-		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return context.WithValue(ctx, sessionKey{}, c.(*httpConn).session)
-		},
-	}
-	if err := http2.ConfigureServer(s.http1, s.http2); err != nil {
-		return nil, fmt.Errorf("inbound: set up HTTP/2: %w", err)
-	}
 	s.store = newStore(cfg)
 	return s, nil
 }
@@ -253,7 +223,7 @@ func (s *Server) Serve(ctx context.Context, inbound, admin net.Listener) error {
 	}
 
 	var servers sync.WaitGroup
-	servers.Go(func() { s.http1.Serve(s.handoff) })
+	servers.Go(s.admin.serve)
 	failed := make(chan error, 2)
 	for _, l := range []struct {
 		listener net.Listener
@@ -271,8 +241,7 @@ func (s *Server) Serve(ctx context.Context, inbound, admin net.Listener) error {
 	s.loop.close()
 	s.drain()
 	cutConnections()
-	s.http1.Close()
-	s.handoff.Close()
+	s.admin.close()
 	servers.Wait()
 	s.handlers.Wait()
 	s.store.close()
@@ -286,23 +255,21 @@ func (s *Server) drain() {
 	count := len(s.live)
 	s.mu.Unlock()
 	s.cfg.Logger.Info("draining", "connections", count, "limit", s.cfg.Timeouts.Drain)
-	s.closeLive(func(sess *session) bool { return !sess.decided() })
-	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Timeouts.Drain)
-	defer cancel()
+	s.eachLive((*session).drain)
+	timer := time.NewTimer(s.cfg.Timeouts.Drain)
+	defer timer.Stop()
 	done := make(chan struct{})
 	go func() { defer close(done); s.open.Wait() }()
-	// Tells HTTP/2 clients to go away and closes idle connections; it does not know of tunnels.
-	s.http1.Shutdown(ctx)
 	select {
 	case <-done:
-	case <-ctx.Done():
-		s.closeLive(func(*session) bool { return true })
+	case <-timer.C:
+		s.eachLive((*session).cut)
 		<-done
 	}
 }
 
-// closeLive cuts the connections that cut chooses.
-func (s *Server) closeLive(cut func(*session) bool) {
+// eachLive does something to all open sessions.
+func (s *Server) eachLive(do func(*session)) {
 	s.mu.Lock()
 	open := make([]*session, 0, len(s.live))
 	for sess := range s.live {
@@ -310,9 +277,7 @@ func (s *Server) closeLive(cut func(*session) bool) {
 	}
 	s.mu.Unlock()
 	for _, sess := range open {
-		if cut(sess) {
-			sess.cut()
-		}
+		do(sess)
 	}
 }
 

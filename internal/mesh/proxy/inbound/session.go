@@ -32,8 +32,13 @@ type session struct {
 	mu sync.Mutex
 	// permit is what an opaque connection lives by; nil before the decision and for HTTP.
 	permit *policy.Permit
-	ended  bool
+	// relay serves an HTTP session.
+	relay drainer
+	ended bool
 }
+
+// drainer is a relay: it ends when what is in progress has ended.
+type drainer interface{ Drain() }
 
 // track makes the session known to drain; false when the server takes no more.
 func (s *Server) track(sess *session) bool {
@@ -77,11 +82,25 @@ func (sess *session) cut() {
 	sess.upstream.cut()
 }
 
-// decided tells whether it is known how the connection is served.
-func (sess *session) decided() bool {
+// enterHTTP makes the session one that is judged per request.
+func (sess *session) enterHTTP(relay drainer) {
 	sess.mu.Lock()
 	defer sess.mu.Unlock()
-	return sess.http || sess.permit != nil
+	sess.http, sess.relay = true, relay
+}
+
+// drain asks the session to end in good order; one of which it is not known yet how
+// it is served is cut.
+func (sess *session) drain() {
+	sess.mu.Lock()
+	relay, opaque := sess.relay, sess.permit != nil
+	sess.mu.Unlock()
+	switch {
+	case relay != nil:
+		relay.Drain()
+	case !opaque:
+		sess.cut()
+	}
 }
 
 // recheck applies a new policy to an open connection (L-09). An opaque one needs
