@@ -47,10 +47,7 @@ func DefaultPort(name string, networks []netip.Prefix, opaque bool, detect time.
 		}
 		a.who.anyone, a.who.any = name == "cluster-unauthenticated", name == "cluster-authenticated"
 	}
-	p.authz = []Authz{a, localhost}
-	for i := range p.authz {
-		p.permits = append(p.permits, permit(p.Server, Ref{}, &p.authz[i]))
-	}
+	p.permits = newPermits(p.Server, Ref{}, newGrants([]Authz{a, localhost}))
 	if p.Protocol.hasHTTP() {
 		p.routes = []*Route{p.defaultRoute()}
 	}

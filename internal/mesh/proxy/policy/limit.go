@@ -15,6 +15,8 @@ type RateLimit struct {
 	total     uint32
 	identity  uint32
 	overrides []override
+	// entry is the number of the first override that names an identity.
+	entry map[string]int
 
 	mu      sync.Mutex
 	all     bucket
@@ -52,10 +54,8 @@ func (l *RateLimit) take(identity string, now time.Time) (scope string, ok bool)
 		return "total", false
 	}
 	if identity != "" {
-		for i := range l.overrides {
-			if slices.Contains(l.overrides[i].identities, identity) {
-				return "identity", l.shared[i].take(l.overrides[i].limit, now)
-			}
+		if i, ok := l.entry[identity]; ok {
+			return "identity", l.shared[i].take(l.overrides[i].limit, now)
 		}
 	}
 	if l.identity == 0 {

@@ -41,14 +41,11 @@ func Parse(msg *pb.Server, d Dialect, previous *Port) (*Port, error) {
 	if field := unknownField(msg.ProtoReflect(), "server"); field != "" {
 		return nil, fmt.Errorf("%w: unknown field in %s", ErrInvalid, field)
 	}
-	if p.authz, err = parseAuthzs(msg.GetAuthorizations()); err != nil {
+	authz, err := parseAuthzs(msg.GetAuthorizations())
+	if err != nil {
 		return nil, err
 	}
-	p.authz = append(p.authz, localhost)
-	p.permits = make([]*Permit, len(p.authz))
-	for i := range p.authz {
-		p.permits[i] = permit(p.Server, Ref{}, &p.authz[i])
-	}
+	p.permits = newPermits(p.Server, Ref{}, newGrants(append(authz, localhost)))
 	if err := p.parseProtocol(msg.GetProtocol()); err != nil {
 		return nil, err
 	}
@@ -123,15 +120,10 @@ func (p *Port) defaultRoute() *Route {
 
 // finish gives the route its effective list: its own, the Server's, localhost.
 func (p *Port) finish(route *Route, own []Authz) {
-	for i := range own {
-		route.authz = append(route.authz, &own[i])
+	if len(own) > 0 {
+		route.own = newPermits(p.Server, route.Ref, newGrants(own))
 	}
-	for i := range p.authz {
-		route.authz = append(route.authz, &p.authz[i])
-	}
-	for _, a := range route.authz {
-		route.permits = append(route.permits, permit(p.Server, route.Ref, a))
-	}
+	route.servers = newPermits(p.Server, route.Ref, p.permits.grants)
 	if route.Ref.Kind == "default" {
 		return
 	}
@@ -156,18 +148,22 @@ func parseLimit(msg *pb.HttpLocalRateLimit) (*RateLimit, error) {
 		Ref:      metaRef(msg.GetMetadata()),
 		total:    msg.GetTotal().GetRequestsPerSecond(),
 		identity: msg.GetIdentity().GetRequestsPerSecond(),
+		entry:    map[string]int{},
 		clients:  map[string]*bucket{},
 	}
 	if msg.GetTotal() != nil && l.total == 0 || msg.GetIdentity() != nil && l.identity == 0 {
 		return nil, fmt.Errorf("%w: rate limit of zero", ErrInvalid)
 	}
-	for _, o := range msg.GetOverrides() {
+	for i, o := range msg.GetOverrides() {
 		entry := override{limit: o.GetLimit().GetRequestsPerSecond()}
 		if entry.limit == 0 {
 			return nil, fmt.Errorf("%w: rate limit of zero", ErrInvalid)
 		}
 		for _, id := range o.GetClients().GetIdentities() {
 			entry.identities = append(entry.identities, id.GetName())
+			if _, ok := l.entry[id.GetName()]; !ok {
+				l.entry[id.GetName()] = i
+			}
 		}
 		l.overrides = append(l.overrides, entry)
 	}

@@ -82,7 +82,8 @@ type Permit struct {
 	Audit bool
 }
 
-// Port is the policy of one port. It is never changed after Parse.
+// Port is the policy of one port. It is never changed after Parse, but for the
+// buckets of its rate limit.
 type Port struct {
 	// Hash is hex(sha256(deterministic marshal of the message)); "" for a Port that no message made.
 	Hash string
@@ -93,9 +94,9 @@ type Port struct {
 	DetectTimeout time.Duration
 
 	dialect Dialect
-	authz   []Authz
-	// permits[i] is what authz[i] grants to connections.
-	permits []*Permit
+	// permits are what the Server's authorizations and localhost grant to
+	// connections; nil when nothing does.
+	permits *permits
 	routes  []*Route
 	// pathSensitive: a named route looks at more of the path than "/", so that
 	// requests are judged by their normalised path.
@@ -202,12 +203,7 @@ func (p *Port) Connection(c Client) *Permit {
 	if !p.Protocol.hasTCP() {
 		return nil
 	}
-	for i := range p.authz {
-		if p.authz[i].permits(c, p.dialect) {
-			return p.permits[i]
-		}
-	}
-	return nil
+	return p.permits.of(c, p.dialect)
 }
 
 // HasTCP tells whether connections that are not HTTP can be permitted at all.

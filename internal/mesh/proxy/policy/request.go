@@ -38,11 +38,8 @@ func (p *Port) Request(c Client, head *Head) Decision {
 		return d
 	}
 	d.Route = route.Ref
-	for i, a := range route.authz {
-		if a.permits(c, p.dialect) {
-			d.Permit = route.permits[i]
-			break
-		}
+	if d.Permit = route.own.of(c, p.dialect); d.Permit == nil {
+		d.Permit = route.servers.of(c, p.dialect)
 	}
 	if d.Permit == nil {
 		d.Verdict = Deny

@@ -10,9 +10,8 @@ type Route struct {
 	Ref   Ref
 	hosts []hostMatch
 	rules []Rule
-	// authz: the route's own, then the Server's, then localhost (X-48, H-20); permits[i] is what authz[i] grants.
-	authz   []*Authz
-	permits []*Permit
+	// own are asked before the Server's, the last of which is localhost (X-48, H-20).
+	own, servers *permits
 }
 
 // Rule is a disjunction of matches and the filters of requests that match.
