@@ -46,7 +46,11 @@ type stream struct {
 
 func (s *stream) status() int { n, _ := strconv.Atoi(s.fields[":status"]); return n }
 
-const openFrames = 1 << 20
+// firstWindow is what may be sent before any update; openFrames the largest frame taken.
+const (
+	firstWindow = 65535
+	openFrames  = 1 << 20
+)
 
 // speak begins HTTP/2 over a connection.
 func speak(c *client) *h2 {
@@ -56,7 +60,7 @@ func speak(c *client) *h2 {
 
 // speakOn is speak after the preface.
 func speakOn(c *client) *h2 {
-	h := &h2{client: c, next: 1, streams: map[uint32]*stream{}, settings: map[http2.SettingID]uint32{}}
+	h := &h2{client: c, next: 1, window: firstWindow, streams: map[uint32]*stream{}, settings: map[http2.SettingID]uint32{}}
 	h.framer = http2.NewFramer(c.Conn, c.in)
 	h.framer.AllowIllegalWrites = true
 	h.framer.SetMaxReadFrameSize(openFrames)
@@ -199,7 +203,7 @@ func (h *h2) initialWindow() uint32 {
 	if n, ok := h.settings[http2.SettingInitialWindowSize]; ok {
 		return n
 	}
-	return 65535
+	return firstWindow
 }
 
 // sync is a round trip: all frames before it have been read by the server.

@@ -473,7 +473,7 @@ func deniedStream(t *T) {
 	h.patient(3 * soon)
 	h.sync()
 	id := h.open(head("/admin", ":method", "POST"), false)
-	h.window, h.streamWindow = 65535, int64(h.initialWindow())
+	h.streamWindow = int64(h.initialWindow())
 	data := make([]byte, piece)
 	for sent := 0; sent < body; sent += piece {
 		for (h.window < piece || h.streamWindow < piece) && h.streams[id].reset == nil {
