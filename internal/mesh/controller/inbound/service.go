@@ -60,24 +60,25 @@ func (s *Service) WatchPort(spec *inboundpb.PortSpec, stream grpc.ServerStreamin
 		return lookupError(err)
 	}
 	defer watch.Close()
-	var sent *index.Snapshot
+	var sent *Message
+	left := stream.Context().Done()
 	for {
 		select {
 		case <-watch.Changed():
 			// A change and its reversal between two sends are no change.
-			snapshot := watch.Snapshot()
-			if sent != nil && snapshot.Server.Equal(&sent.Server) {
+			message := MessageOf(watch.Snapshot())
+			if sent != nil && message.Hash == sent.Hash {
 				continue
 			}
-			if err := stream.SendMsg(MessageOf(snapshot)); err != nil {
+			if err := stream.SendMsg(message); err != nil {
 				return err
 			}
-			sent = snapshot
+			sent = message
 		case <-watch.Gone():
 			return nil
 		case <-s.Stopping:
 			return nil
-		case <-stream.Context().Done():
+		case <-left:
 			return status.FromContextError(stream.Context().Err()).Err()
 		}
 	}

@@ -2,6 +2,7 @@ package index
 
 import (
 	"fmt"
+	"maps"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -120,7 +121,14 @@ func TestAChangeLooksAtWhatDependsOnItOnly(t *testing.T) {
 					x.Update(func(tx *Tx) {
 						tx.apply(object)
 						tx.spread()
-						reached[pods][name] = max(reached[pods][name], len(tx.cells))
+						cells := map[*cell]bool{}
+						maps.Copy(cells, tx.cells)
+						for at := range tx.servers {
+							if s := x.server(at); s != nil {
+								maps.Copy(cells, s.cells)
+							}
+						}
+						reached[pods][name] = max(reached[pods][name], len(cells))
 					})
 				}
 			}

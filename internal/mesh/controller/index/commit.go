@@ -11,9 +11,17 @@ func (tx *Tx) commit() {
 	x := tx.index
 	tx.neglect()
 	tx.spread()
-	same := map[[2]*Snapshot]bool{}
+	same := comparisons{}
 	for c := range tx.cells {
-		x.recompute(c, same)
+		c.decide(x.winner(c.namespace, c.pod.spec, c.port))
+		x.refresh(c, &same)
+	}
+	for at := range tx.servers {
+		if s := x.server(at); s != nil {
+			for c := range s.cells {
+				x.refresh(c, &same)
+			}
+		}
 	}
 	for name := range tx.touched {
 		if ns := x.namespaces[name]; ns != nil && ns.empty() {
@@ -25,25 +33,34 @@ func (tx *Tx) commit() {
 	}
 }
 
-// spread marks the watched ports that depend on the Servers that were marked.
+// spread prepares what follows from the Servers that were marked: their policy is
+// to be computed anew, and where they may select other ports, those that they did
+// select and those that they do may have another Server. Other ports of theirs
+// keep their Server.
 func (tx *Tx) spread() {
-	x := tx.index
 	for at := range tx.servers {
-		ns := x.namespaces[at.namespace]
-		if ns == nil || ns.servers[at.name] == nil {
-			continue
-		}
-		s := ns.servers[at.name]
-		s.forget()
-		for c := range s.cells {
-			mark(&tx.cells, c)
+		if s := tx.index.server(at); s != nil {
+			s.forget()
 		}
 	}
 	for at := range tx.moved {
-		if ns := x.namespaces[at.namespace]; ns != nil && ns.servers[at.name] != nil {
-			tx.reach(ns, ns.servers[at.name].spec)
+		s := tx.index.server(at)
+		if s == nil {
+			continue
 		}
+		for c := range s.cells {
+			mark(&tx.cells, c)
+		}
+		tx.reach(tx.index.namespaces[at.namespace], s.spec)
 	}
+}
+
+// server is the one at a place, nil if there is none any more.
+func (x *Index) server(at place) *server {
+	if ns := x.namespaces[at.namespace]; ns != nil {
+		return ns.servers[at.name]
+	}
+	return nil
 }
 
 // reach marks the watched ports that the Server selects.
@@ -58,27 +75,42 @@ func (tx *Tx) reach(ns *namespace, spec *ServerSpec) {
 	}
 }
 
-// recompute brings a watched port up to date. same remembers what was found equal
-// in this transaction: many ports share their snapshots.
-func (x *Index) recompute(c *cell, same map[[2]*Snapshot]bool) {
-	c.decide(x.winner(c.namespace, c.pod.spec, c.port))
+// refresh brings a watched port up to date with the Server that decides on it.
+func (x *Index) refresh(c *cell, same *comparisons) {
 	next := x.snapshot(c.namespace, c.pod.spec, c.port, c.server)
-	if next == c.snapshot {
-		return
-	}
-	pair := [2]*Snapshot{c.snapshot, next}
-	equal, known := same[pair]
-	if !known {
-		equal = next.Server.Equal(&c.snapshot.Server)
-		same[pair] = equal
-	}
-	if equal {
+	if next == c.snapshot || same.equal(c.snapshot, next) {
 		return
 	}
 	c.snapshot = next
 	for w := range c.watchers {
 		w.publish(next)
 	}
+}
+
+// comparisons remembers which snapshots are the same policy: many ports share
+// theirs, and change from one to the other together.
+type comparisons struct {
+	known map[[2]*Snapshot]bool
+	// last is what was asked last, for long runs of the same.
+	last       [2]*Snapshot
+	lastAnswer bool
+}
+
+func (c *comparisons) equal(a, b *Snapshot) bool {
+	pair := [2]*Snapshot{a, b}
+	if pair == c.last {
+		return c.lastAnswer
+	}
+	answer, known := c.known[pair]
+	if !known {
+		if c.known == nil {
+			c.known = map[[2]*Snapshot]bool{}
+		}
+		answer = a.Server.Equal(&b.Server)
+		c.known[pair] = answer
+	}
+	c.last, c.lastAnswer = pair, answer
+	return answer
 }
 
 // neglect forgets what Linkerd's index forgets: with the last pod, Server,

@@ -58,8 +58,8 @@ func share[K comparable](known, former map[K]*Snapshot, key K, compute func() In
 func (x *Index) winner(ns *namespace, p *PodSpec, port uint16) string {
 	var winner string
 	var best *ServerSpec
-	for class := range portClasses(p, port) {
-		for name := range ns.ways.selecting.matching(class, p.Labels) {
+	for as := range portReferences(p, port) {
+		for name := range ns.ways.selecting.matching(as, p.Labels) {
 			spec := ns.servers[name].spec
 			if spec.selectsPort(p, port, x.config.Dialect) && (best == nil || spec.before(name, best, winner)) {
 				winner, best = name, spec

@@ -103,8 +103,11 @@ func (h *history) tail() string {
 // step is one transaction, usually of one change.
 func (h *history) step() {
 	n := 1
-	if h.random.IntN(8) == 0 {
+	switch {
+	case h.random.IntN(8) == 0:
 		n += h.random.IntN(4)
+	case h.random.IntN(50) == 0:
+		n += h.random.IntN(40) // a burst
 	}
 	changes := make([]change, 0, n)
 	for range n {

@@ -2,6 +2,7 @@ package index
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -30,6 +31,17 @@ type PodSpec struct {
 	IdentityPorts PortSet
 	// Problems are what could not be used, for an event on the pod.
 	Problems Problems
+}
+
+// equal reports whether policy cannot tell the two from one another. It is asked
+// for every update of every pod, hence written out; a test sees to it that no field
+// is forgotten.
+func (s *PodSpec) equal(other *PodSpec) bool {
+	return s.UID == other.UID && s.DefaultPolicy == other.DefaultPolicy &&
+		maps.Equal(s.Labels, other.Labels) && maps.Equal(s.Declared, other.Declared) &&
+		maps.EqualFunc(s.Named, other.Named, slices.Equal[[]uint16]) && maps.EqualFunc(s.Probes, other.Probes, slices.Equal[[]string]) &&
+		slices.Equal(s.OpaquePorts, other.OpaquePorts) && slices.Equal(s.IdentityPorts, other.IdentityPorts) &&
+		slices.Equal(s.Problems, other.Problems)
 }
 
 // NewPodSpec reads a pod that carries api.ControlPlaneLabel. Every pod can be

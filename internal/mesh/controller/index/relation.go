@@ -8,7 +8,8 @@ import (
 
 // selectors files label selectors under labels that they ask for, so that those
 // that match given labels are found without looking at all of them. A class
-// keeps apart what is never looked for together.
+// keeps apart what is never looked for together: Servers by their port. Where there
+// are no such parts all are of the zero class.
 type selectors struct {
 	filed map[anchor]map[string]*api.LabelSelector
 	// at remembers where each name is filed.
@@ -18,8 +19,9 @@ type selectors struct {
 // anchor is a label with its value, a label with any value when any is set, or
 // with no key what every set of labels has.
 type anchor struct {
-	class, key, value string
-	any               bool
+	class      PortReference
+	key, value string
+	any        bool
 }
 
 func newSelectors() selectors {
@@ -27,7 +29,7 @@ func newSelectors() selectors {
 }
 
 // set files a selector in place of the one that the name had; nil is none.
-func (s selectors) set(class, name string, selector *api.LabelSelector) {
+func (s selectors) set(class PortReference, name string, selector *api.LabelSelector) {
 	for _, a := range s.at[name] {
 		delete(s.filed[a], name)
 		if len(s.filed[a]) == 0 {
@@ -50,7 +52,7 @@ func (s selectors) set(class, name string, selector *api.LabelSelector) {
 
 // anchors are labels one of which is on whatever the selector matches: of those
 // it asks for, the one with the fewest others.
-func (s selectors) anchors(class string, selector *api.LabelSelector) []anchor {
+func (s selectors) anchors(class PortReference, selector *api.LabelSelector) []anchor {
 	var best anchor
 	found := false
 	for key, value := range selector.MatchLabels {
@@ -78,7 +80,7 @@ func (s selectors) anchors(class string, selector *api.LabelSelector) []anchor {
 }
 
 // matching yields the names of the class's selectors that the labels fulfil.
-func (s selectors) matching(class string, labels map[string]string) iter.Seq[string] {
+func (s selectors) matching(class PortReference, labels map[string]string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		try := func(a anchor) bool {
 			for name, selector := range s.filed[a] {

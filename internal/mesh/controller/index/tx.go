@@ -83,7 +83,7 @@ func (tx *Tx) SetPod(namespace, name string, spec PodSpec) {
 		tx.touch(namespace)
 		return
 	}
-	if reflect.DeepEqual(*old.spec, spec) {
+	if old.spec.equal(&spec) {
 		return
 	}
 	old.spec = &spec
@@ -131,7 +131,7 @@ func (tx *Tx) SetServer(namespace, name string, spec ServerSpec) {
 		return
 	}
 	old.spec = &spec
-	ns.ways.selecting.set(portClass(spec.Port), name, spec.Pods)
+	ns.ways.selecting.set(spec.Port, name, spec.Pods)
 	ns.ways.labelled.set(name, spec.Labels)
 	tx.touch(namespace)
 	mark(&tx.servers, place{namespace, name})
@@ -153,7 +153,7 @@ func (tx *Tx) DeleteServer(namespace, name string) {
 		mark(&tx.reduced, namespace)
 	}
 	delete(ns.servers, name)
-	ns.ways.selecting.set("", name, nil)
+	ns.ways.selecting.set(PortReference{}, name, nil)
 	ns.ways.labelled.remove(name)
 	tx.touch(namespace)
 }

@@ -31,14 +31,14 @@ func (tx *Tx) authorization(ns *namespace, name string, next *AuthorizationSpec)
 		ns.ways.authorizations.remove(before.ServerName, name)
 		tx.unmention(self, before.accounts)
 	}
-	ns.ways.authorizing.set("", name, nil)
+	ns.ways.authorizing.set(PortReference{}, name, nil)
 	if next == nil {
 		tx.reduce(ns, before.usable())
 		return
 	}
 	tx.affect(ns, ns.serversOf(next))
 	if next.ServerSelector != nil {
-		ns.ways.authorizing.set("", name, next.ServerSelector)
+		ns.ways.authorizing.set(PortReference{}, name, next.ServerSelector)
 	} else {
 		ns.ways.authorizations.add(next.ServerName, name)
 	}

@@ -1,7 +1,6 @@
 package index
 
 import (
-	"fmt"
 	"iter"
 	"maps"
 	"slices"
@@ -53,17 +52,14 @@ func (m multimap[K, V]) remove(key K, value V) {
 	}
 }
 
-// portClass is the class of pod selectors of Servers with the port.
-func portClass(port PortReference) string { return port.String() }
-
-// portClasses yields the classes of Servers that may select the port of the pod.
-func portClasses(p *PodSpec, port uint16) iter.Seq[string] {
-	return func(yield func(string) bool) {
-		if !yield(fmt.Sprint(port)) {
+// portReferences yields how a Server may refer to the port of the pod.
+func portReferences(p *PodSpec, port uint16) iter.Seq[PortReference] {
+	return func(yield func(PortReference) bool) {
+		if !yield(PortReference{Number: port}) {
 			return
 		}
 		for name, numbers := range p.Named {
-			if slices.Contains(numbers, port) && !yield(portClass(PortReference{Name: name})) {
+			if slices.Contains(numbers, port) && !yield(PortReference{Name: name}) {
 				return
 			}
 		}
@@ -78,7 +74,7 @@ func (ns *namespace) grantsOn(name string, spec *ServerSpec) iter.Seq2[string, *
 				return
 			}
 		}
-		for authorization := range ns.ways.authorizing.matching("", spec.Labels) {
+		for authorization := range ns.ways.authorizing.matching(PortReference{}, spec.Labels) {
 			if !yield(authorization, ns.authorizations[authorization]) {
 				return
 			}
