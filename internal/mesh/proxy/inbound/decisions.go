@@ -2,8 +2,11 @@ package inbound
 
 import (
 	"net"
+	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/meshproof/meshproof/internal/mesh/proxy/policy"
 )
 
 // ringSize is how many decisions are remembered.
@@ -42,28 +45,79 @@ type Decision struct {
 	Hash string `json:"hash"`
 }
 
-// Decisions remembers the last ringSize decisions. The zero value is ready.
-type Decisions struct {
-	mu   sync.Mutex
-	last uint64
-	ring []Decision
+// note is a decision as it is made: what add copies into the ring, without memory
+// of its own.
+type note struct {
+	client           netip.AddrPort
+	identity, tls    string
+	port             uint16
+	protocol         string
+	verdict, reason  string
+	server, route    policy.Ref
+	authz            policy.Ref
+	hash             string
+	method, path, id []byte
 }
 
-func (d *Decisions) add(record Decision) {
-	if len(record.Path) > maxRecordedPath {
-		record.Path = record.Path[:maxRecordedPath]
-	}
-	record.RequestID = record.RequestID[:min(len(record.RequestID), maxRecordedPath)]
-	record.Time = time.Now()
+// slot is one place of the ring. Its texts are copied out of the connection's
+// buffer: method, path and request id, one behind the other.
+type slot struct {
+	note
+	time time.Time
+	text []byte
+}
+
+// The ring comes into being page by page, with room for the texts of most requests.
+const (
+	pageSlots = 256
+	slotText  = 96
+)
+
+// Decisions remembers the last ringSize decisions. The zero value is ready.
+type Decisions struct {
+	mu    sync.Mutex
+	last  uint64
+	pages [ringSize / pageSlots][]slot
+}
+
+// add remembers a decision. It allocates nothing when the ring is complete, but
+// for texts that are longer than any before in the same place.
+func (d *Decisions) add(n *note) {
+	now := time.Now()
+	path, id := n.path[:min(len(n.path), maxRecordedPath)], n.id[:min(len(n.id), maxRecordedPath)]
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.last++
-	record.Seq = d.last
-	if len(d.ring) < ringSize {
-		d.ring = append(d.ring, record)
-		return
+	s := d.slot(d.last)
+	s.note, s.time = *n, now
+	s.text = append(append(append(s.text[:0], n.method...), path...), id...)
+	method, ends := len(n.method), len(n.method)+len(path)
+	s.method, s.path, s.id = s.text[:method], s.text[method:ends], s.text[ends:]
+}
+
+// slot is the place of a decision; d.mu is locked.
+func (d *Decisions) slot(seq uint64) *slot {
+	i := (seq - 1) % ringSize
+	page := &d.pages[i/pageSlots]
+	if *page == nil {
+		*page = make([]slot, pageSlots)
+		text := make([]byte, pageSlots*slotText)
+		for j := range *page {
+			(*page)[j].text = text[:0:slotText]
+			text = text[slotText:]
+		}
 	}
-	d.ring[(d.last-1)%ringSize] = record
+	return &(*page)[i%pageSlots]
+}
+
+// decision is what the control port shows.
+func (s *slot) decision(seq uint64) Decision {
+	return Decision{
+		Seq: seq, Time: s.time, Client: s.client.String(), ClientIdentity: s.identity, TLS: s.tls, TargetPort: s.port,
+		Protocol: s.protocol, Method: string(s.method), Path: string(s.path), RequestID: string(s.id),
+		Verdict: s.verdict, Reason: s.reason,
+		Server: s.server.String(), Route: s.route.String(), Authorization: s.authz.String(), Hash: s.hash,
+	}
 }
 
 // DecisionFilter selects records; zero fields select all.
@@ -90,18 +144,20 @@ func (d *Decisions) List(f DecisionFilter) DecisionList {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	list := DecisionList{Last: d.last, Now: time.Now(), Decisions: []Decision{}}
-	oldest := d.last - uint64(len(d.ring)) + 1
+	oldest := d.last - min(d.last, ringSize) + 1
 	from := f.Since + 1
 	if from < oldest {
 		list.Dropped = oldest - from
 		from = oldest
 	}
 	for seq := from; seq <= d.last; seq++ {
-		record := d.ring[(seq-1)%ringSize]
-		if f.Port != 0 && record.TargetPort != f.Port || f.Client != "" && !sameClient(record.Client, f.Client) {
+		s := d.slot(seq)
+		if f.Port != 0 && s.port != f.Port {
 			continue
 		}
-		list.Decisions = append(list.Decisions, record)
+		if record := s.decision(seq); f.Client == "" || sameClient(record.Client, f.Client) {
+			list.Decisions = append(list.Decisions, record)
+		}
 	}
 	return list
 }

@@ -28,10 +28,21 @@ func newPolicyLog(log *slog.Logger) *policyLog {
 }
 
 func (l *policyLog) info(msg string, args ...any) {
+	if l.admits() {
+		l.write(msg, args...)
+	}
+}
+
+// admits tells whether there is room for a line, which write is then called for.
+func (l *policyLog) admits() bool {
 	if !l.limit.Allow() {
 		l.dropped.Add(1)
-		return
+		return false
 	}
+	return true
+}
+
+func (l *policyLog) write(msg string, args ...any) {
 	if n := l.dropped.Swap(0); n > 0 {
 		args = append(args, "suppressed", n)
 	}

@@ -114,20 +114,30 @@ func (v *valueSet) admit(value string) string {
 func (m *Metrics) connValues(sess *session) []string {
 	port := m.ports.admit(strconv.Itoa(int(sess.dst.Port())))
 	ip := sess.dst.Addr().String()
-	tls, id, reason, sni := "no_identity", "", "", ""
+	tls, reason := tlsLabels(sess.client.TLS)
+	id, sni := "", ""
 	switch sess.client.TLS {
 	case policy.Terminated:
-		tls, id = "true", sess.client.Identity
+		id = sess.client.Identity
 	case policy.PassThrough:
-		tls, sni = "opaque", m.names.admit(sess.client.SNI)
-	case policy.Loopback:
-		reason = "loopback"
-	case policy.PortSkipped:
-		reason = "port_skipped"
-	default:
-		reason = "no_tls_from_remote"
+		sni = m.names.admit(sess.client.SNI)
 	}
 	return []string{ip + ":" + port, ip, port, tls, id, reason, sni}
+}
+
+// tlsLabels are the values of tls and no_tls_reason (M-05).
+func tlsLabels(state policy.TLSState) (tls, reason string) {
+	switch state {
+	case policy.Terminated:
+		return "true", ""
+	case policy.PassThrough:
+		return "opaque", ""
+	case policy.Loopback:
+		return "no_identity", "loopback"
+	case policy.PortSkipped:
+		return "no_identity", "port_skipped"
+	}
+	return "no_identity", "no_tls_from_remote"
 }
 
 func (m *Metrics) serverValues(server policy.Ref, sess *session) []string {
@@ -157,134 +167,4 @@ func (m *Metrics) httpError(kind string) { m.httpErrors.with([]string{kind}, inc
 
 func (m *Metrics) detected(snap *snapshot, sess *session, result string) {
 	m.detectResults.with(concat([]string{result}, m.serverValues(snap.port.Server, sess)), inc)
-}
-
-// handles are the series of one permit on one connection, looked up once and held
-// as long as the connection.
-type handles struct {
-	allow, request *series[prometheus.Counter]
-	labels         []string // direction, connection, server, route, authorization
-
-	mu        sync.Mutex
-	responses map[responseKey]response
-	released  bool
-}
-
-type responseKey struct {
-	status, grpc int
-	failed       bool
-}
-
-type response struct {
-	count   *series[prometheus.Counter]
-	latency *series[prometheus.Observer]
-}
-
-func (r response) release() {
-	r.count.release()
-	r.latency.release()
-}
-
-// release lets all series go; what is asked for afterwards is not held.
-func (h *handles) release() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.released = true
-	h.allow.release()
-	h.request.release()
-	for _, r := range h.responses {
-		r.release()
-	}
-}
-
-// labelCache keeps the handles of a connection's permits.
-type labelCache struct {
-	mu    sync.Mutex
-	conn  []string
-	known map[*policy.Permit]*handles
-	ended bool
-}
-
-// maxCachedPermits bounds the cache of one long-lived connection over many policy changes.
-const maxCachedPermits = 64
-
-func (l *labelCache) connection(m *Metrics, sess *session) []string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.conn == nil {
-		l.conn = m.connValues(sess)
-	}
-	return l.conn
-}
-
-// http returns the series of a permitted request.
-func (l *labelCache) http(m *Metrics, sess *session, permit *policy.Permit) *handles {
-	conn := l.connection(m, sess)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if h := l.known[permit]; h != nil {
-		return h
-	}
-	labels := concat([]string{"inbound"}, conn, m.serverValues(permit.Server, sess), refValues(permit.Route), refValues(permit.Authz))
-	h := &handles{
-		labels:    labels,
-		allow:     m.httpAllow.hold(labels[1:]),
-		request:   m.requests.hold(labels),
-		responses: map[responseKey]response{},
-	}
-	if l.ended {
-		h.release() // the last answer of a connection that is over
-		return h
-	}
-	if l.known == nil || len(l.known) >= maxCachedPermits {
-		l.releaseAll()
-		l.known = map[*policy.Permit]*handles{}
-	}
-	l.known[permit] = h
-	return h
-}
-
-// release is called at the connection's end.
-func (l *labelCache) release() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.ended = true
-	l.releaseAll()
-	l.known = nil
-}
-
-func (l *labelCache) releaseAll() {
-	for _, h := range l.known {
-		h.release()
-	}
-}
-
-// response returns the series of an answer. status 0 is an answer that never came; grpc -1 is none.
-func (h *handles) response(m *Metrics, status, grpc int, failed bool, fault string) response {
-	key := responseKey{status, grpc, failed}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if r, ok := h.responses[key]; ok {
-		return r
-	}
-	code, grpcCode, class := "", "", "success"
-	if status != 0 {
-		code = strconv.Itoa(status)
-	}
-	if grpc >= 0 {
-		grpcCode = strconv.Itoa(grpc)
-	}
-	if failed {
-		class = "failure"
-	}
-	r := response{
-		count:   m.responses.hold(concat(h.labels, []string{code, class, grpcCode, fault})),
-		latency: m.latency.hold(concat(h.labels, []string{code})),
-	}
-	if h.released {
-		r.release()
-		return r
-	}
-	h.responses[key] = r
-	return r
 }

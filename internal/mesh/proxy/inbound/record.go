@@ -12,40 +12,36 @@ import (
 // This file is the one place where a decision becomes counters, a record and log
 // lines, all from the same value.
 
-// decided notes the decision on a request.
+// decided notes the decision on a request. For a permitted one nothing is
+// allocated, once its connection has had another for the same reason; for a
+// refused one only its log line.
 func (s *Server) decided(c *call) {
 	m, sess, d := s.cfg.Metrics, c.sess, &c.made
-	verdict := d.Verdict.String()
 	if d.Permit != nil {
 		h := sess.labels.http(m, sess, d.Permit)
 		h.allow.metric.Inc()
+		if d.Verdict == policy.Allow {
+			h.request.metric.Inc()
+		}
 		if d.Permit.Audit {
-			s.log.info("Request allowed", s.details(sess, d.Server, d.Route, d.Permit)...)
+			s.note("Request allowed", sess, d.Server, d.Route, d.Permit)
 		}
 	}
-	conn := func() []string { return sess.labels.connection(m, sess) }
-	server := func() []string { return m.serverValues(d.Server, sess) }
 	switch d.Verdict {
 	case policy.Deny:
-		m.httpDeny.with(concat(conn(), server(), refValues(d.Route)), inc)
-		s.log.info("Request denied", s.details(sess, d.Server, d.Route, nil)...)
-	case policy.NotFound:
-		m.routeNotFound.with(concat(conn(), server()), inc)
-	case policy.Ambiguous:
-		// No route was chosen for it; it is counted with those that none matches.
-		m.routeNotFound.with(concat(conn(), server()), inc)
+		sess.labels.refused(m, sess, denial{verdict: policy.Deny, server: d.Server, route: d.Route})
+		s.note("Request denied", sess, d.Server, d.Route, nil)
+	case policy.NotFound, policy.Ambiguous:
+		// No route was chosen for an ambiguous one: it is counted with those that none matches.
+		sess.labels.refused(m, sess, denial{verdict: policy.NotFound, server: d.Server})
 	case policy.Limited:
-		limit := c.snap.port.LimitRef()
-		m.rateLimited.with(concat(conn(), server(), refValues(d.Route), refValues(limit), []string{d.LimitScope}), inc)
+		sess.labels.refused(m, sess, denial{verdict: policy.Limited, server: d.Server, route: d.Route, limit: c.snap.port.LimitRef(), scope: d.LimitScope})
 	case policy.Fault:
 		m.httpError(errUnexpected)
-	case policy.Allow:
-		sess.labels.http(m, sess, d.Permit).request.metric.Inc()
 	}
-	record := s.record(sess, c.snap, c.protocol(), verdict, d.Server, d.Permit)
-	record.Method, record.Path, record.Route = string(c.head.Method), string(c.head.Path), d.Route.String()
-	record.RequestID = string(c.head.Field("x-request-id"))
-	s.cfg.Decisions.add(record)
+	n := noteOf(sess, c.snap, c.protocol(), d.Verdict.String(), d.Server, d.Permit)
+	n.method, n.path, n.route, n.id = c.head.Method, c.head.Path, d.Route, c.head.Field("x-request-id")
+	s.cfg.Decisions.add(&n)
 }
 
 // allowed notes a permitted connection.
@@ -53,25 +49,25 @@ func (s *Server) allowed(sess *session, snap *snapshot, permit *policy.Permit) {
 	m := s.cfg.Metrics
 	m.tcpAllow.with(concat(sess.labels.connection(m, sess), m.serverValues(permit.Server, sess), refValues(permit.Authz)), inc)
 	if permit.Audit {
-		s.log.info("Connection allowed", s.details(sess, permit.Server, policy.Ref{}, permit)...)
+		s.note("Connection allowed", sess, permit.Server, policy.Ref{}, permit)
 	}
-	s.cfg.Decisions.add(s.record(sess, snap, "opaque", "allow", permit.Server, permit))
+	s.opaque(sess, snap, "allow", permit.Server, permit)
 }
 
 // denied notes a refused connection; the caller closes it without a byte (N-08).
 func (s *Server) denied(sess *session, snap *snapshot) {
 	m := s.cfg.Metrics
 	m.tcpDeny.with(concat(sess.labels.connection(m, sess), m.serverValues(snap.port.Server, sess)), inc)
-	s.log.info("Connection denied", s.details(sess, snap.port.Server, policy.Ref{}, nil)...)
-	s.cfg.Decisions.add(s.record(sess, snap, "opaque", "deny", snap.port.Server, nil))
+	s.note("Connection denied", sess, snap.port.Server, policy.Ref{}, nil)
+	s.opaque(sess, snap, "deny", snap.port.Server, nil)
 }
 
 // terminated notes an established connection that nothing covers any more.
 func (s *Server) terminated(sess *session, snap *snapshot) {
 	m := s.cfg.Metrics
 	m.tcpTerminate.with(concat(sess.labels.connection(m, sess), m.serverValues(snap.port.Server, sess)), inc)
-	s.log.info("Connection terminated due to policy change", s.details(sess, snap.port.Server, policy.Ref{}, nil)...)
-	s.cfg.Decisions.add(s.record(sess, snap, "opaque", "terminate", snap.port.Server, nil))
+	s.note("Connection terminated due to policy change", sess, snap.port.Server, policy.Ref{}, nil)
+	s.opaque(sess, snap, "terminate", snap.port.Server, nil)
 }
 
 // undiscovered notes a connection that was held in vain: no policy is known for its port.
@@ -79,8 +75,8 @@ func (s *Server) undiscovered(sess *session) {
 	m := s.cfg.Metrics
 	m.tcpError(errNoPolicy, sess.dst.Port())
 	m.tcpDeny.with(concat(sess.labels.connection(m, sess), m.serverValues(policy.Ref{}, sess)), inc)
-	s.log.info("Connection denied", append(s.details(sess, policy.Ref{}, policy.Ref{}, nil), "reason", errNoPolicy)...)
-	s.cfg.Decisions.add(s.record(sess, sess.cell.current.Load(), "opaque", "deny", policy.Ref{}, nil))
+	s.note("Connection denied", sess, policy.Ref{}, policy.Ref{}, nil, "reason", errNoPolicy)
+	s.opaque(sess, sess.cell.current.Load(), "deny", policy.Ref{}, nil)
 }
 
 // refused notes a connection that the proxy closes without having asked a policy.
@@ -95,24 +91,37 @@ func (s *Server) refused(sess *session, kind, why string, err error) {
 	if sess.cell != nil {
 		snap = sess.cell.current.Load()
 	}
-	record := s.record(sess, snap, "opaque", "refuse", policy.Ref{}, nil)
-	record.Reason = why
-	s.cfg.Decisions.add(record)
+	n := noteOf(sess, snap, "opaque", "refuse", policy.Ref{}, nil)
+	n.reason = why
+	s.cfg.Decisions.add(&n)
 }
 
-func (s *Server) record(sess *session, snap *snapshot, protocol, verdict string, server policy.Ref, permit *policy.Permit) Decision {
-	d := Decision{
-		Client: sess.client.Addr.String(), ClientIdentity: sess.client.Identity,
-		TLS:        sess.labels.connection(s.cfg.Metrics, sess)[3],
-		TargetPort: sess.dst.Port(), Protocol: protocol, Verdict: verdict, Server: server.String(),
+// opaque remembers the decision on a connection.
+func (s *Server) opaque(sess *session, snap *snapshot, verdict string, server policy.Ref, permit *policy.Permit) {
+	n := noteOf(sess, snap, "opaque", verdict, server, permit)
+	s.cfg.Decisions.add(&n)
+}
+
+func noteOf(sess *session, snap *snapshot, protocol, verdict string, server policy.Ref, permit *policy.Permit) note {
+	tls, _ := tlsLabels(sess.client.TLS)
+	n := note{
+		client: sess.client.Addr, identity: sess.client.Identity, tls: tls,
+		port: sess.dst.Port(), protocol: protocol, verdict: verdict, server: server,
 	}
 	if snap.port != nil {
-		d.Hash = snap.port.Hash
+		n.hash = snap.port.Hash
 	}
 	if permit != nil {
-		d.Authorization = permit.Authz.String()
+		n.authz = permit.Authz
 	}
-	return d
+	return n
+}
+
+// note writes a decision's log line, when there is room for one.
+func (s *Server) note(msg string, sess *session, server, route policy.Ref, permit *policy.Permit, more ...any) {
+	if s.log.admits() {
+		s.log.write(msg, append(s.details(sess, server, route, permit), more...)...)
+	}
 }
 
 // details are the log fields of a decision (N-13).
@@ -131,14 +140,20 @@ func (s *Server) details(sess *session, server, route policy.Ref, permit *policy
 	return fields
 }
 
-// grpcFailures are the codes that count against the server rather than the caller.
-var grpcFailures = map[int]bool{2: true, 4: true, 13: true, 14: true, 15: true}
+// grpcFailed tells whether a code counts against the server rather than the caller.
+func grpcFailed(code int) bool {
+	switch code {
+	case 2, 4, 13, 14, 15:
+		return true
+	}
+	return false
+}
 
 // answered counts the answer to a permitted request once it is complete or has
 // broken off. status is 0 for an answer that never came, grpc -1 for none. A client
 // that left before there was one has got none.
 func (s *Server) answered(c *call, status, grpc int, err error) {
-	failed, fault := status >= 500 || grpcFailures[grpc], ""
+	failed, fault := status >= 500 || grpcFailed(grpc), ""
 	switch {
 	case c.failed != 0: // the proxy answered in the application's place
 		status, grpc, failed = c.failed, -1, true

@@ -324,7 +324,7 @@ func TestAuditGrantsAreMarked(t *testing.T) {
 func TestDecisionsRememberTheLastAndSayWhatTheyForgot(t *testing.T) {
 	var d Decisions
 	for i := range ringSize + 10 {
-		d.add(Decision{Client: fmt.Sprintf("10.0.0.%d:1", i%2), TargetPort: uint16(i % 3)})
+		d.add(&note{client: netip.MustParseAddrPort(fmt.Sprintf("10.0.0.%d:1", i%2)), port: uint16(i % 3)})
 	}
 	list := d.List(DecisionFilter{})
 	if list.Last != ringSize+10 || list.Dropped != 10 || len(list.Decisions) != ringSize || list.Decisions[0].Seq != 11 {
