@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/meshproof/meshproof/internal/mesh/proxy/http1"
+	"github.com/meshproof/meshproof/internal/mesh/proxy/http2"
 	"github.com/meshproof/meshproof/internal/mesh/proxy/policy"
 )
 
@@ -115,6 +117,35 @@ func (s *Server) unanswered(c *call, err error) reply {
 	s.log.info("Application failed", "error", err, "target.addr", c.sess.dst.String())
 	c.failed = r.status
 	return r
+}
+
+// Limits that bite are counted with the errors, by these words before their names.
+const (
+	errLimit     = "limit: "
+	errMalformed = "malformed"
+)
+
+// bitten1 and bitten2 count a limit of a relay that has ended or refused something.
+// The end of an idle connection is no error.
+func (s *Server) bitten1(l http1.Limit) {
+	if l != http1.IdleLimit {
+		s.cfg.Metrics.httpError(errLimit + l.String())
+	}
+}
+
+func (s *Server) bitten2(l http2.Limit) {
+	if l != http2.LimitIdleTime {
+		s.cfg.Metrics.httpError(errLimit + l.String())
+	}
+}
+
+// malformed counts a client's message that was refused for what it is; an
+// application's is counted by what it leads to (unanswered).
+func (s *Server) malformed(from http1.Side, why error) {
+	if from == http1.Client {
+		s.cfg.Metrics.httpError(errMalformed)
+		s.log.info("Request refused", "reason", why)
+	}
 }
 
 // responded notes the end of a call.

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/meshproof/meshproof/internal/mesh/proxy/http2"
@@ -16,7 +17,7 @@ func (s *Server) serveHTTP2(sess *session, conn net.Conn) {
 	defer sess.end()
 	bare, seen := unpeek(conn)
 	h := &calls2{sess: sess}
-	h.relay = http2.New(bare, seen, h, &http2.Config{Dial: sess.dialContext})
+	h.relay = http2.New(bare, seen, h, &http2.Config{Dial: sess.dialContext, Bite: s.bitten2})
 	sess.enterHTTP(h.relay)
 	h.relay.Serve()
 	h.carriers.close()
@@ -102,7 +103,7 @@ func (c *call) answer2(a *http2.Action, r reply) {
 
 func (c *call) form2(to []http2.Header, r reply) (status int, fields []http2.Header) {
 	status = r.status
-	to = append(to, http2.Header{Name: "content-length", Value: "0"}, http2.Header{Name: "date", Value: time.Now().UTC().Format(http.TimeFormat)})
+	to = append(to, http2.Header{Name: "content-length", Value: "0"}, http2.Header{Name: "date", Value: date(time.Now())})
 	if c.grpc {
 		status = http.StatusOK
 		to = append(to, http2.Header{Name: "content-type", Value: "application/grpc"}, http2.Header{Name: "grpc-status", Value: grpcCode(r)})
@@ -111,6 +112,24 @@ func (c *call) form2(to []http2.Header, r reply) (status int, fields []http2.Hea
 		}
 	}
 	return status, explain(to, &names2, c, r)
+}
+
+// second is a date as it is written.
+type second struct {
+	unix int64
+	text string
+}
+
+var lastDate atomic.Pointer[second]
+
+// date is the time of day for the proxy's own answers, made once in a second.
+func date(now time.Time) string {
+	if d := lastDate.Load(); d != nil && d.unix == now.Unix() {
+		return d.text
+	}
+	d := &second{now.Unix(), now.UTC().Format(http.TimeFormat)}
+	lastDate.Store(d)
+	return d.text
 }
 
 // Failed implements http2.Handler.

@@ -8,8 +8,11 @@
 // watch). The connection's protocol is found out as far as the policy leaves it
 // open (detect, clienthello), mesh TLS is terminated, and then
 //
-//	HTTP/1, HTTP/2, gRPC   each request is decided by the policy in force at
-//	                       that moment, and forwarded or answered (http, forward, deny)
+//	HTTP/1, HTTP/2, gRPC   relays take the requests off the wire (http1, http2); each
+//	                       is decided by the policy in force at that moment (call),
+//	                       and forwarded (upstream), also as the HTTP/1 that HTTP/2
+//	                       carries (carried), or answered (deny)
+//	the admin port         is such an application too: the proxy itself (adminport)
 //	anything else          the connection is decided once and again with every
 //	                       policy message, and cut when nothing covers it (tcp)
 //
@@ -196,6 +199,7 @@ func New(cfg Config) (*Server, error) {
 		admin: newAdminPort(cfg.Admin, cfg.Logger),
 	}
 	s.dial.Timeout = cfg.Timeouts.Connect
+	s.http1.Bitten, s.http1.Malformed = s.bitten1, s.malformed
 	s.tlsPlain = cfg.Identity.ServerConfig()
 	s.tlsHTTP = cfg.Identity.ServerConfig("h2", "http/1.1")
 	s.tlsDirect = cfg.Identity.ServerConfig(transport.ALPN)
