@@ -14,9 +14,31 @@ func dependsOn(b []byte) uint32 { return number(b) &^ (1 << 31) }
 // that the client has seen that.
 var drainPing = [8]byte{'d', 'r', 'a', 'i', 'n', 0, 0, 1}
 
+// reasonable tells of a client's frame that it need not be counted: it ends
+// something, widens a window by much, or is what a client says that credits each DATA
+// frame by itself and measures round trips with them, as gRPC's do.
+func (p *peer) reasonable(f *frame) bool {
+	switch f.kind {
+	case http2.FrameGoAway:
+		return true
+	case http2.FrameWindowUpdate:
+		if len(f.payload) == 4 && number(f.payload)&^(1<<31) >= smallCredit {
+			return true
+		}
+	case http2.FramePing:
+	default:
+		return false
+	}
+	if p.answers == 0 {
+		return false
+	}
+	p.answers--
+	return true
+}
+
 // control handles the frames that concern a connection or its windows.
 func (c *Conn) control(p *peer, f *frame) *connError {
-	if !p.app && f.kind != http2.FrameGoAway && !(f.kind == http2.FrameWindowUpdate && len(f.payload) == 4 && number(f.payload)&^(1<<31) >= smallCredit) {
+	if !p.app && !p.reasonable(f) {
 		if err := c.calm(); err != nil {
 			return err
 		}

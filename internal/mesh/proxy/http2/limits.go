@@ -30,7 +30,7 @@ type Limits struct {
 	// Resets per second, the client's and those it causes; beyond it the connection
 	// ends with ENHANCE_YOUR_CALM. So it does beyond Control frames per second that
 	// carry nothing: SETTINGS, PING, PRIORITY, empty DATA, unknown types, and
-	// WINDOW_UPDATE by less than smallCredit.
+	// WINDOW_UPDATE by less than smallCredit, as far as they are no answers to DATA.
 	Resets, Control int
 	// HeadTime bounds the time from the first byte of a head, or of the preface, to
 	// its last. IdleTime ends a connection without streams. WriteTime ends one that
@@ -77,6 +77,9 @@ const (
 	// smallCredit is less than any client widens a window by that waits for some of it
 	// to be used.
 	smallCredit = 256
+	// answersPerData is how many small frames a DATA frame may bring from its receiver:
+	// a credit for its stream, one for the connection and a ping.
+	answersPerData = 3
 	// highWater is how much may wait for a peer before those who fill wait too.
 	highWater = 256 << 10
 	// tableSize is the largest dynamic table of each of the four HPACK contexts.

@@ -370,3 +370,42 @@ func TestBodiesBeyondTheWindowsAreRefused(t *testing.T) { // invariant 5
 		})
 	})
 }
+
+// A client may credit every DATA frame, however small, and ping with it; what it says
+// beyond that is counted (case 57).
+func TestAClientMayAnswerEachDataFrame(t *testing.T) {
+	const parts, control = 200, 20
+	app := startHTTP2(t, func(w http.ResponseWriter, r *http.Request) {
+		for range parts {
+			w.Write([]byte("x"))
+			w.(http.Flusher).Flush()
+		}
+	})
+	var b bites
+	c := dialRaw(t, startRelay(t, app, &asked{}, Limits{Control: control}, b.bite).addr)
+	c.open(1, true, request("/")...)
+	c.want(1, "200")
+	for ended := false; !ended; {
+		f, ok := c.next().(*http2.DataFrame)
+		if !ok {
+			continue
+		}
+		if len(f.Data()) > 0 {
+			c.must(0, c.WriteWindowUpdate(0, 1))
+			c.must(0, c.WriteWindowUpdate(1, 1))
+			c.must(0, c.WritePing(false, [8]byte{}))
+		}
+		ended = f.StreamEnded()
+	}
+	c.open(3, true, request("/")...)
+	c.want(3, "200")
+	if n := b.of(LimitControl); n != 0 {
+		t.Fatalf("the limit has bitten %d times", n)
+	}
+	for range answersPerData*2*(parts+1) + control + 1 {
+		if c.WriteWindowUpdate(0, 1) != nil {
+			break
+		}
+	}
+	c.wantGoAway(http2.ErrCodeEnhanceYourCalm)
+}

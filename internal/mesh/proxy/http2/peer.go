@@ -68,6 +68,9 @@ type peer struct {
 	writeSince, headSince int
 
 	control, resets budget
+	// answers is how many small credits and pings DATA frames sent to the peer may
+	// still bring.
+	answers int
 }
 
 func newPeer(conn net.Conn, app bool) *peer {

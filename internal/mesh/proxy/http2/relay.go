@@ -77,6 +77,9 @@ func (p *peer) send(h *half, b []byte, end bool) {
 	}
 	h.window -= len(b)
 	p.window -= len(b)
+	if len(b) > 0 {
+		p.answers += answersPerData
+	}
 	o := p.buf()
 	o.b = append(appendFrameHeader(o.b, len(b), http2.FrameData, flags, h.stream.id), b...)
 }
