@@ -33,6 +33,14 @@ func (tx *Tx) commit() {
 	}
 }
 
+// Settle ends what belongs to one event; further ones of the same transaction may
+// follow. What Linkerd's index forgets after an event is forgotten, even where the
+// next event would have kept it.
+func (tx *Tx) Settle() {
+	tx.neglect()
+	clear(tx.reduced)
+}
+
 // spread prepares what follows from the Servers that were marked: their policy is
 // to be computed anew, and where they may select other ports, those that they did
 // select and those that they do may have another Server. Other ports of theirs

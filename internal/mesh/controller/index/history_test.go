@@ -118,6 +118,13 @@ func (h *history) step() {
 	}
 	h.index.Update(func(tx *Tx) {
 		reduced := map[string]bool{}
+		settle := func() {
+			for namespace := range reduced {
+				h.neglect(namespace)
+			}
+			clear(reduced)
+		}
+		events := h.random.IntN(2) == 0 // of a list there is but one
 		for _, c := range changes {
 			h.log = append(h.log, fmt.Sprintf("%d at once: %s/%v deleted=%v bad=%v", len(changes), c.namespace, c.id, c.deleted, c.bad))
 			if c.deleted {
@@ -128,10 +135,12 @@ func (h *history) step() {
 			if h.apply(c) {
 				reduced[c.namespace] = true
 			}
+			if events {
+				tx.Settle()
+				settle()
+			}
 		}
-		for namespace := range reduced {
-			h.neglect(namespace)
-		}
+		settle()
 	})
 	h.log = h.log[max(0, len(h.log)-100):]
 }

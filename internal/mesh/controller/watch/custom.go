@@ -18,7 +18,7 @@ type optional struct {
 	kind     Kind
 	resource schema.GroupResource
 	// add makes the feed, of the version that is served.
-	add func(w *Watcher, x *index.Index, lists cache.ListerWatcher) *feed
+	add func(w *Watcher, lists cache.ListerWatcher) *feed
 }
 
 // optionals lists them.
@@ -56,8 +56,8 @@ func optionals(c index.Config) []optional {
 }
 
 func following[S any](resource schema.GroupVersionResource, a adapter[S]) optional {
-	return optional{a.kind, resource.GroupResource(), func(w *Watcher, x *index.Index, lists cache.ListerWatcher) *feed {
-		return newFeed(w, x, a, true, &unstructured.Unstructured{}, lists)
+	return optional{a.kind, resource.GroupResource(), func(w *Watcher, lists cache.ListerWatcher) *feed {
+		return newFeed(w, a, true, &unstructured.Unstructured{}, lists)
 	}}
 }
 

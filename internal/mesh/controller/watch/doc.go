@@ -1,8 +1,11 @@
 // Package watch keeps the index true to the API server.
 //
-// One watch per kind turns events into transactions: a list replaces everything
-// of its kind in one step, an event changes one object. Objects are reduced to
-// what policy depends on as they arrive and kept nowhere else.
+//	API server --list, event--> reflector per kind --reduced--> intake --batch--> index
+//
+// One watch per kind brings lists, which replace everything of their kind in one
+// step, and events, which change one object. Events that come in quick succession
+// become one transaction. Objects are reduced to what policy depends on as they
+// arrive and kept nowhere else.
 //
 // Servers and ServerAuthorizations are always watched, the other kinds of policy
 // if their CRDs exist at start, in the newest version that is served (C-30).

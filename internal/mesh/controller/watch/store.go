@@ -26,10 +26,10 @@ type adapter[S any] struct {
 // store is what the reflector writes to instead of a cache.
 type store[S any] struct {
 	adapter[S]
-	index *index.Index
+	intake *intake
 	// marks is nil for kinds that have none.
 	marks *Marks
-	// known are the objects in the index, to find those that a list lacks. Only
+	// known are the objects that the intake has, to find those that a list lacks. Only
 	// the reflector's goroutine uses it.
 	known map[types.NamespacedName]bool
 	// replaced is called after each list has been taken.
@@ -78,7 +78,7 @@ func (s *store[S]) Update(object any) error {
 		return err
 	}
 	s.known[types.NamespacedName{Namespace: r.Namespace, Name: r.Name}] = true
-	s.index.Update(func(tx *index.Tx) { s.set(tx, r.Namespace, r.Name, r.spec) })
+	s.intake.put(entry{change: func(tx *index.Tx) { s.set(tx, r.Namespace, r.Name, r.spec) }})
 	return nil
 }
 
@@ -88,13 +88,14 @@ func (s *store[S]) Delete(object any) error {
 	if err != nil {
 		return fmt.Errorf("watched %s: %w", s.kind, err)
 	}
-	delete(s.known, types.NamespacedName{Namespace: m.GetNamespace(), Name: m.GetName()})
-	s.index.Update(func(tx *index.Tx) { s.remove(tx, m.GetNamespace(), m.GetName()) })
+	namespace, name := m.GetNamespace(), m.GetName()
+	delete(s.known, types.NamespacedName{Namespace: namespace, Name: name})
+	s.intake.put(entry{change: func(tx *index.Tx) { s.remove(tx, namespace, name) }})
 	return nil
 }
 
 // Replace implements cache.ReflectorStore: the list becomes all there is, in one
-// transaction.
+// transaction, and is in force when Replace returns.
 func (s *store[S]) Replace(objects []any, resourceVersion string) error {
 	all := make([]*reduced[S], 0, len(objects))
 	for _, object := range objects {
@@ -118,7 +119,8 @@ func (s *store[S]) Replace(objects []any, resourceVersion string) error {
 			slog.Warn("a list is empty where objects were known", "kind", s.kind, "known", len(gone))
 		}
 	}
-	s.index.Update(func(tx *index.Tx) {
+	taken := make(chan struct{})
+	s.intake.put(entry{taken: func() { s.observe(resourceVersion); close(taken) }, change: func(tx *index.Tx) {
 		for key := range gone {
 			s.remove(tx, key.Namespace, key.Name)
 		}
@@ -128,8 +130,8 @@ func (s *store[S]) Replace(objects []any, resourceVersion string) error {
 		if s.complete != nil {
 			s.complete(tx)
 		}
-	})
-	s.UpdateResourceVersion(resourceVersion)
+	}})
+	<-taken
 	s.replaced()
 	return nil
 }
@@ -138,8 +140,16 @@ func (s *store[S]) Replace(objects []any, resourceVersion string) error {
 func (s *store[S]) Resync() error { return nil }
 
 // UpdateResourceVersion implements cache.ResourceVersionUpdater: the reflector
-// calls it after each event has been handed over, bookmarks included.
+// calls it after each event has been handed over, bookmarks included. The mark rises
+// when the index has taken that event, and all before it.
 func (s *store[S]) UpdateResourceVersion(resourceVersion string) {
+	if s.marks != nil {
+		s.intake.put(entry{taken: func() { s.observe(resourceVersion) }})
+	}
+}
+
+// observe raises the mark.
+func (s *store[S]) observe(resourceVersion string) {
 	if s.marks == nil {
 		return
 	}

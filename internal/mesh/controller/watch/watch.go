@@ -53,6 +53,7 @@ type Watcher struct {
 	RemovedByList func(kind Kind, n int)
 
 	index   *index.Index
+	intake  *intake
 	clients Clients
 	synced  chan struct{}
 
@@ -77,24 +78,24 @@ type feed struct {
 
 // New prepares the watches that fill x.
 func New(x *index.Index, clients Clients) *Watcher {
-	w := &Watcher{Marks: &Marks{}, index: x, clients: clients, synced: make(chan struct{})}
+	w := &Watcher{Marks: &Marks{}, index: x, intake: newIntake(x), clients: clients, synced: make(chan struct{})}
 	config := x.Config()
 	w.feeds = []*feed{
-		newFeed(w, x, podAdapter(config), true, &corev1.Pod{}, core(clients.Core, "pods", api.ControlPlaneLabel)),
-		newFeed(w, x, namespaceAdapter(), true, &corev1.Namespace{}, core(clients.Core, "namespaces", "")),
-		newFeed(w, x, serverAdapter(), true, &unstructured.Unstructured{}, custom(clients.Custom, api.Servers)),
-		newFeed(w, x, authorizationAdapter(config), true, &unstructured.Unstructured{}, custom(clients.Custom, api.ServerAuthorizations)),
+		newFeed(w, podAdapter(config), true, &corev1.Pod{}, core(clients.Core, "pods", api.ControlPlaneLabel)),
+		newFeed(w, namespaceAdapter(), true, &corev1.Namespace{}, core(clients.Core, "namespaces", "")),
+		newFeed(w, serverAdapter(), true, &unstructured.Unstructured{}, custom(clients.Custom, api.Servers)),
+		newFeed(w, authorizationAdapter(config), true, &unstructured.Unstructured{}, custom(clients.Custom, api.ServerAuthorizations)),
 	}
 	if clients.Metadata != nil {
 		w.feeds = append(w.feeds,
-			newFeed(w, x, bystanderAdapter(), false, &metav1.PartialObjectMetadata{}, unmeshed(clients.Metadata)),
-			newFeed(w, x, accountAdapter(), false, &metav1.PartialObjectMetadata{}, accounts(clients.Metadata)))
+			newFeed(w, bystanderAdapter(), false, &metav1.PartialObjectMetadata{}, unmeshed(clients.Metadata)),
+			newFeed(w, accountAdapter(), false, &metav1.PartialObjectMetadata{}, accounts(clients.Metadata)))
 	}
 	return w
 }
 
-func newFeed[S any](w *Watcher, x *index.Index, a adapter[S], policy bool, expected runtime.Object, lists cache.ListerWatcher) *feed {
-	s := &store[S]{adapter: a, index: x, known: map[types.NamespacedName]bool{}}
+func newFeed[S any](w *Watcher, a adapter[S], policy bool, expected runtime.Object, lists cache.ListerWatcher) *feed {
+	s := &store[S]{adapter: a, intake: w.intake, known: map[types.NamespacedName]bool{}}
 	if policy {
 		s.marks = w.Marks
 	}
@@ -121,6 +122,11 @@ func newFeed[S any](w *Watcher, x *index.Index, a adapter[S], policy bool, expec
 // policy. Once these are listed, hence their CRDs are in place, it finds out which
 // of the others exist, and watches those until it ends (C-30).
 func (w *Watcher) Run(ctx context.Context) {
+	var taking sync.WaitGroup
+	defer taking.Wait()
+	ended := make(chan struct{})
+	taking.Go(func() { w.intake.run(ended) })
+	defer close(ended) // once no feed runs any more
 	var running sync.WaitGroup
 	defer running.Wait()
 	for _, f := range w.feeds {
@@ -183,7 +189,7 @@ func (w *Watcher) discover(ctx context.Context) ([]*feed, error) {
 			slog.Warn("there is no such CRD, it will be watched after a restart only", "resource", o.resource.String())
 			continue
 		}
-		feeds = append(feeds, o.add(w, w.index, custom(w.clients.Custom, resource)))
+		feeds = append(feeds, o.add(w, custom(w.clients.Custom, resource)))
 	}
 	return feeds, nil
 }

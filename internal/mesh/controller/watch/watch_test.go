@@ -2,7 +2,9 @@ package watch_test
 
 import (
 	"context"
+	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -170,6 +172,32 @@ func TestTheIndexFollowsListsAndEvents(t *testing.T) {
 		c.await(t, watch.Pods, stub.Delete(pods, ns, "web"))
 		c.expect(t, "without the pod", "web", "unknown pod")
 	})
+}
+
+func TestOfABurstEachMarkRisesWithItsEventInForce(t *testing.T) {
+	stub := apistub.New(t)
+	fill(stub)
+	c := follow(t, stub).synced(t)
+	var versions []string
+	for i := range 300 {
+		versions = append(versions, stub.Put(authorizations, mkAuthorization(fmt.Sprintf("burst-%d", i), "http")))
+	}
+	for i, version := range versions {
+		c.await(t, watch.ServerAuthorizations, version)
+		if names := c.policy(t, "web"); !slices.Contains(names, fmt.Sprintf("burst-%d", i)) {
+			t.Fatalf("event %d is said to be in force and is not: %v", i, names)
+		}
+	}
+	for i := range versions {
+		versions[i] = stub.Delete(authorizations, ns, fmt.Sprintf("burst-%d", i))
+	}
+	for i, version := range versions {
+		c.await(t, watch.ServerAuthorizations, version)
+		if names := c.policy(t, "web"); slices.Contains(names, fmt.Sprintf("burst-%d", i)) {
+			t.Fatalf("deletion %d is said to be in force and is not: %v", i, names)
+		}
+	}
+	c.expect(t, "after the burst", "web", "http", "any")
 }
 
 func TestMarksBeginWithTheListsVersionAndRiseWithBookmarks(t *testing.T) {
