@@ -1,28 +1,15 @@
 package inbound
 
 import (
-	"errors"
-	"log/slog"
 	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/meshproof/meshproof/internal/mesh/proxy/policy"
 )
-
-// recorder is a server that decides without connections.
-func recorder(t *testing.T) (*Server, *session, *prometheus.Registry) {
-	registry := prometheus.NewRegistry()
-	s := &Server{cfg: Config{Metrics: NewMetrics(registry), Decisions: &Decisions{}}, log: newPolicyLog(slog.New(slog.DiscardHandler))}
-	sess := &session{server: s, dst: netip.MustParseAddrPort("10.0.0.9:8080")}
-	sess.client = policy.Client{Addr: netip.MustParseAddrPort("10.0.0.1:999"), TLS: policy.Terminated, Identity: webName}
-	sess.cell = newCell(8080, nil)
-	return s, sess, registry
-}
 
 // P14: of a request in a connection's steady state nothing is allocated, from its
 // head's being read to its answer's being counted.
@@ -102,34 +89,5 @@ func TestLongPathsOfRecordsAreCutWhereverTheyStand(t *testing.T) {
 		if record.Method != "GET" || len(record.Path) != maxRecordedPath || len(record.RequestID) != maxRecordedPath {
 			t.Fatalf("record %d: %q, %d octets of path, %d of id", record.Seq, record.Method, len(record.Path), len(record.RequestID))
 		}
-	}
-}
-
-// An answer whose transfer broke off is told apart from one with the same status that did not.
-func TestAnswersOfOneStatusAreCountedByWhatBecameOfThem(t *testing.T) {
-	s, sess, registry := recorder(t)
-	c := &call{sess: sess, start: time.Now(), made: policy.Decision{Permit: &policy.Permit{}}}
-	s.answered(c, 500, -1, nil)
-	s.answered(c, 500, -1, errors.New("broken off"))
-	s.answered(c, 500, -1, nil)
-	got := map[string]float64{}
-	families, err := registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range families {
-		if f.GetName() != "response_total" {
-			continue
-		}
-		for _, m := range f.GetMetric() {
-			for _, l := range m.GetLabel() {
-				if l.GetName() == "error" {
-					got[l.GetValue()] += m.GetCounter().GetValue()
-				}
-			}
-		}
-	}
-	if diff := cmp.Diff(map[string]float64{"": 2, "unclassified": 1}, got); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

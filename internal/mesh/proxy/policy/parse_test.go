@@ -10,6 +10,7 @@ import (
 	"github.com/linkerd/linkerd2-proxy-api/go/http_route"
 	"github.com/linkerd/linkerd2-proxy-api/go/http_types"
 	pb "github.com/linkerd/linkerd2-proxy-api/go/inbound"
+	"github.com/linkerd/linkerd2-proxy-api/go/meta"
 	"github.com/linkerd/linkerd2-proxy-api/go/net"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
@@ -234,5 +235,58 @@ func TestDefaultPortIsTheSameWordAsTheControllers(t *testing.T) {
 	}
 	if _, err := DefaultPort("Deny", nets, false, time.Second, Dialect{}); err == nil || !strings.Contains(err.Error(), "Deny") {
 		t.Errorf("unknown default: %v", err)
+	}
+}
+
+// N-14: only a grant by the audit default is to be logged, and it is told from a
+// resource that is called so.
+func TestGrantsByTheAuditDefaultAreMarked(t *testing.T) {
+	audit := grant("audit", "10.0.0.0/8")
+	audit.Metadata = &meta.Metadata{Kind: &meta.Metadata_Default{Default: "audit"}}
+	p := mustParse(t, detectServer(nil, audit, grant("audit", "11.0.0.0/8")), Dialect{})
+	for addr, want := range map[string]bool{"10.0.0.1": true, "11.0.0.1": false, "127.0.0.1": false} {
+		if permit := p.Connection(from(addr)); permit == nil || permit.Audit != want {
+			t.Errorf("connection from %s: %+v", addr, permit)
+		}
+		if d := p.Request(from(addr), text{Method: "GET", Path: "/"}.head()); d.Permit == nil || d.Permit.Audit != want {
+			t.Errorf("request from %s: %+v", addr, d)
+		}
+	}
+}
+
+// X-48, H-20: a route's own authorizations count before the Server's, and those before localhost.
+func TestARequestIsCreditedToTheFirstThatPermitsIt(t *testing.T) {
+	r := route("HTTPRoute", "r", &http_route.HttpRouteMatch{Path: pathPrefixed("/")})
+	r.Authorizations = []*pb.Authz{grant("own", "10.1.0.0/16"), grant("own wider", "10.0.0.0/8")}
+	p := mustParse(t, detectServer([]*pb.HttpRoute{r}, grant("server", "10.0.0.0/8", "12.0.0.0/8"), grant("server wider", "0.0.0.0/0")), Dialect{})
+	for addr, want := range map[string]string{
+		"10.1.0.1": "own", "10.2.0.1": "own wider", "12.0.0.1": "server", "13.0.0.1": "server wider", "127.0.0.1": "server wider", "::1": "localhost",
+	} {
+		if d := p.Request(from(addr), text{Method: "GET", Path: "/"}.head()); d.Permit == nil || d.Permit.Authz.Name != want || d.Permit.Route.Name != "r" {
+			t.Errorf("request from %s: %+v", addr, d.Permit)
+		}
+	}
+	for addr, want := range map[string]string{"10.1.0.1": "server", "13.0.0.1": "server wider"} {
+		if permit := p.Connection(from(addr)); permit == nil || permit.Authz.Name != want || permit.Route != (Ref{}) {
+			t.Errorf("connection from %s: %+v", addr, permit)
+		}
+	}
+}
+
+// what is granted on a route is granted on no other, and on no connection.
+func TestGrantsOnARouteStayThere(t *testing.T) {
+	routes := make([]*pb.HttpRoute, 3)
+	for i, path := range []string{"/a", "/b", "/c"} {
+		routes[i] = route("HTTPRoute", path, &http_route.HttpRouteMatch{Path: pathPrefixed(path)})
+	}
+	routes[1].Authorizations = []*pb.Authz{grant("b", "10.0.0.0/8")}
+	p := mustParse(t, detectServer(routes), Dialect{})
+	for path, want := range map[string]Verdict{"/a": Deny, "/b": Allow, "/c": Deny} {
+		if d := p.Request(from("10.0.0.1"), text{Method: "GET", Path: path}.head()); d.Verdict != want {
+			t.Errorf("%s: %+v", path, d)
+		}
+	}
+	if permit := p.Connection(from("10.0.0.1")); permit != nil {
+		t.Errorf("connection: %+v", permit)
 	}
 }
