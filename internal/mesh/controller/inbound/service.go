@@ -64,7 +64,10 @@ func (s *Service) WatchPort(spec *inboundpb.PortSpec, stream grpc.ServerStreamin
 	left := stream.Context().Done()
 	for {
 		select {
-		case <-watch.Changed():
+		case _, there := <-watch.Changed():
+			if !there {
+				return nil // the pod is gone
+			}
 			// A change and its reversal between two sends are no change.
 			message := MessageOf(watch.Snapshot())
 			if sent != nil && message.Hash == sent.Hash {
@@ -74,8 +77,6 @@ func (s *Service) WatchPort(spec *inboundpb.PortSpec, stream grpc.ServerStreamin
 				return err
 			}
 			sent = message
-		case <-watch.Gone():
-			return nil
 		case <-s.Stopping:
 			return nil
 		case <-left:

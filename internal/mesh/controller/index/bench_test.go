@@ -125,7 +125,9 @@ func TestAChangeLooksAtWhatDependsOnItOnly(t *testing.T) {
 						maps.Copy(cells, tx.cells)
 						for at := range tx.servers {
 							if s := x.server(at); s != nil {
-								maps.Copy(cells, s.cells)
+								for _, c := range s.cells {
+									cells[c] = true
+								}
 							}
 						}
 						reached[pods][name] = max(reached[pods][name], len(cells))

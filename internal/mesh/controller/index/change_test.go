@@ -139,15 +139,49 @@ func TestASlowWatcherFindsTheLatest(t *testing.T) {
 	}
 }
 
-func TestAWatchEndsWithItsPod(t *testing.T) {
-	gone := func(w *Watch) bool {
+// gone reports whether the watch has ended with its pod, and forgets a change that
+// was not read.
+func gone(w *Watch) bool {
+	for {
 		select {
-		case <-w.Gone():
-			return true
+		case _, there := <-w.Changed():
+			if !there {
+				return true
+			}
 		default:
 			return false
 		}
 	}
+}
+
+func TestWhoeverWatchesThePortIsToldUntilItStops(t *testing.T) {
+	for _, order := range [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
+		x := mkIndex(api.Documented(), nil)
+		x.apply(mkPod("voting"), mkServer("grpc", "voting", intstr.FromString("grpc")))
+		watches := []*Watch{mustWatch(t, x, "voting", 8080), mustWatch(t, x, "voting", 8080), mustWatch(t, x, "voting", 8080)}
+		stopped := map[int]bool{}
+		for n, stop := range order {
+			watches[stop].Close()
+			watches[stop].Close() // which does nothing
+			stopped[stop] = true
+			x.apply(mkAuthorization(fmt.Sprint(n), "grpc", anyone))
+			for i, w := range watches {
+				if changed(w) == stopped[i] {
+					t.Errorf("%v: after %d stopped: told %d: %v", order, stop, i, stopped[i])
+				}
+			}
+			want := 1
+			if n == 2 {
+				want = 0
+			}
+			if ports, watchers := x.Watched(); ports != want || watchers != 2-n {
+				t.Errorf("%v: %d ports and %d watchers are left after %d", order, ports, watchers, n+1)
+			}
+		}
+	}
+}
+
+func TestAWatchEndsWithItsPod(t *testing.T) {
 	x := mkIndex(api.Documented(), nil)
 	x.apply(mkPod("voting"), mkPod("web"))
 	voting, web := mustWatch(t, x, "voting", 8080), mustWatch(t, x, "web", 8080)

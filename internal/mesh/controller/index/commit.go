@@ -18,7 +18,7 @@ func (tx *Tx) commit() {
 	}
 	for at := range tx.servers {
 		if s := x.server(at); s != nil {
-			for c := range s.cells {
+			for _, c := range s.cells {
 				x.refresh(c, &same)
 			}
 		}
@@ -56,7 +56,7 @@ func (tx *Tx) spread() {
 		if s == nil {
 			continue
 		}
-		for c := range s.cells {
+		for _, c := range s.cells {
 			mark(&tx.cells, c)
 		}
 		tx.reach(tx.index.namespaces[at.namespace], s.spec)
@@ -90,7 +90,7 @@ func (x *Index) refresh(c *cell, same *comparisons) {
 		return
 	}
 	c.snapshot = next
-	for w := range c.watchers {
+	for _, w := range c.watchers {
 		w.publish(next)
 	}
 }

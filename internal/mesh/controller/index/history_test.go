@@ -274,9 +274,7 @@ func (h *history) checkPort(t *testing.T, at spot) bool {
 	want, known := h.world.policy(at.namespace, at.pod, at.port)
 	pod, _ := h.world.objects[at.namespace][id{"Pod", at.pod}].(*corev1.Pod)
 	if f := h.watches[at]; f != nil && (!known || f.uid != pod.UID) {
-		select {
-		case <-f.watch.Gone():
-		default:
+		if !gone(f.watch) {
 			t.Errorf("%v: the watch outlived its pod", at)
 			return false
 		}

@@ -66,8 +66,9 @@ type pod struct {
 type server struct {
 	// spec is replaced as a whole, never changed.
 	spec *ServerSpec
-	// cells are the watched ports that the Server decides on.
-	cells map[*cell]bool
+	// cells are the watched ports that the Server decides on, by and large in the
+	// order in which they came: what they lead to lies in memory in that order, too.
+	cells []*cell
 	// shared holds one snapshot per distinct policy, by probe paths, so that pods
 	// with the same policy share it. A change of the Server or of what names it
 	// empties it; former holds what was there, which is used again where the
@@ -89,10 +90,13 @@ type cell struct {
 	namespace *namespace
 	pod       *pod
 	port      uint16
-	// server is the name of the one that decides, "" if none does.
+	// server is the name of the one that decides, "" if none does; decider is that
+	// Server, nil if none does or it is gone, and at the cell's place among its cells.
 	server   string
+	decider  *server
+	at       int
 	snapshot *Snapshot
-	watchers map[*Watch]struct{}
+	watchers []*Watch
 }
 
 // New makes an empty index.
@@ -146,7 +150,7 @@ func (x *Index) find(in, name string) (*namespace, *pod) {
 
 // enter makes the cell of a port that was not watched.
 func (x *Index) enter(ns *namespace, name string, p *pod, port uint16) *cell {
-	c := &cell{namespace: ns, pod: p, port: port, watchers: map[*Watch]struct{}{}}
+	c := &cell{namespace: ns, pod: p, port: port}
 	c.decide(x.winner(ns, p.spec, port))
 	c.snapshot = x.snapshot(ns, p.spec, port, c.server)
 	if len(p.cells) == 0 {
@@ -167,12 +171,20 @@ func (x *Index) leave(name string, c *cell) {
 
 // decide notes which Server the cell depends on.
 func (c *cell) decide(server string) {
-	if before := c.namespace.servers[c.server]; before != nil {
-		delete(before.cells, c)
-	}
+	next := c.namespace.servers[server]
 	c.server = server
-	if now := c.namespace.servers[server]; now != nil {
-		now.cells[c] = true
+	if next == c.decider {
+		return
+	}
+	if former := c.decider; former != nil {
+		last := len(former.cells) - 1
+		former.cells[c.at], former.cells[last].at = former.cells[last], c.at
+		former.cells[last] = nil
+		former.cells = former.cells[:last]
+	}
+	if c.decider = next; next != nil {
+		c.at = len(next.cells)
+		next.cells = append(next.cells, c)
 	}
 }
 

@@ -103,8 +103,9 @@ func (tx *Tx) DeletePod(namespace, name string) {
 		return
 	}
 	for _, c := range old.cells {
-		for w := range c.watchers {
-			close(w.gone)
+		for _, w := range c.watchers {
+			w.cell = nil
+			close(w.changed)
 		}
 		c.watchers = nil
 		tx.index.leave(name, c)
@@ -125,7 +126,7 @@ func (tx *Tx) SetServer(namespace, name string, spec ServerSpec) {
 	}
 	spec = spec.inForce(before, tx.index.config.Dialect)
 	if old == nil {
-		old = &server{cells: map[*cell]bool{}, shared: map[string]*Snapshot{}, former: map[string]*Snapshot{}}
+		old = &server{shared: map[string]*Snapshot{}, former: map[string]*Snapshot{}}
 		ns.servers[name] = old
 	} else if reflect.DeepEqual(*before, spec) {
 		return
@@ -146,7 +147,7 @@ func (tx *Tx) DeleteServer(namespace, name string) {
 	if ns == nil || ns.servers[name] == nil {
 		return
 	}
-	for c := range ns.servers[name].cells {
+	for _, c := range ns.servers[name].cells {
 		mark(&tx.cells, c)
 	}
 	if ns.servers[name].spec.understood() {

@@ -6,14 +6,16 @@ import "sync/atomic"
 // reads slowly misses what was superseded meanwhile and never holds up others.
 type Watch struct {
 	snapshot atomic.Pointer[Snapshot]
-	// changed holds one token while there is a value that was not yet read.
+	// changed holds one token while there is a value that was not yet read. The
+	// index closes it, under its lock, when the pod goes.
 	changed chan struct{}
-	// gone is closed by the index, under its lock, when the pod goes.
-	gone chan struct{}
 
-	index           *Index
-	namespace, name string
-	port            uint16
+	index *Index
+	name  string
+	// cell is nil when the pod is gone or the watch was closed; at is the watch's
+	// place among the cell's. Both are the index's, under its lock.
+	cell *cell
+	at   int
 }
 
 // Watch begins to follow a pod's port. The current value is there at once.
@@ -28,8 +30,8 @@ func (x *Index) Watch(namespace, name string, port uint16) (*Watch, error) {
 	if c == nil {
 		c = x.enter(ns, name, p, port)
 	}
-	w := &Watch{changed: make(chan struct{}, 1), gone: make(chan struct{}), index: x, namespace: namespace, name: name, port: port}
-	c.watchers[w] = struct{}{}
+	w := &Watch{changed: make(chan struct{}, 1), index: x, name: name, cell: c, at: len(c.watchers)}
+	c.watchers = append(c.watchers, w)
 	w.publish(c.snapshot)
 	return w, nil
 }
@@ -42,29 +44,27 @@ func (w *Watch) publish(s *Snapshot) {
 	}
 }
 
-// Changed yields once for the first value and after each change.
+// Changed yields once for the first value and after each change, and is closed when
+// the pod has been deleted.
 func (w *Watch) Changed() <-chan struct{} { return w.changed }
 
 // Snapshot is the latest value.
 func (w *Watch) Snapshot() *Snapshot { return w.snapshot.Load() }
 
-// Gone is closed when the pod has been deleted.
-func (w *Watch) Gone() <-chan struct{} { return w.gone }
-
 // Close ends the watch. It may be called more than once.
 func (w *Watch) Close() {
 	w.index.mu.Lock()
 	defer w.index.mu.Unlock()
-	_, p := w.index.find(w.namespace, w.name)
-	if p == nil {
-		return
-	}
-	c := p.cells[w.port]
+	c := w.cell
 	if c == nil {
 		return
 	}
-	delete(c.watchers, w)
-	if len(c.watchers) == 0 {
+	w.cell = nil
+	last := len(c.watchers) - 1
+	c.watchers[w.at], c.watchers[last].at = c.watchers[last], w.at
+	c.watchers[last] = nil
+	c.watchers = c.watchers[:last]
+	if last == 0 {
 		w.index.leave(w.name, c)
 	}
 }
