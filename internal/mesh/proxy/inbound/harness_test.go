@@ -212,6 +212,9 @@ func newWorld(tb testing.TB, app netip.AddrPort, edit func(*Config)) *world {
 	tb.Cleanup(func() {
 		cancel()
 		<-w.served
+		if n := w.server.inFlight.Load(); n != 0 {
+			tb.Errorf("%d requests are counted as in progress after the end (H-04)", n)
+		}
 		control.Close()
 		grpcServer.Stop()
 		controllers.Wait()
