@@ -134,7 +134,7 @@ func (k *Carrier) connect() error {
 func (k *Carrier) exchange(ctx context.Context, c *Carried, sink Sink) (status, grpc int, err error) {
 	k.used = false
 	conn := k.app.conn
-	release := context.AfterFunc(ctx, func() { conn.Close() })
+	release := context.AfterFunc(ctx, func() { conn.Close() }) // whoever waits there ends
 	if err := k.app.write(k.out, time.Now(), k.limits.Stall); err != nil {
 		release()
 		return 0, -1, errNoAnswer
@@ -374,13 +374,4 @@ func (k *Carrier) tell(r *refusal) {
 	} else if k.relay.Malformed != nil {
 		k.relay.Malformed(Application, r)
 	}
-}
-
-// repeatable methods may be asked again when the connection ended before any answer.
-func repeatable(method []byte) bool {
-	switch string(method) {
-	case "GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE":
-		return true
-	}
-	return false
 }

@@ -10,6 +10,9 @@
 // body is not there with its head is sent by a second one, so that an answer may
 // come first. While nothing is under way a connection has no buffer (wait).
 //
+// A Carrier asks an application in HTTP/1 what came in another protocol (carry), with
+// the same care for what is sent and what comes back.
+//
 // What it promises:
 //
 //   - The application is sent only what was judged: each head has one reading,

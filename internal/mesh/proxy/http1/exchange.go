@@ -83,10 +83,12 @@ func (c *Conn) connect() error {
 
 // idempotent requests may be sent again when the connection ended before any answer.
 func idempotent(x *exchange) bool {
-	if x.request.upgrading || x.request.connect {
-		return false
-	}
-	switch string(x.request.head.Method) {
+	return !x.request.upgrading && !x.request.connect && repeatable(x.request.head.Method)
+}
+
+// repeatable tells of a method that asking twice does no more than asking once.
+func repeatable(method []byte) bool {
+	switch string(method) {
 	case "GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE":
 		return true
 	}

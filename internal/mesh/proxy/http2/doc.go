@@ -5,8 +5,8 @@
 // What flows through: a client connection whose first bytes are the HTTP/2
 // preface goes in; heads come out to Handler.Decide; permitted streams keep
 // their number on a connection to the application that serves this client only.
-// Streams that the Handler wants for itself (HTTP/1 carried in HTTP/2, H-01; the
-// admin port) come out as *Stream.
+// Streams that the Handler wants for itself (HTTP/1 carried in HTTP/2, H-01) come out
+// as *Stream.
 //
 // What it refuses: to know policy, identities or metrics; to forward a head that
 // RFC 9113 calls malformed or that exceeds a limit; to let a client choose
