@@ -284,7 +284,9 @@ func (k *Carrier) write(c *Carried) error {
 	if c.Absolute {
 		b = append(append(append(b, c.Scheme...), "://"...), c.Authority...)
 	}
-	b = append(b, c.Path...)
+	if !c.Absolute || string(c.Path) != "*" { // no path asks for the whole server there
+		b = append(b, c.Path...)
+	}
 	if c.HasQuery {
 		b = append(append(b, '?'), c.Query...)
 	}

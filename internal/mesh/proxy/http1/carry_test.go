@@ -83,6 +83,8 @@ func TestACarriedHeadIsWrittenForOneReading(t *testing.T) {
 		{carriedGet("x-a", "1", "l5d-client-id", "web", "te", "trailers"), "GET /a HTTP/1.1\r\nHost: app:80\r\nx-a: 1\r\nl5d-client-id: web\r\nTE: trailers\r\n\r\n"},
 		{carriedGet("connection", "x-a", "upgrade", "h2c", "keep-alive", "1", "host", "other", "transfer-encoding", "chunked", "content-length", "3", "l5d-orig-proto", "HTTP/1.1", "te", "gzip"), "GET /a HTTP/1.1\r\nHost: app:80\r\n\r\n"},
 		{&Carried{Method: []byte("HEAD"), Scheme: []byte("http"), Authority: []byte("app"), Path: []byte("/a"), Query: []byte("b?c"), HasQuery: true, Absolute: true}, "HEAD http://app/a?b?c HTTP/1.1\r\nHost: app\r\n\r\n"},
+		{&Carried{Method: []byte("OPTIONS"), Scheme: []byte("http"), Authority: []byte("app"), Path: []byte("*"), Absolute: true}, "OPTIONS http://app HTTP/1.1\r\nHost: app\r\n\r\n"},
+		{&Carried{Method: []byte("OPTIONS"), Authority: []byte("app"), Path: []byte("*")}, "OPTIONS * HTTP/1.1\r\nHost: app\r\n\r\n"},
 		{&Carried{Method: []byte("POST"), Authority: []byte("app"), Path: []byte("/"), Body: Length}, "POST / HTTP/1.1\r\nHost: app\r\nContent-Length: 0\r\n\r\n"},
 	} {
 		tt.request.Source = strings.NewReader("")

@@ -62,7 +62,7 @@ func (h *calls2) carry(stream *http2.Stream, c *call) (status, grpc int, err err
 	request := http1.Carried{
 		Method: head.Method, Scheme: []byte("http"), Authority: head.Authority,
 		Path: head.Path, Query: head.Query, HasQuery: head.HasQuery, Absolute: c.absolute,
-		Fields: head.Fields, Source: stream, Trailers: stream.Trailers,
+		Fields: new(calls2).whole(head.Fields), Source: stream, Trailers: stream.Trailers,
 	}
 	switch {
 	case head.ContentLength >= 0:

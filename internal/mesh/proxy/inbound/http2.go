@@ -29,6 +29,9 @@ type calls2 struct {
 	sess  *session
 	relay *http2.Conn
 	head  policy.Head
+	// fields and cookie are what whole makes.
+	fields []http2.Field
+	cookie []byte
 	// carriers serve the requests that are HTTP/1's (H-01).
 	carriers carriers
 }
@@ -91,8 +94,41 @@ func (c *call) carries(proto []byte) {
 // fill makes h.head what the policy looks at.
 func (h *calls2) fill(head *http2.Head, now time.Time) {
 	to := &h.head
-	to.Method, to.Path, to.Query, to.Host, to.Fields, to.Now = head.Method, head.Path, head.Query, head.Authority, head.Fields, now
+	to.Method, to.Path, to.Query, to.Host, to.Fields, to.Now = head.Method, head.Path, head.Query, head.Authority, h.whole(head.Fields), now
 }
+
+// whole puts the cookies together that HTTP/2 may split (RFC 9113, section 8.2.3): what
+// is matched and what HTTP/1 gets is one field. The slices are valid until the next call.
+func (h *calls2) whole(fields []http2.Field) []http2.Field {
+	crumbs := 0
+	for i := range fields {
+		if string(fields[i].Name) == cookieName {
+			crumbs++
+		}
+	}
+	if crumbs < 2 {
+		return fields
+	}
+	h.fields, h.cookie = h.fields[:0], h.cookie[:0]
+	at := -1
+	for _, f := range fields {
+		switch {
+		case string(f.Name) != cookieName:
+			h.fields = append(h.fields, f)
+			continue
+		case at < 0:
+			at = len(h.fields)
+			h.fields = append(h.fields, f)
+		default:
+			h.cookie = append(h.cookie, "; "...)
+		}
+		h.cookie = append(h.cookie, f.Value...)
+	}
+	h.fields[at].Value = h.cookie
+	return h.fields
+}
+
+const cookieName = "cookie"
 
 // answer2 writes the answer in the form that the request's content type asks for
 // (N-01, N-02).

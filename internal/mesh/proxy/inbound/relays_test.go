@@ -16,6 +16,7 @@ import (
 	"github.com/linkerd/linkerd2-proxy-api/go/http_route"
 	"github.com/linkerd/linkerd2-proxy-api/go/http_types"
 	pb "github.com/linkerd/linkerd2-proxy-api/go/inbound"
+	"golang.org/x/net/http2"
 )
 
 // ways are the ways that a request may come by: by its version, and HTTP/1 that
@@ -294,5 +295,52 @@ func TestWhatRelaysRefuseIsCounted(t *testing.T) {
 	}
 	if got := w.counter("inbound_http_authz_allow_total", nil); got != 0 {
 		t.Errorf("judged: %v", got)
+	}
+}
+
+// HTTP/2 may split cookies: a match sees them whole, and so does HTTP/1.
+func TestCookiesAreWholeWhereTheyAreRead(t *testing.T) {
+	const whole = "a=1; b=2; c=3"
+	w := newWorld(t, application(t, show("Cookie")), nil)
+	r := httpRoute("r", nil, anyone(t, "all"))
+	r.Rules[0].Matches = []*http_route.HttpRouteMatch{{Headers: []*http_route.HeaderMatch{{Name: "cookie", Value: &http_route.HeaderMatch_Exact{Exact: []byte(whole)}}}}}
+	w.apply(server(detect(r)))
+	for _, carried := range []string{"", "HTTP/1.1"} {
+		conn, err := w.dial(client{from: neighbourIP})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		c := newFrameClient(t, conn)
+		fields := []string{"cookie", "a=1", "x-between", "1", "cookie", "b=2", "cookie", "c=3"}
+		want := `Cookie=["a=1; b=2; c=3"]`
+		if carried != "" {
+			fields = append(fields, "l5d-orig-proto", carried)
+		}
+		stream := c.request("GET", "/", fields...)
+		if got, _ := c.answer(stream); got[0] != ":status: 200" {
+			t.Errorf("%q: %q", carried, got)
+			continue
+		}
+		if got := c.body(stream); !strings.HasSuffix(got, want) {
+			t.Errorf("%q: the application saw %q, want %q", carried, got, want)
+		}
+		if got, _ := c.answer(c.request("GET", "/", "cookie", "a=1", "cookie", "b=2")); got[0] != ":status: 404" {
+			t.Errorf("%q: other cookies: %q", carried, got)
+		}
+	}
+}
+
+// body reads the first bytes of a stream's body.
+func (c *frameClient) body(stream uint32) string {
+	c.tb.Helper()
+	for {
+		frame, err := c.framer.ReadFrame()
+		if err != nil {
+			c.tb.Fatalf("read the body: %v", err)
+		}
+		if f, ok := frame.(*http2.DataFrame); ok && f.StreamID == stream {
+			return string(f.Data())
+		}
 	}
 }

@@ -94,20 +94,21 @@ func (c *trackedConn) Close() error {
 }
 
 // dial connects to what stands behind the session: its original destination, or the
-// proxy itself when that is the admin port.
-func (sess *session) dial() (net.Conn, error) {
-	ctx, err := sess.upstream.context()
-	if err != nil {
-		return nil, err
-	}
-	return sess.dialContext(ctx)
-}
+// proxy itself when that is the admin port. It ends with the session.
+func (sess *session) dial() (net.Conn, error) { return sess.dialContext(context.Background()) }
 
-// dialContext is dial for a relay that has a context of its own.
+// dialContext is dial that also ends with ctx.
 func (sess *session) dialContext(ctx context.Context) (net.Conn, error) {
 	if sess.admin {
 		return sess.server.dialAdmin(sess)
 	}
+	over, err := sess.upstream.context()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(over, cancel)()
 	conn, err := sess.server.dial.DialContext(ctx, "tcp", sess.dst.String())
 	if err != nil {
 		return nil, err
