@@ -3,15 +3,18 @@ package control
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	inboundpb "github.com/linkerd/linkerd2-proxy-api/go/inbound"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/meshproof/meshproof/clients/load/frame"
@@ -61,12 +64,16 @@ func launchFleet(ctx context.Context, address, namespace string, n int) (*fleet,
 }
 
 func (f *fleet) enlist(ctx context.Context, address string, i int, workload string) error {
-	dialer := net.Dialer{KeepAlive: -1, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+	dialer := net.Dialer{KeepAlive: -1, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}, Control: anyPort}
 	conn, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return err
 	}
 	f.conns[i] = conn
+	// So many ports that wait for what may still come would hold up the next fleet.
+	if err := conn.(*net.TCPConn).SetLinger(0); err != nil {
+		return err
+	}
 	spec, err := proto.Marshal(&inboundpb.PortSpec{Workload: workload, Port: port})
 	if err != nil {
 		return err
@@ -84,6 +91,17 @@ func (f *fleet) enlist(ctx context.Context, address string, i int, workload stri
 	}
 	f.readers.Go(func() { f.read(conn) })
 	return nil
+}
+
+// anyPort leaves the choice of the local port to connecting, when it is known what
+// it must differ from: to search for one that nobody uses takes longer than all the
+// rest once there are thousands.
+func anyPort(_, _ string, c syscall.RawConn) error {
+	var failed error
+	err := c.Control(func(fd uintptr) {
+		failed = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
+	})
+	return errors.Join(err, failed)
 }
 
 // read counts messages to the connection's end.

@@ -274,9 +274,10 @@ func (b *bare) serve(ctx context.Context, l net.Listener) error {
 		return err
 	}
 	b.message = inbound.MessageOf(snapshot).Encoded
-	const buffer = 4 << 10 // as the controller's
+	const buffer, window = 4 << 10, 1<<16 - 1 // as the controller's
 	server := grpc.NewServer(grpc.ForceServerCodecV2(bytesCodec{encoding.GetCodecV2("proto")}),
-		grpc.ReadBufferSize(buffer), grpc.WriteBufferSize(buffer), grpc.SharedWriteBuffer(true))
+		grpc.ReadBufferSize(buffer), grpc.WriteBufferSize(buffer), grpc.SharedWriteBuffer(true),
+		grpc.StaticStreamWindowSize(window), grpc.StaticConnWindowSize(window))
 	inboundpb.RegisterInboundServerPoliciesServer(server, b)
 	defer context.AfterFunc(ctx, server.Stop)()
 	return server.Serve(l)
