@@ -14,6 +14,7 @@ import (
 
 	"github.com/meshproof/meshproof/internal/mesh/proxy/transport"
 	"github.com/meshproof/meshproof/internal/proxytest"
+	"github.com/meshproof/meshproof/internal/proxytest/readers"
 )
 
 // shortDetection lets detection end soon; policies say it too.
@@ -135,7 +136,7 @@ func detectionCases() []Case {
 
 func dribbled(t *T) {
 	w := newWorld(t, stricter(), shortDetection)
-	w.keeps = func(p string) bool { return !under(p, "/public") }
+	w.keeps = func(p string) bool { return !readers.Under(p, "/public") }
 	secret := get("/secret")
 	// It goes around a client that waits: whatever comes then must not pass as bytes.
 	gets := func(what string, open func() *client, parts ...string) {

@@ -21,6 +21,7 @@ import (
 	pb "github.com/linkerd/linkerd2-proxy-api/go/inbound"
 
 	"github.com/meshproof/meshproof/internal/proxytest"
+	"github.com/meshproof/meshproof/internal/proxytest/readers"
 )
 
 // The names of clients.
@@ -78,7 +79,7 @@ func detect(routes ...*pb.HttpRoute) *pb.ProxyProtocol { return proxytest.Detect
 // newWorld starts a proxy with a policy; edit may change how.
 func newWorld(t *T, server *pb.Server, edit ...func(*proxytest.Options)) *world {
 	t.Helper()
-	w := &world{T: t, app: newApp(t), log: &lines{}, keeps: func(p string) bool { return under(p, "/admin") }}
+	w := &world{T: t, app: newApp(t), log: &lines{}, keeps: func(p string) bool { return readers.Under(p, "/admin") }}
 	var err error
 	if w.plane, err = proxytest.NewPlane(); err != nil {
 		t.Fatalf("%v", err)
@@ -123,7 +124,7 @@ func (w *world) oracle() {
 		if r.header.Get("L5d-Client-Id") == adminID && !w.Failed() {
 			continue
 		}
-		for who, p := range views(r.target) {
+		for who, p := range readers.Of(r.target) {
 			if w.keeps(p) && r.header.Get("L5d-Client-Id") != adminID {
 				w.Errorf("the application saw %s %q, which %s reads as %q", r.method, r.target, who, p)
 			}
