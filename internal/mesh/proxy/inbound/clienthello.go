@@ -1,9 +1,5 @@
 package inbound
 
-import (
-	"strings"
-)
-
 // maxClientHello is how much of a ClientHello is looked at (T-11).
 const maxClientHello = 8 << 10
 
@@ -99,6 +95,19 @@ func (r *reader) vector(size int) reader {
 	return reader{b: r.take(n), bad: r.bad}
 }
 
+// canonicalName is a DNS name in the form that names are compared in (T-13). Only
+// ASCII has cases there: the Kelvin sign is not a k.
+func canonicalName(name []byte) string {
+	lower := make([]byte, len(name))
+	for i, c := range name {
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		lower[i] = c
+	}
+	return string(lower)
+}
+
 func parseClientHello(b []byte) hello {
 	const versionAndRandom = 2 + 32
 	h := hello{decided: true}
@@ -124,7 +133,7 @@ func parseClientHello(b []byte) hello {
 				host := names.take(1)
 				name := names.vector(2)
 				if !names.bad && host[0] == 0 {
-					h.serverName = strings.ToLower(string(name.b))
+					h.serverName = canonicalName(name.b)
 				}
 			}
 		case extALPN:

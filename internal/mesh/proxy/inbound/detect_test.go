@@ -82,15 +82,6 @@ func TestClientHelloIsReadWholeAndInPieces(t *testing.T) {
 	}
 }
 
-func FuzzParseHello(f *testing.F) {
-	f.Add(helloBytes(f, &tls.Config{ServerName: "a.b", NextProtos: []string{"h2"}, InsecureSkipVerify: true}))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if h := parseHello(b); h.tls && !h.decided {
-			t.Error("TLS but undecided")
-		}
-	})
-}
-
 func FuzzSniff(f *testing.F) {
 	f.Add([]byte("GET / HTTP/1.1\r\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
