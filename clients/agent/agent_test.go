@@ -167,6 +167,32 @@ func TestAStreamDoesNotWaitForSlowAnswersNorCatchUp(t *testing.T) {
 	}
 }
 
+func TestAStreamThatNobodyAnswersKeepsItsRate(t *testing.T) {
+	release := make(chan struct{})
+	address := serve(t, func(w http.ResponseWriter, r *http.Request) { <-release })
+	client := start(t)
+	const count = 4 * control.MinParallel
+	err := client.StartStream(t.Context(), control.StreamSpec{Name: "s", Rate: 500, Count: count,
+		Request: clients.Request{Protocol: clients.HTTP1, Address: address, Timeout: plenty}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var page control.StreamPage
+	for page.Sent+page.Missed < count {
+		if page, err = client.Stream(t.Context(), "s", 0, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(release)
+	if _, err := client.StopStream(t.Context(), "s", 0); err != nil {
+		t.Fatal(err)
+	}
+	// A busy machine misses some, but not three of four.
+	if page.Last != 0 || page.Sent <= count/2 {
+		t.Errorf("%d of %d calls were made while %d were answered", page.Sent, count, page.Last)
+	}
+}
+
 func TestAHeldConnectionIsSeenEndingFromOutside(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

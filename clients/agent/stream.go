@@ -54,7 +54,7 @@ func (s *stream) run(ctx context.Context, caller *clients.Caller) {
 		s.running = false
 		s.wake()
 	}()
-	slots := make(chan struct{}, s.spec.Parallel)
+	slots := make(chan struct{}, s.spec.InFlight())
 	spacing := time.Duration(float64(time.Second) / s.spec.Rate)
 	due := time.Now().Add(s.spec.Phase)
 	timer := time.NewTimer(s.spec.Phase)
