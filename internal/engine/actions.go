@@ -67,7 +67,7 @@ func (s *scenarioRun) act(ctx context.Context, a *scenarios.Action) (string, err
 		called := time.Now()
 		line, err := s.install(ctx, options)
 		if err == nil {
-			err = s.recorder.installed(called)
+			err = s.recorder.installed(ctx, called)
 		}
 		return line, err
 	case a.Start != nil:
@@ -242,18 +242,45 @@ func (s *scenarioRun) deployed(ctx context.Context, w *scenarios.Workload, await
 	if err := s.awaitWorkload(ctx, w, await); err != nil || await == scenarios.AwaitNone || await == scenarios.AwaitCreated {
 		return err
 	}
+	if err := s.rolledOut(ctx, w); err != nil {
+		return err
+	}
 	if err := s.reachable(ctx, func(other *scenarios.Workload) bool { return other == w }); err != nil {
 		return err
 	}
 	return s.inForce(ctx, s.endpoints(nil), versions{}, time.Time{})
 }
 
-func (s *scenarioRun) restart(ctx context.Context, w *scenarios.Workload, await scenarios.Await) error {
-	objects, err := s.objectsOf(w, s.space(w.Namespace))
+// rolledOut waits until the Deployments of a workload, whose pods are ready, have no
+// others left: one whose template was edited keeps the pods of the old one until those
+// of the new one are ready, and makes some again that were deleted.
+func (s *scenarioRun) rolledOut(ctx context.Context, w *scenarios.Workload) error {
+	namespace := s.space(w.Namespace)
+	objects, err := s.objectsOf(w, namespace)
 	if err != nil {
 		return err
 	}
-	if objects, err = s.standing(ctx, s.space(w.Namespace), objects); err != nil {
+	for _, object := range objects {
+		if object.GetKind() != "Deployment" {
+			continue
+		}
+		err := eventually(ctx, podsBudget, func() error {
+			d, err := s.e.kube.typed.AppsV1().Deployments(namespace).Get(ctx, object.GetName(), metav1.GetOptions{})
+			if err != nil {
+				return fmt.Errorf("read Deployment %s/%s: %w", namespace, object.GetName(), err)
+			}
+			return s.e.runs(d)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *scenarioRun) restart(ctx context.Context, w *scenarios.Workload, await scenarios.Await) error {
+	objects, err := s.objectsOf(w, s.space(w.Namespace))
+	if err != nil {
 		return err
 	}
 	if err := s.askedFor(ctx, s.space(w.Namespace), objects); err != nil {

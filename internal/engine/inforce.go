@@ -100,7 +100,7 @@ func (s *scenarioRun) inForce(ctx context.Context, endpoints []endpoint, least v
 	if len(endpoints) == 0 {
 		err := s.e.observedBy(ctx, least)
 		if err == nil {
-			s.recorder.changed()
+			s.recorder.changed(ctx)
 		}
 		return err
 	}
@@ -132,7 +132,7 @@ func (s *scenarioRun) inForce(ctx context.Context, endpoints []endpoint, least v
 	if err := group.wait(); err != nil {
 		return err
 	}
-	s.recorder.changed()
+	s.recorder.changed(ctx)
 	if changed && !accepted.IsZero() {
 		s.e.figures.wrote(time.Since(accepted), s.planned.Spec.Serial)
 	}

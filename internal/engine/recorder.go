@@ -120,7 +120,7 @@ func (s *scenarioRun) record(ctx context.Context) error {
 	}
 	r.world = &trackedWorld{s: s}
 	r.world.start(base.World)
-	first, err := r.keep(r.world.current())
+	first, err := r.keep(ctx, r.world.current())
 	if err != nil {
 		return err
 	}
@@ -253,8 +253,11 @@ func (r *recorder) since(t time.Time) time.Duration { return t.Round(0).Sub(r.re
 func (r *recorder) now() time.Duration { return r.since(time.Now()) }
 
 // keep makes a world of the recording.
-func (r *recorder) keep(world oracle.World) (string, error) {
-	pods, origins := r.s.worldPods()
+func (r *recorder) keep(ctx context.Context, world oracle.World) (string, error) {
+	pods, origins, err := r.s.worldPods(ctx)
+	if err != nil {
+		return "", err
+	}
 	world.Origins = origins
 	kept, err := history.NewWorld(string(r.s.e.dialect()), world, pods)
 	if err != nil {
@@ -301,21 +304,21 @@ func (r *recorder) dwell(ctx context.Context, step *scenarios.PlannedStep) error
 
 // healed notes the end of a fault, by which everything that was written in the
 // meantime is in force.
-func (r *recorder) healed() {
+func (r *recorder) healed(ctx context.Context) {
 	if r != nil && !r.s.faulted() {
-		r.changed()
+		r.changed(ctx)
 	}
 }
 
 // installed notes that the settings of the mesh have become others.
-func (r *recorder) installed(called time.Time) error {
+func (r *recorder) installed(ctx context.Context, called time.Time) error {
 	if r == nil {
 		return nil
 	}
 	if err := r.world.resettle(); err != nil {
 		return err
 	}
-	world, err := r.keep(r.world.current())
+	world, err := r.keep(ctx, r.world.current())
 	if err != nil {
 		return err
 	}
@@ -323,7 +326,7 @@ func (r *recorder) installed(called time.Time) error {
 	r.group++
 	r.rec.Writes = append(r.rec.Writes, history.Write{Step: r.step.Name, Group: r.group, Verb: "installed", Kind: meshKind, Name: meshNamespace, Call: r.since(called), Ack: r.now(), World: world})
 	r.mu.Unlock()
-	r.changed()
+	r.changed(ctx)
 	return nil
 }
 
@@ -399,12 +402,12 @@ func (r *recorder) write(ctx context.Context, w write) error {
 	if len(pending) > 0 {
 		world = detached(world, named{w.group, w.kind, w.namespace, w.name}, pending)
 	}
-	if one.World, err = r.keep(world); err != nil {
+	if one.World, err = r.keep(ctx, world); err != nil {
 		return err
 	}
 	whole := one.World
 	if len(pending) > 0 {
-		if whole, err = r.keep(r.world.current()); err != nil {
+		if whole, err = r.keep(ctx, r.world.current()); err != nil {
 			return err
 		}
 	}
@@ -466,12 +469,12 @@ func (r *recorder) inForce(at time.Time, one endpoint, hash string) {
 // changed notes that everything that was written is in force, or that pods were
 // replaced and are there. While a fault lasts nobody knows the one, and the other
 // changes no policy.
-func (r *recorder) changed() {
+func (r *recorder) changed(ctx context.Context) {
 	if r == nil || r.doubtful() {
 		return
 	}
 	r.reading.Lock()
-	_ = r.look() // who came and who went; what fails is looked at again
+	_ = r.look(ctx) // who came and who went; what fails is looked at again
 	r.reading.Unlock()
 	r.settled, r.unsettled, r.first = r.now(), nil, r.group+1
 	r.step.InForce = r.settled

@@ -62,7 +62,7 @@ func (r *recorder) read(ctx context.Context) error {
 		return err
 	}
 	// What was answered until now is recorded by now.
-	if err := r.look(); err != nil {
+	if err := r.look(ctx); err != nil {
 		return err
 	}
 	for _, w := range r.witnesses {
@@ -78,7 +78,7 @@ func (r *recorder) read(ctx context.Context) error {
 
 // look finds the pods that the streams lead to, and notes which are new and which
 // have gone.
-func (r *recorder) look() error {
+func (r *recorder) look(ctx context.Context) error {
 	there := map[types.UID]bool{}
 	for name := range r.components {
 		w, _, _ := r.s.planned.Component(name)
@@ -87,7 +87,7 @@ func (r *recorder) look() error {
 			if r.witnesses[pod.UID] != nil || pod.Status.PodIP == "" || !running(pod) {
 				continue
 			}
-			if err := r.meet(pod, name, w.Kind == scenarios.Echo || tells(pod)); err != nil {
+			if err := r.meet(ctx, pod, name, w.Kind == scenarios.Echo || tells(pod)); err != nil {
 				return err
 			}
 		}
@@ -108,8 +108,8 @@ func running(pod *corev1.Pod) bool {
 }
 
 // meet notes a pod that was not there before.
-func (r *recorder) meet(pod *corev1.Pod, component string, echo bool) error {
-	world, err := r.keep(r.world.current())
+func (r *recorder) meet(ctx context.Context, pod *corev1.Pod, component string, echo bool) error {
+	world, err := r.keep(ctx, r.world.current())
 	if err != nil {
 		return err
 	}

@@ -114,7 +114,10 @@ func (s *scenarioRun) presentWorld(ctx context.Context) (*history.World, error) 
 		return s.readWorld(ctx)
 	}
 	world := s.recorder.world.current()
-	pods, origins := s.worldPods()
+	pods, origins, err := s.worldPods(ctx)
+	if err != nil {
+		return nil, err
+	}
 	world.Origins = origins
 	return history.NewWorld(string(s.e.dialect()), world, pods)
 }
@@ -154,8 +157,11 @@ func (s *scenarioRun) readWorld(ctx context.Context) (*history.World, error) {
 		}
 		out.Namespaces = append(out.Namespaces, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: namespace.Labels, Annotations: namespace.Annotations}})
 	}
-	var pods []*corev1.Pod
-	pods, out.Origins = s.worldPods()
+	pods, origins, err := s.worldPods(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out.Origins = origins
 	return history.NewWorld(string(s.e.dialect()), out, pods)
 }
 
@@ -167,19 +173,26 @@ func (s *scenarioRun) spaces() []string {
 }
 
 // worldPods are the pods of the scenario with how they were asked for.
-func (s *scenarioRun) worldPods() ([]*corev1.Pod, map[string]oracle.Origin) {
+func (s *scenarioRun) worldPods(ctx context.Context) ([]*corev1.Pod, map[string]oracle.Origin, error) {
 	var pods []*corev1.Pod
 	for _, name := range s.spaces() {
 		pods = append(pods, s.e.pods.list(name, nil)...)
 	}
 	origins := map[string]oracle.Origin{}
 	for _, pod := range pods {
-		if origin, known := s.originOf(pod); known && meshed(pod) {
+		if !meshed(pod) {
+			continue
+		}
+		origin, known, err := s.originOf(ctx, pod)
+		if err != nil {
+			return nil, nil, err
+		}
+		if known {
 			origin.Annotations = s.e.pods.bornWith(pod)
 			origins[nameOf(pod).String()] = origin
 		}
 	}
-	return pods, origins
+	return pods, origins, nil
 }
 
 // policyObjects lists the policy objects and routes of some namespaces; kinds
