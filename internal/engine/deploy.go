@@ -258,6 +258,11 @@ func (s *scenarioRun) awaitWorkload(ctx context.Context, w *scenarios.Workload, 
 	// Neither an echo nor the sample application declares probes, so that
 	// policies cannot keep them from being ready; whether they listen is asked
 	// over loopback.
+	return s.listening(ctx, w)
+}
+
+// listening waits until the applications of a workload do.
+func (s *scenarioRun) listening(ctx context.Context, w *scenarios.Workload) error {
 	group := newGroup()
 	for name := range w.Components() {
 		for _, pod := range s.componentPods(name) {

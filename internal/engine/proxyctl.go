@@ -210,6 +210,9 @@ func (d decision) String() string {
 type decisions struct {
 	Last    int64 `json:"last"`
 	Dropped int64 `json:"dropped"`
+	// Began tells the logs of two processes apart; zero before the first record, and
+	// when the proxy does not tell.
+	Began time.Time `json:"began"`
 	// Now is the proxy's clock, zero when it does not tell.
 	Now       time.Time  `json:"now"`
 	Decisions []decision `json:"decisions"`
@@ -242,8 +245,10 @@ type delivery struct {
 }
 
 type deliveries struct {
-	Last       int64      `json:"last"`
-	Missed     int64      `json:"missed"`
+	Last   int64 `json:"last"`
+	Missed int64 `json:"missed"`
+	// Began is when the application's log did.
+	Began      time.Time  `json:"began"`
 	Deliveries []delivery `json:"deliveries"`
 }
 

@@ -66,6 +66,8 @@ type recorder struct {
 
 	mu  sync.Mutex
 	rec history.Recording
+	// begun is when the calls of each flow began that have no answer yet.
+	begun map[int][]time.Duration
 	// unplaced are requests of which it is still to be found out who answered them.
 	unplaced []unplaced
 }
@@ -101,7 +103,7 @@ func (s *scenarioRun) record(ctx context.Context) error {
 		return nil
 	}
 	s.waiting("its streams")
-	r := &recorder{s: s, worlds: map[string]*history.World{}, witnesses: map[types.UID]*witness{}, told: map[string]bool{}, components: map[string]bool{}}
+	r := &recorder{s: s, worlds: map[string]*history.World{}, witnesses: map[types.UID]*witness{}, told: map[string]bool{}, begun: map[int][]time.Duration{}, components: map[string]bool{}}
 	for i := range s.planned.Spec.Traffic {
 		r.leadsTo(s.planned.Spec.Traffic[i].Target, s.planned.Spec.Traffic[i].Protocol)
 	}
@@ -237,6 +239,10 @@ func (r *recorder) took(f *flow, page control.StreamPage, asked time.Time) {
 	f.seq = max(f.seq, page.Last)
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.begun[f.place] = r.begun[f.place][:0]
+	for _, began := range page.UnderWay {
+		r.begun[f.place] = append(r.begun[f.place], r.since(f.from.clock.local(began)))
+	}
 	stream := &r.rec.Streams[f.place]
 	stream.Sent, stream.Missed, stream.Lost = f.sent, f.missed, f.lost
 	for _, one := range page.Outcomes {
@@ -305,7 +311,7 @@ func (r *recorder) dwell(ctx context.Context, step *scenarios.PlannedStep) error
 // healed notes the end of a fault, by which everything that was written in the
 // meantime is in force.
 func (r *recorder) healed(ctx context.Context) {
-	if r != nil && !r.s.faulted() {
+	if r != nil && !r.s.untold() {
 		r.changed(ctx)
 	}
 }
@@ -489,12 +495,12 @@ func (r *recorder) begins(a *scenarios.Action) {
 
 // doubtful says that there are writes that nobody can wait for, because a fault
 // lasts: whatever is in force, it need not be what follows from them.
-func (r *recorder) doubtful() bool { return len(r.unsettled) > 0 && r.s.faulted() }
+func (r *recorder) doubtful() bool { return len(r.unsettled) > 0 && r.s.untold() }
 
 // owed raises the bounds to the writes that nobody has waited for, unless nobody
 // can wait for them.
 func (r *recorder) owed(least versions) {
-	if r == nil || r.s.faulted() {
+	if r == nil || r.s.untold() {
 		return
 	}
 	for _, w := range r.unsettled {

@@ -77,6 +77,46 @@ func TestARequestWaitsForALogThatMayTellMoreOfIt(t *testing.T) {
 	}
 }
 
+func TestWhatDiedWithALogIsUnknownAndWhatWasLostWhileItLivedIsLost(t *testing.T) {
+	r := recording(scenarios.HTTP1, map[string]time.Duration{"a": 100})
+	// Read at 30 last, and begun anew at 60.
+	r.witnesses["a"].blind = []interval{{30, 60}}
+	for _, one := range []struct {
+		from, to time.Duration
+		want     int
+	}{{10, 30, 0}, {25, 31, unknown}, {40, 50, unknown}, {60, 70, unknown}, {61, 70, 0}} {
+		q := r.asks(history.Request{Start: one.from, End: one.to, Kind: clients.Allowed, ID: "x-1"})
+		if r.placeAll(); q.Delivered != one.want {
+			t.Errorf("from %d to %d: delivered %d times, want %d", one.from, one.to, q.Delivered, one.want)
+		}
+	}
+	r.witnesses["a"].requests["x-2"] = 1
+	if q := r.asks(history.Request{Start: 40, End: 50, Kind: clients.Allowed, ID: "x-2"}); true {
+		if r.placeAll(); q.Delivered != 1 {
+			t.Errorf("what was read before is forgotten: %+v", q)
+		}
+	}
+}
+
+func TestALogIsAnothersWhenItsNumbersBeginAnew(t *testing.T) {
+	for name, one := range map[string]struct {
+		known, began time.Time
+		since, last  int64
+		want         bool
+	}{
+		"the same":                     {noon, noon, 5, 7, false},
+		"the first time":               {time.Time{}, noon, 0, 7, false},
+		"begun later":                  {noon, noon.Add(1), 5, 7, true},
+		"shorter than it was":          {time.Time{}, time.Time{}, 5, 4, true},
+		"nobody says when it began":    {time.Time{}, time.Time{}, 5, 5, false},
+		"begun later, and not written": {noon, time.Time{}, 5, 0, true},
+	} {
+		if got := anew(one.known, one.began, one.since, one.last); got != one.want {
+			t.Errorf("%s: %t, want %t", name, got, one.want)
+		}
+	}
+}
+
 func TestAConnectionIsTheDecisionOfItsTimeThatIsLikeItsAnswer(t *testing.T) {
 	at := func(d time.Duration, verdict string) *decision {
 		return &decision{Time: noon.Add(d), Client: "10.0.0.9:4000", TargetPort: 8080, Verdict: verdict}

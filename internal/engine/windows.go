@@ -266,6 +266,11 @@ func (j *windowJudge) made() int {
 			n++
 		}
 	}
+	for _, began := range j.r.begun[j.place] {
+		if began >= j.window.From && began <= j.window.To {
+			n++
+		}
+	}
 	return n
 }
 

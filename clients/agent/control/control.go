@@ -102,6 +102,8 @@ type StreamPage struct {
 	// too many were in flight or the machine was late.
 	Sent   int64 `json:"sent"`
 	Missed int64 `json:"missed"`
+	// UnderWay is when the calls began that have no answer yet.
+	UnderWay []time.Time `json:"underWay,omitempty"`
 	// Last is the highest Seq so far, also beyond this page.
 	Last int64 `json:"last"`
 	// Dropped counts answers after the one asked for that are no longer kept.

@@ -80,7 +80,7 @@ func run[T runtime.Object](ctx context.Context, name string, kind T, lists *cach
 	}
 	into := &store[T]{sink: sink, synced: sync.OnceFunc(synced)}
 	cache.NewReflectorWithOptions(lists, kind, into, cache.ReflectorOptions{
-		Name: name,
+		Name:    name,
 		Backoff: delays(),
 	}).RunWithContext(ctx)
 }

@@ -44,9 +44,10 @@ type Decision struct {
 
 // Decisions remembers the last ringSize decisions. The zero value is ready.
 type Decisions struct {
-	mu   sync.Mutex
-	last uint64
-	ring []Decision
+	mu    sync.Mutex
+	began time.Time // with the first record
+	last  uint64
+	ring  []Decision
 }
 
 func (d *Decisions) add(record Decision) {
@@ -57,6 +58,9 @@ func (d *Decisions) add(record Decision) {
 	record.Time = time.Now()
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.last == 0 {
+		d.began = record.Time
+	}
 	d.last++
 	record.Seq = d.last
 	if len(d.ring) < ringSize {
@@ -79,6 +83,9 @@ type DecisionList struct {
 	Last uint64 `json:"last"`
 	// Dropped counts records after Since that were overwritten already.
 	Dropped uint64 `json:"dropped"`
+	// Began is when the numbers began, zero before the first record: a proxy that
+	// was started again has others.
+	Began time.Time `json:"began,omitzero"`
 	// Now is this proxy's clock, so that the records' times can be compared with
 	// another machine's.
 	Now       time.Time  `json:"now"`
@@ -89,7 +96,7 @@ type DecisionList struct {
 func (d *Decisions) List(f DecisionFilter) DecisionList {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	list := DecisionList{Last: d.last, Now: time.Now(), Decisions: []Decision{}}
+	list := DecisionList{Last: d.last, Began: d.began, Now: time.Now(), Decisions: []Decision{}}
 	oldest := d.last - uint64(len(d.ring)) + 1
 	from := f.Since + 1
 	if from < oldest {
