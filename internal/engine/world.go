@@ -198,6 +198,14 @@ func (s *scenarioRun) worldPods(ctx context.Context) ([]*corev1.Pod, map[string]
 // policyObjects lists the policy objects and routes of some namespaces; kinds
 // nil means all. Kinds that the cluster does not know are left out.
 func (e *run) policyObjects(ctx context.Context, namespaces, kinds []string) ([]*unstructured.Unstructured, error) {
+	if store := e.kube.store; store != nil {
+		var found []*unstructured.Unstructured
+		err := store.await(ctx, inForceBudget, namespaces, kinds, func(all []*unstructured.Unstructured) error {
+			found = all
+			return nil
+		})
+		return found, err
+	}
 	type list struct {
 		resource  schema.GroupVersionResource
 		namespace string

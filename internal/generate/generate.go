@@ -9,7 +9,7 @@ import (
 )
 
 // Version changes with what is generated: a seed is enough together with it.
-const Version = 1
+const Version = 2
 
 // Case is a generated scenario.
 type Case struct {
@@ -26,6 +26,10 @@ type Case struct {
 }
 
 const (
+	// leastSteps and mostSteps are how many edits a scenario has: so many that it is
+	// worth its pods, which cost a cluster more than ten edits do, and few enough to
+	// begin with another world often.
+	leastSteps, mostSteps = 14, 22
 	// kindsTried is how many kinds of edits are tried for one that changes an answer.
 	kindsTried = 5
 	// candidates is how many edits of one kind are looked at.
@@ -115,9 +119,9 @@ const (
 // edits adds steps until there are enough.
 func (b *builder) edits(c *Case, p parts, sheet *paper) error {
 	calls := p.calls()
-	steps, least, most := b.between(8, 14), 1, 1
+	steps, least, most := b.between(leastSteps, mostSteps), 1, 1
 	if b.flows {
-		steps, least, most = b.between(4, 6), 2, 4
+		steps, least, most = b.between(leastSteps/3, mostSteps/3), 2, 4
 	}
 	before, err := sheet.judge(b.state, calls, oracle.DefaultRules())
 	if err != nil {
