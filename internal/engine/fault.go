@@ -98,6 +98,13 @@ func (s *scenarioRun) untold() bool {
 	})
 }
 
+// brokeAll says whether the scenario has broken something that concerns everybody.
+func (s *scenarioRun) brokeAll() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.faults, func(f *faultRun) bool { return len(f.pods) == 0 })
+}
+
 // stopped says whether a fault of that kind lasts at a pod.
 func (s *scenarioRun) stopped(pod types.NamespacedName, kind scenarios.FaultKind) bool {
 	return s.concerned(pod, func(f *faultRun) bool { return f.Kind == kind })
@@ -267,7 +274,10 @@ func (s *scenarioRun) back(ctx context.Context, f *faultRun) error {
 		}
 	}
 	if !f.Kind.OfPods() {
-		return s.e.awaitRollout(ctx, meshNamespace, nil)
+		if err := s.e.awaitRollout(ctx, meshNamespace, nil); err != nil {
+			return err
+		}
+		return s.recertified(ctx, f)
 	}
 	if err := s.e.pods.until(ctx, podsBudget, func() (bool, string) {
 		for name := range s.workload(f.Workload).Components() {

@@ -168,6 +168,15 @@ func (e *run) awaitProxy(ctx context.Context, pod types.NamespacedName, port int
 	return answer.Ports[strconv.Itoa(port)], err
 }
 
+// policies are what a proxy enforces, by port.
+func (e *run) policies(ctx context.Context, pod types.NamespacedName) (map[string]portPolicy, error) {
+	var answer struct {
+		Ports map[string]portPolicy `json:"ports"`
+	}
+	err := e.get(ctx, pod, proxyPort, "/policy", nil, &answer)
+	return answer.Ports, err
+}
+
 // decision is one record of what a proxy decided.
 type decision struct {
 	Seq            int64     `json:"seq"`
