@@ -323,6 +323,13 @@ func (v *Verdict) interrupted(target string, q *history.Request) bool {
 			return true
 		}
 	}
+	return v.moved(target, q)
+}
+
+// moved reports whether a pod of a target came or went about the time of a request.
+func (v *Verdict) moved(target string, q *history.Request) bool {
+	r := v.c.Recording
+	from, to := q.Start-r.Slack-churn, q.End+r.Slack
 	near := func(at time.Duration) bool { return at != 0 && from <= at && at <= to+churn }
 	pods := v.c.Pods(target)
 	return slices.ContainsFunc(r.Proxies, func(p history.Proxy) bool { return slices.Contains(pods, p.Pod) && (near(p.Born) || near(p.Gone)) })
