@@ -253,7 +253,9 @@ func (s *scenarioRun) deployed(ctx context.Context, w *scenarios.Workload, await
 
 // rolledOut waits until the Deployments of a workload, whose pods are ready, have no
 // others left: one whose template was edited keeps the pods of the old one until those
-// of the new one are ready, and makes some again that were deleted.
+// of the new one are ready, and makes some again that were deleted. Those that are on
+// their way out are calls led to for as long as nodes and proxies have not heard of it,
+// and they answer by the policy that they were made with.
 func (s *scenarioRun) rolledOut(ctx context.Context, w *scenarios.Workload) error {
 	namespace := s.space(w.Namespace)
 	objects, err := s.objectsOf(w, namespace)
@@ -264,16 +266,24 @@ func (s *scenarioRun) rolledOut(ctx context.Context, w *scenarios.Workload) erro
 		if object.GetKind() != "Deployment" {
 			continue
 		}
-		err := eventually(ctx, podsBudget, func() error {
-			d, err := s.e.kube.typed.AppsV1().Deployments(namespace).Get(ctx, object.GetName(), metav1.GetOptions{})
-			if err != nil {
-				return fmt.Errorf("read Deployment %s/%s: %w", namespace, object.GetName(), err)
-			}
-			return s.e.runs(d)
-		})
-		if err != nil {
+		if err := eventually(ctx, podsBudget, func() error { return s.e.alone(ctx, namespace, object.GetName()) }); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// alone says why a Deployment has other pods than it should; nil when it has none.
+func (e *run) alone(ctx context.Context, namespace, name string) error {
+	d, err := e.kube.typed.AppsV1().Deployments(namespace).Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return fmt.Errorf("read Deployment %s/%s: %w", namespace, name, err)
+	}
+	if err := e.runs(d); err != nil {
+		return err
+	}
+	if n := e.pods.leaving(namespace, d.Spec.Selector.MatchLabels); n > 0 {
+		return fmt.Errorf("Deployment %s/%s still has %d pods on their way out", namespace, name, n)
 	}
 	return nil
 }

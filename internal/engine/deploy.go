@@ -196,12 +196,22 @@ func (s *scenarioRun) emojivoto(w *scenarios.Workload, namespace string) ([]*uns
 
 // componentPods are the pods behind a target's name.
 func (s *scenarioRun) componentPods(name string) []*corev1.Pod {
-	w, component, ok := s.planned.Component(name)
+	namespace, match, ok := s.selects(name)
 	if !ok {
 		return nil
 	}
+	return s.e.pods.list(namespace, match)
+}
+
+// selects are the namespace and the labels of the pods behind a target's name.
+func (s *scenarioRun) selects(name string) (namespace string, match map[string]string, ok bool) {
+	w, component, ok := s.planned.Component(name)
+	if !ok {
+		return "", nil, false
+	}
+	namespace = s.space(w.Namespace)
 	if w.Kind == scenarios.FromManifest {
-		return s.e.pods.list(s.space(w.Namespace), map[string]string{partLabel: name})
+		return namespace, map[string]string{partLabel: name}, true
 	}
 	app := w.Name
 	if w.Kind == scenarios.Emojivoto {
@@ -210,7 +220,7 @@ func (s *scenarioRun) componentPods(name string) []*corev1.Pod {
 			app = name
 		}
 	}
-	return s.e.pods.list(s.space(w.Namespace), map[string]string{appLabel: app})
+	return namespace, map[string]string{appLabel: app}, true
 }
 
 // wanted is how many pods a component of a workload must have.

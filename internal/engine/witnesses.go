@@ -102,8 +102,10 @@ func (r *recorder) look(ctx context.Context) error {
 	there := map[types.UID]bool{}
 	for name := range r.components {
 		w, _, _ := r.s.planned.Component(name)
-		for _, pod := range r.s.componentPods(name) {
-			there[pod.UID] = true
+		namespace, match, _ := r.s.selects(name)
+		// One that is on its way out may have come and answered since the last time.
+		for _, pod := range append(r.s.componentPods(name), r.s.e.pods.departing(namespace, match)...) {
+			there[pod.UID] = pod.DeletionTimestamp == nil
 			if r.witnesses[pod.UID] != nil || pod.Status.PodIP == "" || !running(pod) {
 				continue
 			}
@@ -136,8 +138,8 @@ func (r *recorder) meet(ctx context.Context, pod *corev1.Pod, component string, 
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	one := history.Proxy{Pod: nameOf(pod).String(), World: world}
-	if len(r.rec.Steps)+len(r.rec.Requests) > 0 && pod.CreationTimestamp.Time.After(r.rec.Began) {
-		one.Born = r.now()
+	if at := r.s.e.pods.seenFirst(pod); at.After(r.rec.Began) {
+		one.Born = r.since(at)
 	}
 	r.witnesses[pod.UID] = &witness{pod: nameOf(pod), component: component, echo: echo, place: len(r.rec.Proxies), sinceProxy: unread, sinceEcho: unread,
 		decided: map[string]*decision{}, requests: map[string]int{}, lines: map[string]int{}}
@@ -289,10 +291,11 @@ func (r *recorder) placeAll() {
 	r.unplaced = waiting
 }
 
-// there says whether the pod was there while a request was under way.
+// there says whether the pod was there while a request was under way. One that tells
+// of a later moment was.
 func (r *recorder) there(w *witness, one *history.Request) bool {
 	proxy := r.rec.Proxies[w.place]
-	return w.component == r.flows[one.Stream].target.Component && proxy.Born <= one.End && (proxy.Gone == 0 || proxy.Gone+goneSlack >= one.Start)
+	return w.component == r.flows[one.Stream].target.Component && proxy.Born <= one.End && (proxy.Gone == 0 || proxy.Gone+goneSlack >= one.Start || w.asked >= one.End)
 }
 
 // goneSlack is how long a pod may serve on after its deletion has begun.

@@ -172,11 +172,13 @@ func (s *scenarioRun) spaces() []string {
 	return all
 }
 
-// worldPods are the pods of the scenario with how they were asked for.
+// worldPods are the pods of the scenario with how they were asked for, and those on
+// their way out among them, which answer still.
 func (s *scenarioRun) worldPods(ctx context.Context) ([]*corev1.Pod, map[string]oracle.Origin, error) {
 	var pods []*corev1.Pod
 	for _, name := range s.spaces() {
 		pods = append(pods, s.e.pods.list(name, nil)...)
+		pods = append(pods, slices.DeleteFunc(s.e.pods.departing(name, nil), func(pod *corev1.Pod) bool { return !running(pod) })...)
 	}
 	origins := map[string]oracle.Origin{}
 	for _, pod := range pods {
