@@ -232,6 +232,17 @@ func TestClaimsAboutStreams(t *testing.T) {
 		}
 		r.Requests = kept
 	}
+	// long has a call after the change end so.
+	long := func(r *history.Recording, kind clients.Kind, lasts time.Duration) {
+		q := &r.Requests[len(r.Requests)-8]
+		q.Kind, q.HTTPStatus, q.Delivered, q.Record, q.End = kind, 0, unknown, nil, q.Start+lasts
+		r.Steps[0].To = max(r.Steps[0].To, q.End)
+		for r.Requests[len(r.Requests)-1].Start < r.Steps[0].To { // the stream goes on
+			next := r.Requests[len(r.Requests)-1]
+			next.Start, next.End, next.Call = next.Start+10*ms, next.End+10*ms, next.Call+1
+			r.Requests = append(r.Requests, next)
+		}
+	}
 	for name, one := range map[string]struct {
 		claim   scenarios.WindowClaim
 		delay   time.Duration
@@ -256,6 +267,12 @@ func TestClaimsAboutStreams(t *testing.T) {
 			}
 			r.Faults = []history.Fault{{Name: "down", Down: true, To: 300 * ms}}
 		}, result.Inconclusive, "0 calls were answered by a policy"},
+		"a call that ends late proves nothing": {expecting(after, "allowed"), 20 * ms, func(r *history.Recording) {
+			long(r, clients.Reset, 3*time.Second)
+		}, result.Inconclusive, "the machine may be too busy"},
+		"one that ends at once does": {expecting(after, "allowed"), 20 * ms, func(r *history.Recording) {
+			long(r, clients.Reset, 10*ms)
+		}, result.Failed, ""},
 		"nobody waits, and the old policy stays": {expecting(after, "denied"), time.Hour, func(r *history.Recording) {
 			r.Steps[0].InForce, r.Writes[0].InForce = 0, nil
 		}, result.Passed, ""},

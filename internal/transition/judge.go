@@ -303,6 +303,12 @@ const patience = 2 * time.Second
 
 func slow(q *history.Request) bool { return q.End-q.Start > patience }
 
+// Late reports whether a request broke after having waited for something that was no
+// policy: nothing follows from how it ended.
+func Late(q *history.Request) bool {
+	return slices.Contains(broken, q.Kind) && q.Record == nil && q.Delivered <= 0 && slow(q)
+}
+
 // churn is how long before and after a pod comes or goes connections to its
 // workload may break: a pod that is being deleted serves on for as long as its
 // grace period lasts.
