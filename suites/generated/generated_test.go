@@ -29,7 +29,7 @@ var (
 	setup     = session.AddFlags(flag.CommandLine)
 	where     = places.AddFlags(flag.CommandLine)
 	seed      = flag.Int64("seed", 0, "seed of the scenarios (default: from the clock)")
-	lasting   = flag.Duration("for", 5*time.Minute, "how long to begin new scenarios")
+	lasting   = flag.Duration("for", 5*time.Minute, "how long to carry out scenarios")
 	most      = flag.Int("most", 0, "`number` of scenarios at most; 0 is as many as there is time for")
 	keepGoing = flag.Bool("keep-going", false, "go on after a finding until the time is up")
 	defects   = flag.String("defects", "", "`names` of defects of the gauntlet, separated by commas, that are to be found; none: the right mesh is judged")
