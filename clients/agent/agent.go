@@ -154,9 +154,6 @@ func complete(spec *control.StreamSpec) error {
 	if spec.Count == 0 {
 		spec.Count = control.MaxCount
 	}
-	if spec.Parallel == 0 {
-		spec.Parallel = control.DefaultParallel
-	}
 	switch {
 	case spec.Name == "":
 		return errors.New("a stream needs a name")

@@ -167,6 +167,36 @@ func TestAStreamDoesNotWaitForSlowAnswersNorCatchUp(t *testing.T) {
 	}
 }
 
+func TestAStreamThatNobodyAnswersKeepsItsRate(t *testing.T) {
+	release := make(chan struct{})
+	address := serve(t, func(w http.ResponseWriter, r *http.Request) { <-release })
+	client := start(t)
+	const count = 4 * control.MinParallel
+	err := client.StartStream(t.Context(), control.StreamSpec{Name: "s", Rate: 500, Count: count,
+		Request: clients.Request{Protocol: clients.HTTP1, Address: address, Timeout: plenty}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var page control.StreamPage
+	for page.Sent+page.Missed < count {
+		if page, err = client.Stream(t.Context(), "s", 0, 50*time.Millisecond); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(release)
+	last, err := client.StopStream(t.Context(), "s", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if int64(len(page.UnderWay)) != page.Sent || len(last.UnderWay) != 0 {
+		t.Errorf("%d of %d calls were under way, and %d when all had an answer", len(page.UnderWay), page.Sent, len(last.UnderWay))
+	}
+	// A busy machine misses some, but not so many.
+	if page.Last != 0 || page.Sent <= control.MinParallel {
+		t.Errorf("%d of %d calls were made while %d were answered", page.Sent, count, page.Last)
+	}
+}
+
 func TestAHeldConnectionIsSeenEndingFromOutside(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -30,13 +30,14 @@ type stream struct {
 	last    int64
 	sent    int64
 	missed  int64
+	begun   map[int64]time.Time // calls that are under way
 	running bool
 	changed chan struct{}
 }
 
 func startStream(ctx context.Context, caller *clients.Caller, spec control.StreamSpec) *stream {
 	ctx, cancel := context.WithCancel(ctx)
-	s := &stream{spec: spec, cancel: cancel, done: make(chan struct{}), changed: make(chan struct{}), running: true}
+	s := &stream{spec: spec, cancel: cancel, done: make(chan struct{}), changed: make(chan struct{}), begun: map[int64]time.Time{}, running: true}
 	go s.run(ctx, caller)
 	return s
 }
@@ -54,7 +55,7 @@ func (s *stream) run(ctx context.Context, caller *clients.Caller) {
 		s.running = false
 		s.wake()
 	}()
-	slots := make(chan struct{}, s.spec.Parallel)
+	slots := make(chan struct{}, s.spec.InFlight())
 	spacing := time.Duration(float64(time.Second) / s.spec.Rate)
 	due := time.Now().Add(s.spec.Phase)
 	timer := time.NewTimer(s.spec.Phase)
@@ -75,6 +76,7 @@ func (s *stream) run(ctx context.Context, caller *clients.Caller) {
 		case slots <- struct{}{}:
 			s.mu.Lock()
 			s.sent++
+			s.begun[call] = time.Now()
 			s.mu.Unlock()
 			calls.Go(func() {
 				defer func() { <-slots }()
@@ -108,6 +110,7 @@ func (s *stream) miss(n int64) {
 func (s *stream) add(call int64, outcome clients.Outcome) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	delete(s.begun, call)
 	s.last++
 	answer := control.Numbered{Seq: s.last, Call: call, Outcome: outcome}
 	if len(s.ring) < ringSize {
@@ -129,6 +132,9 @@ func (s *stream) page(since int64) control.StreamPage {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	page := control.StreamPage{Name: s.spec.Name, Running: s.running, Sent: s.sent, Missed: s.missed, Last: s.last, Outcomes: []control.Numbered{}}
+	for _, at := range s.begun {
+		page.UnderWay = append(page.UnderWay, at)
+	}
 	from := max(since+1, 1)
 	if oldest := s.last - int64(len(s.ring)) + 1; from < oldest {
 		page.Dropped, from = oldest-from, oldest

@@ -32,6 +32,11 @@ const (
 	volumeStats = time.Hour
 	// runtimeTimeout bounds a call to the container runtime.
 	runtimeTimeout = 2 * time.Minute
+	// restartPause is how long a container that ends again and again waits for its
+	// next start, the least that may be said. Here most have been killed by a fault,
+	// and what a fault has ended is to be back when it is over: the usual pauses,
+	// which double from 10 seconds on, would be most of a run.
+	restartPause = time.Second
 )
 
 // runKubelet runs the node agent against a container runtime's socket until
@@ -135,6 +140,7 @@ func configure(server *options.KubeletServer, state, node, address, dns, runtime
 	server.MaxPods = maxPods
 	server.PodsPerCore = 0
 	server.SerializeImagePulls = false
+	server.CrashLoopBackOff.MaxContainerRestartPeriod = &metav1.Duration{Duration: restartPause}
 	server.KubeAPIQPS, server.KubeAPIBurst = 200, 400
 	server.EventRecordQPS, server.EventBurst = 100, 200
 	server.NodeStatusReportFrequency = metav1.Duration{Duration: statusReport}

@@ -28,7 +28,7 @@ func newFuzz(streams IOStreams) *cobra.Command {
 	flags := cmd.Flags()
 	var o fuzz.Options
 	flags.Int64Var(&o.Seed, "seed", 0, "seed of the scenarios (default: from the clock)")
-	flags.DurationVar(&o.For, "for", usualFor, "how long to begin new scenarios")
+	flags.DurationVar(&o.For, "for", usualFor, "how long to carry out scenarios")
 	flags.IntVar(&o.First, "first", 0, "`number` of the first scenario of the seed")
 	flags.IntVar(&o.Most, "most", 0, "`number` of scenarios at most; 0 is as many as there is time for")
 	flags.BoolVar(&o.KeepGoing, "keep-going", false, "go on after a finding until the time is up")

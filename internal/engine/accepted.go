@@ -34,14 +34,22 @@ func (s *scenarioRun) accepted(ctx context.Context, writes []write, least versio
 		return nil
 	}
 	var last error
-	err := eventually(ctx, acceptBudget, func() error {
-		var found []*unstructured.Unstructured
-		if found, last = s.e.policyObjects(ctx, spaces, acceptedKinds); last != nil {
-			return last
-		}
+	settled := func(found []*unstructured.Unstructured) error {
 		last = unsettled(found, least)
 		return last
-	})
+	}
+	var err error
+	if store := s.e.kube.store; store != nil {
+		err = store.await(ctx, acceptBudget, spaces, acceptedKinds, settled)
+	} else {
+		err = eventually(ctx, acceptBudget, func() error {
+			var found []*unstructured.Unstructured
+			if found, last = s.e.policyObjects(ctx, spaces, acceptedKinds); last != nil {
+				return last
+			}
+			return settled(found)
+		})
+	}
 	if err != nil && errors.Is(err, errUnsettled) {
 		return fmt.Errorf("%w: %w", errBudget, err)
 	}

@@ -67,7 +67,7 @@ func (s *scenarioRun) act(ctx context.Context, a *scenarios.Action) (string, err
 		called := time.Now()
 		line, err := s.install(ctx, options)
 		if err == nil {
-			err = s.recorder.installed(called)
+			err = s.recorder.installed(ctx, called)
 		}
 		return line, err
 	case a.Start != nil:
@@ -242,18 +242,55 @@ func (s *scenarioRun) deployed(ctx context.Context, w *scenarios.Workload, await
 	if err := s.awaitWorkload(ctx, w, await); err != nil || await == scenarios.AwaitNone || await == scenarios.AwaitCreated {
 		return err
 	}
+	if err := s.rolledOut(ctx, w); err != nil {
+		return err
+	}
 	if err := s.reachable(ctx, func(other *scenarios.Workload) bool { return other == w }); err != nil {
 		return err
 	}
 	return s.inForce(ctx, s.endpoints(nil), versions{}, time.Time{})
 }
 
-func (s *scenarioRun) restart(ctx context.Context, w *scenarios.Workload, await scenarios.Await) error {
-	objects, err := s.objectsOf(w, s.space(w.Namespace))
+// rolledOut waits until the Deployments of a workload, whose pods are ready, have no
+// others left: one whose template was edited keeps the pods of the old one until those
+// of the new one are ready, and makes some again that were deleted. Those that are on
+// their way out are calls led to for as long as nodes and proxies have not heard of it,
+// and they answer by the policy that they were made with.
+func (s *scenarioRun) rolledOut(ctx context.Context, w *scenarios.Workload) error {
+	namespace := s.space(w.Namespace)
+	objects, err := s.objectsOf(w, namespace)
 	if err != nil {
 		return err
 	}
-	if objects, err = s.standing(ctx, s.space(w.Namespace), objects); err != nil {
+	for _, object := range objects {
+		if object.GetKind() != "Deployment" {
+			continue
+		}
+		if err := eventually(ctx, podsBudget, func() error { return s.e.alone(ctx, namespace, object.GetName()) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// alone says why a Deployment has other pods than it should; nil when it has none.
+func (e *run) alone(ctx context.Context, namespace, name string) error {
+	d, err := e.kube.typed.AppsV1().Deployments(namespace).Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return fmt.Errorf("read Deployment %s/%s: %w", namespace, name, err)
+	}
+	if err := e.runs(d); err != nil {
+		return err
+	}
+	if n := e.pods.leaving(namespace, d.Spec.Selector.MatchLabels); n > 0 {
+		return fmt.Errorf("Deployment %s/%s still has %d pods on their way out", namespace, name, n)
+	}
+	return nil
+}
+
+func (s *scenarioRun) restart(ctx context.Context, w *scenarios.Workload, await scenarios.Await) error {
+	objects, err := s.objectsOf(w, s.space(w.Namespace))
+	if err != nil {
 		return err
 	}
 	if err := s.askedFor(ctx, s.space(w.Namespace), objects); err != nil {

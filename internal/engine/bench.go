@@ -25,6 +25,12 @@ func OpenBench(ctx context.Context, config *rest.Config, options Options) (*Benc
 	if err := e.open(ctx, config); err != nil {
 		return nil, err
 	}
+	store, err := startPolicyStore(ctx, e.kube)
+	if err != nil {
+		e.close()
+		return nil, err
+	}
+	e.kube.store = store
 	return &Bench{e}, nil
 }
 
@@ -77,5 +83,6 @@ func (b *Bench) Close(ctx context.Context, gone bool) {
 		cancel()
 		b.e.awaitGone(ctx)
 	}
+	b.e.kube.store.close()
 	b.e.close()
 }

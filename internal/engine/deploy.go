@@ -196,12 +196,22 @@ func (s *scenarioRun) emojivoto(w *scenarios.Workload, namespace string) ([]*uns
 
 // componentPods are the pods behind a target's name.
 func (s *scenarioRun) componentPods(name string) []*corev1.Pod {
-	w, component, ok := s.planned.Component(name)
+	namespace, match, ok := s.selects(name)
 	if !ok {
 		return nil
 	}
+	return s.e.pods.list(namespace, match)
+}
+
+// selects are the namespace and the labels of the pods behind a target's name.
+func (s *scenarioRun) selects(name string) (namespace string, match map[string]string, ok bool) {
+	w, component, ok := s.planned.Component(name)
+	if !ok {
+		return "", nil, false
+	}
+	namespace = s.space(w.Namespace)
 	if w.Kind == scenarios.FromManifest {
-		return s.e.pods.list(s.space(w.Namespace), map[string]string{partLabel: name})
+		return namespace, map[string]string{partLabel: name}, true
 	}
 	app := w.Name
 	if w.Kind == scenarios.Emojivoto {
@@ -210,7 +220,7 @@ func (s *scenarioRun) componentPods(name string) []*corev1.Pod {
 			app = name
 		}
 	}
-	return s.e.pods.list(s.space(w.Namespace), map[string]string{appLabel: app})
+	return namespace, map[string]string{appLabel: app}, true
 }
 
 // wanted is how many pods a component of a workload must have.
@@ -258,6 +268,11 @@ func (s *scenarioRun) awaitWorkload(ctx context.Context, w *scenarios.Workload, 
 	// Neither an echo nor the sample application declares probes, so that
 	// policies cannot keep them from being ready; whether they listen is asked
 	// over loopback.
+	return s.listening(ctx, w)
+}
+
+// listening waits until the applications of a workload do.
+func (s *scenarioRun) listening(ctx context.Context, w *scenarios.Workload) error {
 	group := newGroup()
 	for name := range w.Components() {
 		for _, pod := range s.componentPods(name) {

@@ -256,6 +256,9 @@ func (e *run) carryOut(ctx context.Context, config *rest.Config, out *result.Run
 			e.restore(ctx)
 		}
 		s.run(ctx)
+		if s.brokeAll() {
+			_ = e.allTold(ctx) // whoever is not told by then fails what comes next
+		}
 	}
 	if !e.Leave {
 		e.restore(ctx)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/meshproof/meshproof/internal/cluster"
 	"github.com/meshproof/meshproof/scenarios"
@@ -78,6 +79,49 @@ func (s *scenarioRun) lasts(but *faultRun) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.ContainsFunc(s.faults, func(f *faultRun) bool { return f != but && f.to.IsZero() && !f.mended })
+}
+
+// untold says whether a fault lasts that keeps what the scenario's streams and
+// claims lead to from being told of policy. One of other pods keeps them from
+// nothing.
+func (s *scenarioRun) untold() bool {
+	led := map[string]bool{}
+	for component := range s.interest {
+		for _, pod := range s.componentPods(component) {
+			led[nameOf(pod).String()] = true
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.faults, func(f *faultRun) bool {
+		return f.to.IsZero() && !f.mended && (len(f.pods) == 0 || slices.ContainsFunc(f.pods, func(pod string) bool { return led[pod] }))
+	})
+}
+
+// brokeAll says whether the scenario has broken something that concerns everybody.
+func (s *scenarioRun) brokeAll() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.faults, func(f *faultRun) bool { return len(f.pods) == 0 })
+}
+
+// stopped says whether a fault of that kind lasts at a pod.
+func (s *scenarioRun) stopped(pod types.NamespacedName, kind scenarios.FaultKind) bool {
+	return s.concerned(pod, func(f *faultRun) bool { return f.Kind == kind })
+}
+
+// downed says whether a fault lasts by which a pod, or what is in it, may not answer.
+func (s *scenarioRun) downed(pod types.NamespacedName) bool {
+	return s.concerned(pod, func(f *faultRun) bool { return down(f.Kind) })
+}
+
+// concerned says whether such a fault of a pod lasts.
+func (s *scenarioRun) concerned(pod types.NamespacedName, such func(*faultRun) bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.faults, func(f *faultRun) bool {
+		return f.to.IsZero() && !f.mended && such(f) && slices.Contains(f.pods, pod.String())
+	})
 }
 
 // owe remembers writes that nobody has waited for, for whoever heals a fault.
@@ -230,9 +274,12 @@ func (s *scenarioRun) back(ctx context.Context, f *faultRun) error {
 		}
 	}
 	if !f.Kind.OfPods() {
-		return s.e.awaitRollout(ctx, meshNamespace, nil)
+		if err := s.e.awaitRollout(ctx, meshNamespace, nil); err != nil {
+			return err
+		}
+		return s.recertified(ctx, f)
 	}
-	return s.e.pods.until(ctx, podsBudget, func() (bool, string) {
+	if err := s.e.pods.until(ctx, podsBudget, func() (bool, string) {
 		for name := range s.workload(f.Workload).Components() {
 			for _, pod := range s.componentPods(name) {
 				if !ready(pod) {
@@ -241,7 +288,11 @@ func (s *scenarioRun) back(ctx context.Context, f *faultRun) error {
 			}
 		}
 		return true, ""
-	})
+	}); err != nil {
+		return err
+	}
+	// A container that runs need not listen yet.
+	return s.listening(ctx, s.workload(f.Workload))
 }
 
 // restored waits until the policy after the versions is in force everywhere, and

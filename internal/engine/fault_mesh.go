@@ -12,6 +12,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/meshproof/meshproof/scenarios"
 )
 
 // Faults of the mesh that are made of what the Kubernetes API offers, and so on
@@ -100,6 +102,26 @@ func expire(ctx context.Context, s *scenarioRun, f *faultRun) error {
 		return fmt.Errorf("certificates of %s live for another %s: the identity service does not heed %s", f.Workload, rest.Round(time.Second), lifetimeFlag)
 	}
 	return pause(ctx, time.Until(end))
+}
+
+// recertified waits until the pods of which the certificates had ended have others:
+// who was turned away tries again only after a while.
+func (s *scenarioRun) recertified(ctx context.Context, f *faultRun) error {
+	if f.Kind != scenarios.CertificateExpired {
+		return nil
+	}
+	for _, pod := range s.podsOfFault(f) {
+		if err := eventually(ctx, settleBudget, func() error {
+			end, err := s.e.certifiedUntil(ctx, nameOf(pod))
+			if err == nil && !end.After(time.Now()) {
+				err = fmt.Errorf("the certificate of %s has ended at %s, and it has no other", nameOf(pod), end)
+			}
+			return err
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // certifiedUntil is when the certificate of a pod's proxy ends.

@@ -112,6 +112,29 @@ func TestAFaultIsASpanUntilEverythingIsInForceAgain(t *testing.T) {
 	}
 }
 
+func TestAFaultOfOtherPodsKeepsNobodyElseFromBeingTold(t *testing.T) {
+	named := func(name string) *corev1.Pod {
+		return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name + "-1", Labels: map[string]string{appLabel: name}}}
+	}
+	_, s := withPods(t, cluster.Capabilities{Faults: true}, named("app"), named("slow"))
+	s.namespace = "ns"
+	s.interest = map[string]map[int]bool{"app": {8080: true}}
+	for _, one := range []struct {
+		fault *faultRun
+		want  bool
+	}{
+		{&faultRun{Fault: &scenarios.Fault{Kind: scenarios.ControllerKilled}}, true},
+		{&faultRun{Fault: &scenarios.Fault{Kind: scenarios.ProxyPaused}, pods: []string{"ns/app-1"}}, true},
+		{&faultRun{Fault: &scenarios.Fault{Kind: scenarios.ProxyPaused}, pods: []string{"ns/slow-1"}}, false},
+		{&faultRun{Fault: &scenarios.Fault{Kind: scenarios.ProxyPaused}, pods: []string{"ns/app-1"}, to: time.Now()}, false},
+	} {
+		s.faults = []*faultRun{one.fault}
+		if got := s.untold(); got != one.want {
+			t.Errorf("%s of %v, over at %v: policy comes to nobody: %t, want %t", one.fault.Kind, one.fault.pods, one.fault.to, got, one.want)
+		}
+	}
+}
+
 func TestWhatIsMendedWhileAnotherFaultLastsIsOverWithThatOne(t *testing.T) {
 	_, s := withPods(t, cluster.Capabilities{})
 	s.interest = nil // nothing to be in force

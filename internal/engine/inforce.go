@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/meshproof/meshproof/scenarios"
@@ -100,7 +101,7 @@ func (s *scenarioRun) inForce(ctx context.Context, endpoints []endpoint, least v
 	if len(endpoints) == 0 {
 		err := s.e.observedBy(ctx, least)
 		if err == nil {
-			s.recorder.changed()
+			s.recorder.changed(ctx)
 		}
 		return err
 	}
@@ -132,11 +133,35 @@ func (s *scenarioRun) inForce(ctx context.Context, endpoints []endpoint, least v
 	if err := group.wait(); err != nil {
 		return err
 	}
-	s.recorder.changed()
+	s.recorder.changed(ctx)
 	if changed && !accepted.IsZero() {
 		s.e.figures.wrote(time.Since(accepted), s.planned.Spec.Serial)
 	}
 	return nil
+}
+
+// allTold waits until the controller tells every proxy of the run of changes, for as
+// long as a proxy may wait to connect again. Who has broken something has waited for
+// its own proxies only, and the next scenario counts on others.
+func (e *run) allTold(ctx context.Context) error {
+	return eventually(ctx, reconnectCap+connectBudget, func() error {
+		group := newGroup()
+		for _, pod := range e.pods.list(corev1.NamespaceAll, map[string]string{runLabel: e.ID}) {
+			if !meshed(pod) || !ready(pod) {
+				continue
+			}
+			group.do(func() error {
+				ports, err := e.policies(ctx, nameOf(pod))
+				for port, policy := range ports {
+					if policy.Watched != nil && !*policy.Watched {
+						return fmt.Errorf("the proxy of %s has no stream that tells it of port %s: %w", nameOf(pod), port, errBudget)
+					}
+				}
+				return err
+			})
+		}
+		return group.wait()
+	})
 }
 
 // told returns an error unless the controller tells the proxy of every endpoint of

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -57,18 +58,8 @@ func (e *run) awaitRollout(ctx context.Context, namespace string, gone func(depl
 			return fmt.Errorf("list the Deployments of %s: %w", namespace, err)
 		}
 		for _, d := range list.Items {
-			want := int32(1)
-			if d.Spec.Replicas != nil {
-				want = *d.Spec.Replicas
-			}
-			st := d.Status
-			if st.ObservedGeneration < d.Generation || st.UpdatedReplicas != want || st.AvailableReplicas != want || st.Replicas != want {
-				for _, pod := range e.pods.list(namespace, d.Spec.Selector.MatchLabels) {
-					if !ready(pod) {
-						return fmt.Errorf("Deployment %s/%s is not rolled out: %s", namespace, d.Name, why(pod))
-					}
-				}
-				return fmt.Errorf("Deployment %s/%s is not rolled out: %d of %d pods are available and new", namespace, d.Name, min(st.UpdatedReplicas, st.AvailableReplicas), want)
+			if err := e.runs(&d); err != nil {
+				return err
 			}
 			// A pod that is on its way out still answers whoever is connected.
 			if n := e.pods.leaving(namespace, d.Spec.Selector.MatchLabels); n > 0 && gone != nil && gone(d.Name) {
@@ -77,6 +68,24 @@ func (e *run) awaitRollout(ctx context.Context, namespace string, gone func(depl
 		}
 		return nil
 	})
+}
+
+// runs says why a Deployment does not run what it should; nil when it does.
+func (e *run) runs(d *appsv1.Deployment) error {
+	want := int32(1)
+	if d.Spec.Replicas != nil {
+		want = *d.Spec.Replicas
+	}
+	st := d.Status
+	if st.ObservedGeneration >= d.Generation && st.UpdatedReplicas == want && st.AvailableReplicas == want && st.Replicas == want {
+		return nil
+	}
+	for _, pod := range e.pods.list(d.Namespace, d.Spec.Selector.MatchLabels) {
+		if !ready(pod) {
+			return fmt.Errorf("Deployment %s/%s is not rolled out: %s", d.Namespace, d.Name, why(pod))
+		}
+	}
+	return fmt.Errorf("Deployment %s/%s is not rolled out: %d of %d pods are available and new", d.Namespace, d.Name, min(st.UpdatedReplicas, st.AvailableReplicas), want)
 }
 
 // install pipes the installer's manifests into the cluster, as the document's

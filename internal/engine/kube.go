@@ -34,6 +34,8 @@ type kube struct {
 	dynamic dynamic.Interface
 	mapper  *restmapper.DeferredDiscoveryRESTMapper
 	watch   *policyWatch
+	// store is nil where worlds are read by lists.
+	store *policyStore
 	// registry, when it is not empty, is where the images of all pods are.
 	registry string
 	// pullPolicy, when it is not empty, is that of all containers.
@@ -159,7 +161,11 @@ func (k *kube) apply(ctx context.Context, content map[string]any, namespace stri
 	if err != nil {
 		return write{}, fmt.Errorf("apply %s %s: %w", gvk.Kind, object.GetName(), refusal(err))
 	}
-	return written("applied", called, done), nil
+	w := written("applied", called, done)
+	if !dryRun {
+		k.store.wrote(w)
+	}
+	return w, nil
 }
 
 func written(verb string, called time.Time, object *unstructured.Unstructured) write {
@@ -183,7 +189,9 @@ func (k *kube) merge(ctx context.Context, kind, namespace, name string, patch ma
 	if err != nil {
 		return write{}, fmt.Errorf("patch %s %s: %w", kind, name, refusal(err))
 	}
-	return written("patched", called, done), nil
+	w := written("patched", called, done)
+	k.store.wrote(w)
+	return w, nil
 }
 
 // remove deletes an object; for policy objects the version of the deletion is
@@ -215,6 +223,7 @@ func (k *kube) remove(ctx context.Context, kind, namespace, name string) (write,
 	defer timer.Stop()
 	select {
 	case w.version = <-deleted:
+		k.store.wrote(w)
 		return w, nil
 	case <-timer.C:
 		return w, fmt.Errorf("the deletion of %s %s/%s was not seen by a watch within %s", kind, namespace, name, inForceBudget)

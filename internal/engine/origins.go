@@ -2,9 +2,13 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -17,7 +21,10 @@ import (
 // askedFor keeps how the pods of some objects are asked for now, before the
 // injector sees them.
 func (s *scenarioRun) askedFor(ctx context.Context, namespace string, objects []*unstructured.Unstructured) error {
-	s.worldPods() // those that are there were asked for otherwise
+	// Those that are there were asked for otherwise.
+	if _, _, err := s.worldPods(ctx); err != nil {
+		return err
+	}
 	settings, err := s.e.settings()
 	if err != nil {
 		return err
@@ -54,38 +61,100 @@ func originKey(pod *corev1.Pod) string {
 	return pod.Namespace + "/" + pod.Labels[appLabel]
 }
 
-// standing are the objects as the cluster has them now, where they are Deployments:
-// their templates may have been edited.
-func (s *scenarioRun) standing(ctx context.Context, namespace string, objects []*unstructured.Unstructured) ([]*unstructured.Unstructured, error) {
-	var out []*unstructured.Unstructured
-	for _, object := range objects {
-		if object.GetKind() != "Deployment" {
-			out = append(out, object)
-			continue
-		}
-		resource, _, err := s.e.kube.resource(object.GroupVersionKind(), namespace)
-		if err != nil {
-			return nil, err
-		}
-		now, err := resource.Get(ctx, object.GetName(), metav1.GetOptions{})
-		if err != nil {
-			return nil, fmt.Errorf("read Deployment %s/%s: %w", namespace, object.GetName(), err)
-		}
-		out = append(out, now)
+// originOf is how a pod was asked for: the namespace and the settings are those that
+// were known when it was seen first, and the template is its owner's. known is false
+// where nobody knows: what the pod itself says is the injector's work, which is to be
+// judged.
+func (s *scenarioRun) originOf(ctx context.Context, pod *corev1.Pod) (origin oracle.Origin, known bool, err error) {
+	s.mu.Lock()
+	origin, bound := s.bound[pod.UID]
+	asked, known := s.origins[originKey(pod)]
+	s.mu.Unlock()
+	if bound || !known {
+		return origin, bound, nil
 	}
-	return out, nil
-}
-
-// originOf is how a pod was asked for: what was known when it was seen first.
-func (s *scenarioRun) originOf(pod *corev1.Pod) (oracle.Origin, bool) {
+	template, err := s.templateOf(ctx, pod)
+	switch {
+	case apierrors.IsNotFound(err):
+		return origin, false, nil // its owner has gone, and it is to follow
+	case err != nil:
+		return origin, false, err
+	case template != nil:
+		asked.Pod = template
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if origin, bound := s.bound[pod.UID]; bound {
-		return origin, true
+	if first, bound := s.bound[pod.UID]; bound {
+		return first, true, nil // somebody else was quicker
 	}
-	origin, known := s.origins[originKey(pod)]
-	if known {
-		s.bound[pod.UID] = origin
+	s.bound[pod.UID] = asked
+	return asked, true, nil
+}
+
+// templateOf is the template that a pod was made by, as the one who made it has it: a
+// Deployment that was edited goes on with the old one until the new one's pods are
+// there. nil is for a pod that nobody keeps, or somebody whose template cannot be
+// edited.
+func (s *scenarioRun) templateOf(ctx context.Context, pod *corev1.Pod) (*corev1.Pod, error) {
+	owner := metav1.GetControllerOf(pod)
+	if owner == nil {
+		return nil, nil
 	}
-	return origin, known
+	apps := s.e.kube.typed.AppsV1()
+	revision := ""
+	switch owner.Kind {
+	case "ReplicaSet":
+	case "StatefulSet":
+		revision = pod.Labels[appsv1.StatefulSetRevisionLabel]
+	case "DaemonSet":
+		revision = owner.Name + "-" + pod.Labels[appsv1.DefaultDaemonSetUniqueLabelKey]
+	default:
+		return nil, nil
+	}
+	key := string(owner.UID) + "/" + revision
+	s.mu.Lock()
+	known := s.templates[key]
+	s.mu.Unlock()
+	if known != nil {
+		return known, nil
+	}
+	var template corev1.PodTemplateSpec
+	if revision == "" {
+		set, err := apps.ReplicaSets(pod.Namespace).Get(ctx, owner.Name, metav1.GetOptions{})
+		if err != nil {
+			return nil, fmt.Errorf("read ReplicaSet %s/%s: %w", pod.Namespace, owner.Name, err)
+		}
+		template = set.Spec.Template
+	} else {
+		kept, err := apps.ControllerRevisions(pod.Namespace).Get(ctx, revision, metav1.GetOptions{})
+		if err != nil {
+			return nil, fmt.Errorf("read ControllerRevision %s/%s: %w", pod.Namespace, revision, err)
+		}
+		if template, err = revised(kept.Data.Raw); err != nil {
+			return nil, fmt.Errorf("read ControllerRevision %s/%s: %w", pod.Namespace, revision, err)
+		}
+	}
+	known = history.Slim(&corev1.Pod{ObjectMeta: template.ObjectMeta, Spec: template.Spec})
+	known.Namespace = pod.Namespace
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.templates[key] = known
+	return known, nil
+}
+
+// revised is the template that a revision of a StatefulSet or DaemonSet holds: the
+// patch that leads back to it.
+func revised(data []byte) (corev1.PodTemplateSpec, error) {
+	var kept struct {
+		Spec struct {
+			Template *corev1.PodTemplateSpec `json:"template"`
+		} `json:"spec"`
+	}
+	if err := json.Unmarshal(data, &kept); err != nil {
+		return corev1.PodTemplateSpec{}, err
+	}
+	if kept.Spec.Template == nil {
+		return corev1.PodTemplateSpec{}, errors.New("it holds no template")
+	}
+	return *kept.Spec.Template, nil
 }

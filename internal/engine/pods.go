@@ -37,13 +37,13 @@ type podStore struct {
 
 	mu      sync.Mutex
 	changed chan struct{}
-	// born are the annotations of pods when they were seen first.
-	born map[types.UID]map[string]string
+	// born is how and when pods were seen first.
+	born map[types.UID]birth
 }
 
 func startPodStore(ctx context.Context, client kubernetes.Interface) (*podStore, error) {
 	ctx, stop := context.WithCancel(ctx)
-	p := &podStore{factory: informers.NewSharedInformerFactory(client, 0), stop: stop, changed: make(chan struct{}), born: map[types.UID]map[string]string{}}
+	p := &podStore{factory: informers.NewSharedInformerFactory(client, 0), stop: stop, changed: make(chan struct{}), born: map[types.UID]birth{}}
 	informer := p.factory.Core().V1().Pods().Informer()
 	p.lister = p.factory.Core().V1().Pods().Lister()
 	if _, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
@@ -60,7 +60,13 @@ func startPodStore(ctx context.Context, client kubernetes.Interface) (*podStore,
 	return p, nil
 }
 
-// note keeps what annotations a pod was created with.
+// birth is when a pod was seen first, and with what annotations.
+type birth struct {
+	at          time.Time
+	annotations map[string]string
+}
+
+// note keeps when a pod was seen first, and what annotations it was created with.
 func (p *podStore) note(object any) {
 	pod, ok := object.(*corev1.Pod)
 	if !ok {
@@ -69,7 +75,7 @@ func (p *podStore) note(object any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if _, known := p.born[pod.UID]; !known {
-		p.born[pod.UID] = pod.Annotations
+		p.born[pod.UID] = birth{time.Now(), pod.Annotations}
 	}
 }
 
@@ -77,7 +83,14 @@ func (p *podStore) note(object any) {
 func (p *podStore) bornWith(pod *corev1.Pod) map[string]string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.born[pod.UID]
+	return p.born[pod.UID].annotations
+}
+
+// seenFirst is when a pod was.
+func (p *podStore) seenFirst(pod *corev1.Pod) time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.born[pod.UID].at
 }
 
 func (p *podStore) close() {
@@ -101,13 +114,18 @@ func (p *podStore) list(namespace string, match map[string]string) []*corev1.Pod
 	return pods
 }
 
-// leaving counts the pods that match and are being deleted but still there.
-func (p *podStore) leaving(namespace string, match map[string]string) int {
+// departing returns the pods that match and are being deleted but still there.
+func (p *podStore) departing(namespace string, match map[string]string) []*corev1.Pod {
 	pods, err := p.lister.Pods(namespace).List(labels.SelectorFromSet(match))
 	if err != nil {
-		return 0
+		return nil
 	}
-	return len(slices.DeleteFunc(pods, func(pod *corev1.Pod) bool { return pod.DeletionTimestamp == nil }))
+	return slices.DeleteFunc(pods, func(pod *corev1.Pod) bool { return pod.DeletionTimestamp == nil })
+}
+
+// leaving counts the pods that match and are being deleted but still there.
+func (p *podStore) leaving(namespace string, match map[string]string) int {
+	return len(p.departing(namespace, match))
 }
 
 func (p *podStore) get(name types.NamespacedName) (*corev1.Pod, bool) {

@@ -168,6 +168,15 @@ func (e *run) awaitProxy(ctx context.Context, pod types.NamespacedName, port int
 	return answer.Ports[strconv.Itoa(port)], err
 }
 
+// policies are what a proxy enforces, by port.
+func (e *run) policies(ctx context.Context, pod types.NamespacedName) (map[string]portPolicy, error) {
+	var answer struct {
+		Ports map[string]portPolicy `json:"ports"`
+	}
+	err := e.get(ctx, pod, proxyPort, "/policy", nil, &answer)
+	return answer.Ports, err
+}
+
 // decision is one record of what a proxy decided.
 type decision struct {
 	Seq            int64     `json:"seq"`
@@ -210,6 +219,9 @@ func (d decision) String() string {
 type decisions struct {
 	Last    int64 `json:"last"`
 	Dropped int64 `json:"dropped"`
+	// Began tells the logs of two processes apart; zero before the first record, and
+	// when the proxy does not tell.
+	Began time.Time `json:"began"`
 	// Now is the proxy's clock, zero when it does not tell.
 	Now       time.Time  `json:"now"`
 	Decisions []decision `json:"decisions"`
@@ -242,8 +254,10 @@ type delivery struct {
 }
 
 type deliveries struct {
-	Last       int64      `json:"last"`
-	Missed     int64      `json:"missed"`
+	Last   int64 `json:"last"`
+	Missed int64 `json:"missed"`
+	// Began is when the application's log did.
+	Began      time.Time  `json:"began"`
 	Deliveries []delivery `json:"deliveries"`
 }
 

@@ -44,6 +44,9 @@ func (s *scenarioRun) reaches(of func(*scenarios.Workload) bool) []reach {
 		}
 		found[reach{r.Client, target.Component}] = true
 	}
+	for i := range s.planned.Spec.Traffic {
+		add(&s.planned.Spec.Traffic[i].Request)
+	}
 	for _, step := range s.planned.Steps {
 		for i := range step.Actions {
 			if a := &step.Actions[i]; a.Start != nil {

@@ -77,6 +77,46 @@ func TestARequestWaitsForALogThatMayTellMoreOfIt(t *testing.T) {
 	}
 }
 
+func TestWhatDiedWithALogIsUnknownAndWhatWasLostWhileItLivedIsLost(t *testing.T) {
+	r := recording(scenarios.HTTP1, map[string]time.Duration{"a": 100})
+	// Read at 30 last, and begun anew at 60.
+	r.witnesses["a"].blind = []interval{{30, 60}}
+	for _, one := range []struct {
+		from, to time.Duration
+		want     int
+	}{{10, 30, 0}, {25, 31, unknown}, {40, 50, unknown}, {60, 70, unknown}, {61, 70, 0}} {
+		q := r.asks(history.Request{Start: one.from, End: one.to, Kind: clients.Allowed, ID: "x-1"})
+		if r.placeAll(); q.Delivered != one.want {
+			t.Errorf("from %d to %d: delivered %d times, want %d", one.from, one.to, q.Delivered, one.want)
+		}
+	}
+	r.witnesses["a"].requests["x-2"] = 1
+	if q := r.asks(history.Request{Start: 40, End: 50, Kind: clients.Allowed, ID: "x-2"}); true {
+		if r.placeAll(); q.Delivered != 1 {
+			t.Errorf("what was read before is forgotten: %+v", q)
+		}
+	}
+}
+
+func TestALogIsAnothersWhenItsNumbersBeginAnew(t *testing.T) {
+	for name, one := range map[string]struct {
+		known, began time.Time
+		since, last  int64
+		want         bool
+	}{
+		"the same":                     {noon, noon, 5, 7, false},
+		"the first time":               {time.Time{}, noon, 0, 7, false},
+		"begun later":                  {noon, noon.Add(1), 5, 7, true},
+		"shorter than it was":          {time.Time{}, time.Time{}, 5, 4, true},
+		"nobody says when it began":    {time.Time{}, time.Time{}, 5, 5, false},
+		"begun later, and not written": {noon, time.Time{}, 5, 0, true},
+	} {
+		if got := anew(one.known, one.began, one.since, one.last); got != one.want {
+			t.Errorf("%s: %t, want %t", name, got, one.want)
+		}
+	}
+}
+
 func TestAConnectionIsTheDecisionOfItsTimeThatIsLikeItsAnswer(t *testing.T) {
 	at := func(d time.Duration, verdict string) *decision {
 		return &decision{Time: noon.Add(d), Client: "10.0.0.9:4000", TargetPort: 8080, Verdict: verdict}
@@ -192,6 +232,17 @@ func TestClaimsAboutStreams(t *testing.T) {
 		}
 		r.Requests = kept
 	}
+	// long has a call after the change end so.
+	long := func(r *history.Recording, kind clients.Kind, lasts time.Duration) {
+		q := &r.Requests[len(r.Requests)-8]
+		q.Kind, q.HTTPStatus, q.Delivered, q.Record, q.End = kind, 0, unknown, nil, q.Start+lasts
+		r.Steps[0].To = max(r.Steps[0].To, q.End)
+		for r.Requests[len(r.Requests)-1].Start < r.Steps[0].To { // the stream goes on
+			next := r.Requests[len(r.Requests)-1]
+			next.Start, next.End, next.Call = next.Start+10*ms, next.End+10*ms, next.Call+1
+			r.Requests = append(r.Requests, next)
+		}
+	}
 	for name, one := range map[string]struct {
 		claim   scenarios.WindowClaim
 		delay   time.Duration
@@ -216,6 +267,12 @@ func TestClaimsAboutStreams(t *testing.T) {
 			}
 			r.Faults = []history.Fault{{Name: "down", Down: true, To: 300 * ms}}
 		}, result.Inconclusive, "0 calls were answered by a policy"},
+		"a call that ends late proves nothing": {expecting(after, "allowed"), 20 * ms, func(r *history.Recording) {
+			long(r, clients.Reset, 3*time.Second)
+		}, result.Inconclusive, "the machine may be too busy"},
+		"one that ends at once does": {expecting(after, "allowed"), 20 * ms, func(r *history.Recording) {
+			long(r, clients.Reset, 10*ms)
+		}, result.Failed, ""},
 		"nobody waits, and the old policy stays": {expecting(after, "denied"), time.Hour, func(r *history.Recording) {
 			r.Steps[0].InForce, r.Writes[0].InForce = 0, nil
 		}, result.Passed, ""},

@@ -55,8 +55,10 @@ type scenarioRun struct {
 	// theirs.
 	origins map[string]oracle.Origin
 	// bound are those of the pods that were seen.
-	bound  map[types.UID]oracle.Origin
-	hashes map[endpoint]string
+	bound map[types.UID]oracle.Origin
+	// templates are those of pods' owners, by the owner's UID and its revision.
+	templates map[string]*corev1.Pod
+	hashes    map[endpoint]string
 	// faults in the order in which they were made.
 	faults []*faultRun
 	// services that were looked up, by namespace/name.
@@ -71,7 +73,7 @@ type endpoint struct {
 
 func newScenarioRun(e *run, planned *scenarios.PlannedScenario) *scenarioRun {
 	s := &scenarioRun{e: e, planned: planned, clients: map[string]client{}, interest: map[string]map[int]bool{},
-		streams: map[string]*streamRun{}, held: map[string]*heldRun{}, begins: map[string]map[string]int64{}, hashes: map[endpoint]string{}, origins: map[string]oracle.Origin{}, bound: map[types.UID]oracle.Origin{}, services: map[string]*corev1.Service{}}
+		streams: map[string]*streamRun{}, held: map[string]*heldRun{}, begins: map[string]map[string]int64{}, hashes: map[endpoint]string{}, origins: map[string]oracle.Origin{}, bound: map[types.UID]oracle.Origin{}, templates: map[string]*corev1.Pod{}, services: map[string]*corev1.Service{}}
 	s.namespace = planned.Spec.Namespace
 	if s.namespace == "" {
 		s.namespace = s.generated("")

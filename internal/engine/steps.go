@@ -69,7 +69,7 @@ func (s *scenarioRun) step(ctx context.Context, index int) error {
 			s.recorder.begins(action)
 			line, err := s.act(ctx, action)
 			if err == nil && (action.Fault != nil || action.Heal != "") {
-				s.recorder.healed()
+				s.recorder.healed(ctx)
 			}
 			if err == nil && i+1 < len(planned.Actions) {
 				err = s.recorder.dwell(ctx, planned)

@@ -150,12 +150,17 @@ func (j *windowJudge) judge() verdict {
 	if w.First >= 0 {
 		return j.wrong(v, w.First, "it is right by no policy of this time")
 	}
-	if odd, why := j.unexpected(); odd >= 0 {
+	odd, why, late := j.unexpected()
+	if odd >= 0 {
 		return j.wrong(v, odd, why)
 	} else if why != "" {
 		return failing(v, "%s", why)
 	}
 	switch {
+	case late >= 0:
+		q := &rec.Requests[late]
+		v.outcome, v.reason = result.Inconclusive, fmt.Sprintf("call %s ended with %s after %s: a policy ends what it does at once, so it has waited for something else, and the machine may be too busy",
+			q.ID, q.Kind, (q.End-q.Start).Round(time.Millisecond))
 	case !kept:
 		v.outcome, v.reason = result.Inconclusive, fmt.Sprintf("the rate was not kept: %d calls of %.0f that were planned at %v per second", j.made(), j.planned(), j.stream.Rate)
 	case !w.Enough():
@@ -263,6 +268,11 @@ func (j *windowJudge) made() int {
 	n := 0
 	for i := range j.r.rec.Requests {
 		if q := &j.r.rec.Requests[i]; q.Stream == j.place && q.Start >= j.window.From && q.Start <= j.window.To {
+			n++
+		}
+	}
+	for _, began := range j.r.begun[j.place] {
+		if began >= j.window.From && began <= j.window.To {
 			n++
 		}
 	}
@@ -388,8 +398,9 @@ func (j *windowJudge) courseContrary() (string, error) {
 }
 
 // unexpected finds the first call that is not as written, -1 when there is none;
-// why alone tells what is missing as a whole.
-func (j *windowJudge) unexpected() (place int, why string) {
+// why alone tells what is missing as a whole. late is one that has waited for so long
+// that how it ended is no answer, -1 when there is none.
+func (j *windowJudge) unexpected() (place int, why string, late int) {
 	rec := &j.r.rec
 	kinds := j.claim.Expect.Kinds(scenarios.Protocol(j.stream.Protocol))
 	from, to := j.window.From, j.window.To
@@ -397,6 +408,7 @@ func (j *windowJudge) unexpected() (place int, why string) {
 		from = j.step.FirstWrite
 	}
 	middle := false
+	late = -1
 	for i := range rec.Requests {
 		q := &rec.Requests[i]
 		if q.Stream != j.place || q.Start < from || q.End > to {
@@ -406,12 +418,20 @@ func (j *windowJudge) unexpected() (place int, why string) {
 		switch {
 		case j.claim.Phase != scenarios.During:
 			if len(kinds) > 0 && !slices.Contains(kinds, q.Kind) {
-				return i, "expected " + j.claim.Expect.String()
+				if transition.Late(q) {
+					late = i
+					continue
+				}
+				return i, "expected " + j.claim.Expect.String(), -1
 			}
 		case j.claim.Course == scenarios.NeverDenied && denied:
-			return i, "expected that no call is denied"
+			if transition.Late(q) {
+				late = i
+				continue
+			}
+			return i, "expected that no call is denied", -1
 		case j.claim.Course == scenarios.NeverAllowed && let:
-			return i, "expected that no call is let through"
+			return i, "expected that no call is let through", -1
 		case j.claim.Course == scenarios.WindowOfDenials:
 			middle = middle || denied
 		case j.claim.Course == scenarios.WindowOfGrants:
@@ -420,9 +440,9 @@ func (j *windowJudge) unexpected() (place int, why string) {
 	}
 	switch {
 	case j.claim.Phase == scenarios.During && j.claim.Course == scenarios.WindowOfDenials && !middle:
-		return -1, "expected a window of denials, and no call was denied"
+		return -1, "expected a window of denials, and no call was denied", late
 	case j.claim.Phase == scenarios.During && j.claim.Course == scenarios.WindowOfGrants && !middle:
-		return -1, "expected a window of grants, and no call was let through"
+		return -1, "expected a window of grants, and no call was let through", late
 	}
-	return -1, ""
+	return -1, "", late
 }

@@ -38,6 +38,11 @@ type witness struct {
 	// they were asked last with success: what was recorded until then is known.
 	sinceProxy, sinceEcho int64
 	asked                 time.Duration
+	// proxyBegan and echoBegan are when these rings began: processes that are
+	// started again have others.
+	proxyBegan, echoBegan time.Time
+	// blind are the intervals of which the application's log died with it.
+	blind []interval
 	// missed says that some of what the application got is not known, and gone that
 	// the pod is not there any more.
 	missed, gone bool
@@ -47,6 +52,21 @@ type witness struct {
 	connections []*decision
 	// requests and lines count what the application got of each ID.
 	requests, lines map[string]int
+}
+
+// interval is a time of the recording.
+type interval struct{ from, to time.Duration }
+
+// blindTo says whether what the application got of a request may have died with
+// its log.
+func (w *witness) blindTo(one *history.Request) bool {
+	return slices.ContainsFunc(w.blind, func(i interval) bool { return one.End > i.from && one.Start <= i.to })
+}
+
+// anew says whether a ring is that of another process than the one that was read up
+// to a number: its numbers begin anew.
+func anew(known, began time.Time, since, last int64) bool {
+	return last < since || !known.IsZero() && !began.IsZero() && !known.Equal(began)
 }
 
 // read takes over what streams, proxies and applications have recorded since the
@@ -62,7 +82,7 @@ func (r *recorder) read(ctx context.Context) error {
 		return err
 	}
 	// What was answered until now is recorded by now.
-	if err := r.look(); err != nil {
+	if err := r.look(ctx); err != nil {
 		return err
 	}
 	for _, w := range r.witnesses {
@@ -78,16 +98,18 @@ func (r *recorder) read(ctx context.Context) error {
 
 // look finds the pods that the streams lead to, and notes which are new and which
 // have gone.
-func (r *recorder) look() error {
+func (r *recorder) look(ctx context.Context) error {
 	there := map[types.UID]bool{}
 	for name := range r.components {
 		w, _, _ := r.s.planned.Component(name)
-		for _, pod := range r.s.componentPods(name) {
-			there[pod.UID] = true
+		namespace, match, _ := r.s.selects(name)
+		// One that is on its way out may have come and answered since the last time.
+		for _, pod := range append(r.s.componentPods(name), r.s.e.pods.departing(namespace, match)...) {
+			there[pod.UID] = pod.DeletionTimestamp == nil
 			if r.witnesses[pod.UID] != nil || pod.Status.PodIP == "" || !running(pod) {
 				continue
 			}
-			if err := r.meet(pod, name, w.Kind == scenarios.Echo || tells(pod)); err != nil {
+			if err := r.meet(ctx, pod, name, w.Kind == scenarios.Echo || tells(pod)); err != nil {
 				return err
 			}
 		}
@@ -108,16 +130,16 @@ func running(pod *corev1.Pod) bool {
 }
 
 // meet notes a pod that was not there before.
-func (r *recorder) meet(pod *corev1.Pod, component string, echo bool) error {
-	world, err := r.keep(r.world.current())
+func (r *recorder) meet(ctx context.Context, pod *corev1.Pod, component string, echo bool) error {
+	world, err := r.keep(ctx, r.world.current())
 	if err != nil {
 		return err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	one := history.Proxy{Pod: nameOf(pod).String(), World: world}
-	if len(r.rec.Steps)+len(r.rec.Requests) > 0 && pod.CreationTimestamp.Time.After(r.rec.Began) {
-		one.Born = r.now()
+	if at := r.s.e.pods.seenFirst(pod); at.After(r.rec.Began) {
+		one.Born = r.since(at)
 	}
 	r.witnesses[pod.UID] = &witness{pod: nameOf(pod), component: component, echo: echo, place: len(r.rec.Proxies), sinceProxy: unread, sinceEcho: unread,
 		decided: map[string]*decision{}, requests: map[string]int{}, lines: map[string]int{}}
@@ -135,25 +157,17 @@ func (r *recorder) ask(ctx context.Context, w *witness) error {
 		w.gone = true
 		return nil
 	}
+	if r.s.stopped(w.pod, scenarios.ProxyPaused) {
+		return nil // it answers nobody before it goes on
+	}
+	ctx, cancel := context.WithTimeout(ctx, ringBudget)
+	defer cancel()
 	asked := r.now()
-	var page decisions
-	var err error
-	if !meshed(pod) {
-		page.Last = w.sinceProxy
-	} else if w.sinceProxy == unread {
-		w.sinceProxy = 0
-		w.clock = readClock(func() (time.Time, error) {
-			page, err = r.s.e.decisionsSince(ctx, w.pod, math.MaxInt64, 0)
-			return page.Now, err
-		})
-		page, err = r.s.e.decisionsSince(ctx, w.pod, 0, 0)
-	} else {
-		page, err = r.s.e.decisionsSince(ctx, w.pod, w.sinceProxy, 0)
-	}
+	page, err := r.decided(ctx, pod, w)
 	if err != nil {
-		return excused(pod, err)
+		return r.excused(pod, err)
 	}
-	w.sinceProxy = page.Last
+	w.sinceProxy, w.proxyBegan = page.Last, page.Began
 	for i := range page.Decisions {
 		d := &page.Decisions[i]
 		switch {
@@ -168,12 +182,15 @@ func (r *recorder) ask(ctx context.Context, w *witness) error {
 		w.asked = asked
 		return nil
 	}
-	list, err := r.s.e.deliveriesSince(ctx, w.pod, max(w.sinceEcho, 0))
+	if r.s.stopped(w.pod, scenarios.AppPaused) {
+		return nil
+	}
+	list, err := r.got(ctx, w)
 	if err != nil {
-		return excused(pod, err)
+		return r.excused(pod, err)
 	}
 	w.asked, w.missed = asked, w.missed || list.Missed > 0
-	w.sinceEcho = list.Last
+	w.sinceEcho, w.echoBegan = list.Last, list.Began
 	for _, d := range list.Deliveries {
 		switch d.Event {
 		case "request":
@@ -185,10 +202,59 @@ func (r *recorder) ask(ctx context.Context, w *witness) error {
 	return nil
 }
 
-// excused forgives that a pod does not answer that is on its way out, or is not
-// ready.
-func excused(pod *corev1.Pod, err error) error {
-	if pod.DeletionTimestamp != nil || !ready(pod) {
+// decided reads what a pod's proxy has decided since the last time.
+func (r *recorder) decided(ctx context.Context, pod *corev1.Pod, w *witness) (page decisions, err error) {
+	switch {
+	case !meshed(pod):
+		page.Last = w.sinceProxy
+		return page, nil
+	case w.sinceProxy == unread:
+		w.sinceProxy = 0
+		w.clock = readClock(func() (time.Time, error) {
+			page, err = r.s.e.decisionsSince(ctx, w.pod, math.MaxInt64, 0)
+			return page.Now, err
+		})
+	}
+	page, err = r.s.e.decisionsSince(ctx, w.pod, w.sinceProxy, 0)
+	if err == nil && w.sinceProxy > 0 && anew(w.proxyBegan, page.Began, w.sinceProxy, page.Last) {
+		page, err = r.s.e.decisionsSince(ctx, w.pod, 0, 0)
+	}
+	return page, err
+}
+
+// got reads what a pod's application got since the last time. Where it is another
+// process, what the one before got since then is known to nobody.
+func (r *recorder) got(ctx context.Context, w *witness) (deliveries, error) {
+	since := max(w.sinceEcho, 0)
+	list, err := r.s.e.deliveriesSince(ctx, w.pod, since)
+	if err != nil || !anew(w.echoBegan, list.Began, since, list.Last) {
+		return list, err
+	}
+	if since > 0 {
+		if list, err = r.s.e.deliveriesSince(ctx, w.pod, 0); err != nil {
+			return list, err
+		}
+	}
+	w.blind = append(w.blind, interval{w.asked, r.logBegan(w, list.Began)})
+	return list, nil
+}
+
+// logBegan is when the log of a new process did at the latest.
+func (r *recorder) logBegan(w *witness, began time.Time) time.Duration {
+	if began.IsZero() {
+		return r.now()
+	}
+	return r.since(w.clock.local(began)) + w.clock.slack + matchSlack
+}
+
+// ringBudget is for reading the rings of a pod: one that has stopped must not hold
+// up the others.
+const ringBudget = 5 * time.Second
+
+// excused forgives that a pod does not answer that is on its way out, is not ready,
+// or is kept from it by a fault.
+func (r *recorder) excused(pod *corev1.Pod, err error) error {
+	if pod.DeletionTimestamp != nil || !ready(pod) || r.s.downed(nameOf(pod)) {
 		return nil
 	}
 	return err
@@ -225,10 +291,11 @@ func (r *recorder) placeAll() {
 	r.unplaced = waiting
 }
 
-// there says whether the pod was there while a request was under way.
+// there says whether the pod was there while a request was under way. One that tells
+// of a later moment was.
 func (r *recorder) there(w *witness, one *history.Request) bool {
 	proxy := r.rec.Proxies[w.place]
-	return w.component == r.flows[one.Stream].target.Component && proxy.Born <= one.End && (proxy.Gone == 0 || proxy.Gone+goneSlack >= one.Start)
+	return w.component == r.flows[one.Stream].target.Component && proxy.Born <= one.End && (proxy.Gone == 0 || proxy.Gone+goneSlack >= one.Start || w.asked >= one.End)
 }
 
 // goneSlack is how long a pod may serve on after its deletion has begun.
@@ -246,7 +313,7 @@ func (r *recorder) placed(u unplaced, one *history.Request, witnesses []*witness
 			by, record = w, found
 			delete(w.decided, one.ID)
 		}
-		known = known && w.echo && !w.missed && w.asked >= one.End
+		known = known && w.echo && !w.missed && w.asked >= one.End && !w.blindTo(one)
 	}
 	for _, w := range witnesses {
 		count := w.requests[one.ID]

@@ -114,7 +114,10 @@ func (s *scenarioRun) presentWorld(ctx context.Context) (*history.World, error) 
 		return s.readWorld(ctx)
 	}
 	world := s.recorder.world.current()
-	pods, origins := s.worldPods()
+	pods, origins, err := s.worldPods(ctx)
+	if err != nil {
+		return nil, err
+	}
 	world.Origins = origins
 	return history.NewWorld(string(s.e.dialect()), world, pods)
 }
@@ -154,8 +157,11 @@ func (s *scenarioRun) readWorld(ctx context.Context) (*history.World, error) {
 		}
 		out.Namespaces = append(out.Namespaces, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: namespace.Labels, Annotations: namespace.Annotations}})
 	}
-	var pods []*corev1.Pod
-	pods, out.Origins = s.worldPods()
+	pods, origins, err := s.worldPods(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out.Origins = origins
 	return history.NewWorld(string(s.e.dialect()), out, pods)
 }
 
@@ -166,25 +172,42 @@ func (s *scenarioRun) spaces() []string {
 	return all
 }
 
-// worldPods are the pods of the scenario with how they were asked for.
-func (s *scenarioRun) worldPods() ([]*corev1.Pod, map[string]oracle.Origin) {
+// worldPods are the pods of the scenario with how they were asked for, and those on
+// their way out among them, which answer still.
+func (s *scenarioRun) worldPods(ctx context.Context) ([]*corev1.Pod, map[string]oracle.Origin, error) {
 	var pods []*corev1.Pod
 	for _, name := range s.spaces() {
 		pods = append(pods, s.e.pods.list(name, nil)...)
+		pods = append(pods, slices.DeleteFunc(s.e.pods.departing(name, nil), func(pod *corev1.Pod) bool { return !running(pod) })...)
 	}
 	origins := map[string]oracle.Origin{}
 	for _, pod := range pods {
-		if origin, known := s.originOf(pod); known && meshed(pod) {
+		if !meshed(pod) {
+			continue
+		}
+		origin, known, err := s.originOf(ctx, pod)
+		if err != nil {
+			return nil, nil, err
+		}
+		if known {
 			origin.Annotations = s.e.pods.bornWith(pod)
 			origins[nameOf(pod).String()] = origin
 		}
 	}
-	return pods, origins
+	return pods, origins, nil
 }
 
 // policyObjects lists the policy objects and routes of some namespaces; kinds
 // nil means all. Kinds that the cluster does not know are left out.
 func (e *run) policyObjects(ctx context.Context, namespaces, kinds []string) ([]*unstructured.Unstructured, error) {
+	if store := e.kube.store; store != nil {
+		var found []*unstructured.Unstructured
+		err := store.await(ctx, inForceBudget, namespaces, kinds, func(all []*unstructured.Unstructured) error {
+			found = all
+			return nil
+		})
+		return found, err
+	}
 	type list struct {
 		resource  schema.GroupVersionResource
 		namespace string

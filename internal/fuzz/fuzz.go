@@ -20,7 +20,7 @@ import (
 
 // UsualParallel is how many scenarios are under way at a time: enough to keep two
 // cores busy while some wait, few enough for streams to keep their rates.
-const UsualParallel = 8
+const UsualParallel = 10
 
 // tellInterval is between two lines about how far it is.
 const tellInterval = 10 * time.Second
@@ -28,7 +28,7 @@ const tellInterval = 10 * time.Second
 // Options of a run.
 type Options struct {
 	Seed int64
-	// For is how long new scenarios are begun.
+	// For is how long scenarios are carried out.
 	For time.Duration
 	// First is the number of the first scenario, and Most how many are made at
 	// most; 0 means as many as there is time for.
@@ -54,6 +54,8 @@ type bench interface {
 type Fuzz struct {
 	Options
 	began time.Time
+	// cut ends the scenarios that are under way.
+	cut context.CancelFunc
 
 	mu       sync.Mutex
 	next     int
@@ -194,17 +196,25 @@ func (f *Fuzz) run(ctx context.Context, b bench) error {
 			}
 		}
 	})
+	// Of what is under way when it is over, the steps that were judged count.
+	working, cut := context.WithCancel(ctx)
+	defer cut()
+	f.cut = cut
+	if f.For > 0 {
+		over := time.AfterFunc(f.For, cut)
+		defer over.Stop()
+	}
 	var workers sync.WaitGroup
 	var failed error
 	var once sync.Once
 	for range f.Parallel {
 		workers.Go(func() {
 			for {
-				index, ok := f.take(ctx)
+				index, ok := f.take(working)
 				if !ok {
 					return
 				}
-				if err := f.one(ctx, b, index); err != nil {
+				if err := f.one(working, b, index); err != nil {
 					once.Do(func() { failed = err })
 					return
 				}
@@ -253,19 +263,34 @@ func (f *Fuzz) keep(ctx context.Context, res *result.Scenario, c *generate.Case)
 	found := find(res, c)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.count(res, c)
+	f.count(ctx, res, c)
 	if res.Outcome == result.Error && ctx.Err() == nil {
 		f.summary.Broken++
 		f.say("%s could not be carried out: %s", res.Name, res.Reason)
 	}
-	if found == nil || ctx.Err() != nil {
+	if found != nil {
+		f.found(found)
+	}
+}
+
+// found takes in a finding. Where one is enough, nothing more is begun; and what is
+// under way ends, unless this finding is of a kind that takes long to make small
+// and others may be better. The caller holds the lock.
+func (f *Fuzz) found(one *Finding) {
+	one.Found = time.Since(f.began)
+	f.findings = append(f.findings, one)
+	f.say("found: %s", one)
+	if f.KeepGoing {
 		return
 	}
-	found.Found = time.Since(f.began)
-	f.findings = append(f.findings, found)
-	f.stopped = f.stopped || !f.KeepGoing
-	f.say("found: %s", found)
+	f.stopped = true
+	if f.cut != nil && slices.Contains(ofOneCall, one.Kind) {
+		f.cut()
+	}
 }
+
+// ofOneCall are the kinds of findings that a single call shows.
+var ofOneCall = []Kind{Leak, Outage, Form, Record}
 
 // carry has one scenario carried out, as it is in its file.
 func (f *Fuzz) carry(ctx context.Context, b bench, s *scenarios.Scenario) (*result.Scenario, error) {
@@ -289,27 +314,33 @@ func (f *Fuzz) carry(ctx context.Context, b bench, s *scenarios.Scenario) (*resu
 // the run's scenarios.
 const PlanFile = "plan.yaml"
 
-// count takes in what a scenario came to. The caller holds the lock.
-func (f *Fuzz) count(res *result.Scenario, c *generate.Case) {
+// count takes in what a scenario came to; ctx has ended when it was cut short. The
+// caller holds the lock.
+func (f *Fuzz) count(ctx context.Context, res *result.Scenario, c *generate.Case) {
 	f.summary.Scenarios++
 	for i := range res.Steps {
-		judged := 0
+		judged, whole := 0, true
 		for _, claim := range res.Steps[i].Claims {
 			switch claim.Outcome {
 			case result.Passed, result.Failed:
 				judged++
 			case result.Inconclusive:
 				f.summary.Inconclusive++
+			case result.Skipped:
+				whole = whole && ctx.Err() == nil
 			}
 		}
 		f.summary.Claims += judged
-		if i > 0 && judged > 0 && i <= len(c.Transitions) {
+		if i > 0 && judged > 0 && whole && i <= len(c.Transitions) {
 			f.summary.Edits += len(c.Transitions[i-1])
 		}
 	}
 	f.summary.Seconds = time.Since(f.began).Seconds()
 	if res.Outcome == result.Passed {
 		f.passed++
+	}
+	if ctx.Err() != nil && res.Outcome != result.Passed && res.Outcome != result.Failed {
+		return // it has no outcome of its own
 	}
 	if res.Outcome != result.Passed || f.passed <= keptPassed {
 		f.results = append(f.results, *res)

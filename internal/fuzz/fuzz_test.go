@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/meshproof/meshproof/clients"
 	"github.com/meshproof/meshproof/internal/generate"
 	"github.com/meshproof/meshproof/internal/policy/asked"
 	"github.com/meshproof/meshproof/internal/policy/oracle"
@@ -155,5 +156,53 @@ func TestTwoWorldsThatMustLookTheSameAreHeldAgainstEachOther(t *testing.T) {
 		if one.Kind != Unlike || !strings.Contains(one.Reason, "in one world") {
 			t.Errorf("found %s", one)
 		}
+	}
+}
+
+// endlessBench finds a leak in the scenarios of one number, and takes for ever with
+// the others after their first edit.
+type endlessBench struct{ leaking string }
+
+func (b endlessBench) Run(ctx context.Context, planned *scenarios.PlannedScenario) *result.Scenario {
+	claim := func(outcome result.Outcome) []result.Claim {
+		return []result.Claim{{Client: "alice", Outcome: outcome, Expected: string(clients.Forbidden), Observed: string(clients.Allowed)}}
+	}
+	res := &result.Scenario{Name: planned.Metadata.Name, Outcome: result.Failed, Steps: []result.Step{{Claims: claim(result.Passed)}, {Claims: claim(result.Passed)}}}
+	if planned.Metadata.Name == b.leaking {
+		res.Steps[1].Claims = claim(result.Failed)
+		return res
+	}
+	<-ctx.Done()
+	res.Outcome, res.Steps = result.Inconclusive, append(res.Steps, result.Step{Claims: append(claim(result.Passed), claim(result.Skipped)...)})
+	return res
+}
+
+func (b endlessBench) Try(context.Context, *scenarios.PlannedScenario) *result.Scenario {
+	return &result.Scenario{Outcome: result.Passed}
+}
+
+func TestAFindingOfOneCallEndsWhatIsUnderWay(t *testing.T) {
+	f := New(Options{Seed: 3, Parallel: 4, Dir: t.TempDir()})
+	if err := f.run(context.Background(), endlessBench{"g2"}); err != nil {
+		t.Fatal(err)
+	}
+	if found := f.Findings(); len(found) != 1 || found[0].Kind != Leak {
+		t.Errorf("found %v, want one leak", found)
+	}
+	edits := 0
+	for index := range f.Summary().Scenarios {
+		c, err := generate.New(3, index)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(c.Transitions) > 0 { // with a twin there are none
+			edits += len(c.Transitions[0]) // the second was not judged to its end
+		}
+	}
+	if s := f.Summary(); s.Edits != edits || s.Inconclusive != 0 || s.Broken != 0 {
+		t.Errorf("%+v, want %d edits", s, edits)
+	}
+	if len(f.results) != 1 {
+		t.Errorf("%d scenarios are in the result, and one has an outcome", len(f.results))
 	}
 }

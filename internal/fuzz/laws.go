@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/meshproof/meshproof/clients"
 	"github.com/meshproof/meshproof/internal/generate"
@@ -30,22 +29,19 @@ func (f *Fuzz) twins(ctx context.Context, b bench, c *generate.Case, one *result
 	difference := unlike(one, twin)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.count(twin, &own)
+	f.count(ctx, twin, &own)
 	f.summary.Twins++
 	switch {
-	case ctx.Err() != nil:
-		return nil
 	case found != nil:
 		// By the rules one of the two is wrong: that says more.
+	case ctx.Err() != nil:
+		return nil
 	case difference != "":
 		found = &Finding{Kind: Unlike, Case: c, Step: -1, Claim: -1, Name: string(c.Law) + " changes nothing", Reason: difference}
 	default:
 		return nil
 	}
-	found.Found = time.Since(f.began)
-	f.findings = append(f.findings, found)
-	f.stopped = f.stopped || !f.KeepGoing
-	f.say("found: %s", found)
+	f.found(found)
 	if found.Kind == Unlike && f.Dir != "" {
 		found.File = filepath.Join(f.Dir, "scenarios", c.Twin.Metadata.Name, PlanFile)
 	}

@@ -76,6 +76,9 @@ type shrinking struct {
 	// told there.
 	best *scenarios.Scenario
 	last *Finding
+	// needed are the details, by what they are, without which it did not recur; they
+	// are not tried again. Objects are: one may be needed only for another.
+	needed map[string]bool
 }
 
 // shrink makes one finding smaller for as long as that is worth it, and writes it.
@@ -83,7 +86,7 @@ func (f *Fuzz) shrink(ctx context.Context, b bench, found *Finding) error {
 	began := time.Now()
 	bounded, cancel := context.WithTimeout(ctx, shrinkBudget)
 	defer cancel()
-	s := &shrinking{f: f, b: b, found: found, best: found.Case.Scenario, last: found}
+	s := &shrinking{f: f, b: b, found: found, best: found.Case.Scenario, last: found, needed: map[string]bool{}}
 	s.coarse(bounded)
 	for again := true; again && bounded.Err() == nil; {
 		for s.together(bounded, generate.Fine) {
@@ -126,12 +129,13 @@ func (s *shrinking) first(ctx context.Context, reductions []generate.Reduction) 
 // together finds out which of the reductions keep the finding each, and takes as
 // many of them together as do. It reports whether it took any.
 func (s *shrinking) together(ctx context.Context, list func(*scenarios.Scenario) []generate.Reduction) bool {
-	reductions := list(s.best)
+	reductions := slices.DeleteFunc(list(s.best), func(r generate.Reduction) bool { return s.needed[r.What] })
 	kept := s.try(ctx, singly(reductions))
 	var good []generate.Reduction
 	var alone *attempt
 	for i, one := range kept {
 		if one == nil {
+			s.needed[reductions[i].What] = !reductions[i].Whole
 			continue
 		}
 		good = append(good, reductions[i])

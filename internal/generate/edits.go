@@ -53,6 +53,8 @@ type edit struct {
 	// name says what is changed, for the step.
 	name    string
 	actions []scenarios.Action
+	// tells are the calls that tell a rule from its contrary after it.
+	tells []place
 }
 
 // weights are how often each transition is tried.

@@ -9,7 +9,7 @@ import (
 )
 
 // Version changes with what is generated: a seed is enough together with it.
-const Version = 1
+const Version = 3
 
 // Case is a generated scenario.
 type Case struct {
@@ -26,12 +26,21 @@ type Case struct {
 }
 
 const (
+	// leastSteps and mostSteps are how many edits a scenario has: so many that it is
+	// worth its pods, which cost a cluster more than ten edits do, and few enough to
+	// begin with another world often.
+	leastSteps, mostSteps = 14, 22
 	// kindsTried is how many kinds of edits are tried for one that changes an answer.
 	kindsTried = 5
 	// candidates is how many edits of one kind are looked at.
 	candidates = 5
-	// blind is how many edits of a hundred are taken as they come.
-	blind = 30
+	// blind is how many edits of a hundred are taken as they come, and telling by how
+	// many of the others a rule is to be told from its contrary that was not before.
+	blind   = 25
+	telling = 40
+	// sidesTried is how many contraries are thought of at an edit, and sidesSought at
+	// how many edits that could be taken in its place.
+	sidesTried, sidesSought = 3, 12
 	// trafficShare is how many scenarios of a hundred are called all the time.
 	trafficShare = 20
 	// lawShare is how many of a hundred have a twin.
@@ -49,7 +58,7 @@ func New(seed int64, index int) (*Case, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &builder{random: r, state: &state{}}
+	b := &builder{random: r, state: &state{}, sides: newSides()}
 	for _, w := range p.workloads {
 		b.workloads = append(b.workloads, w.Name)
 	}
@@ -115,9 +124,9 @@ const (
 // edits adds steps until there are enough.
 func (b *builder) edits(c *Case, p parts, sheet *paper) error {
 	calls := p.calls()
-	steps, least, most := b.between(8, 14), 1, 1
+	steps, least, most := b.between(leastSteps, mostSteps), 1, 1
 	if b.flows {
-		steps, least, most = b.between(4, 6), 2, 4
+		steps, least, most = b.between(leastSteps/3, mostSteps/3), 2, 4
 	}
 	before, err := sheet.judge(b.state, calls, oracle.DefaultRules())
 	if err != nil {
@@ -127,6 +136,7 @@ func (b *builder) edits(c *Case, p parts, sheet *paper) error {
 		b.state.step = number
 		step := scenarios.Step{Name: fmt.Sprintf("%d:", number)}
 		var done []Transition
+		asked := map[place]bool{}
 		for range b.between(least, most) {
 			e, next, err := b.next(sheet, calls)
 			if err != nil {
@@ -142,6 +152,9 @@ func (b *builder) edits(c *Case, p parts, sheet *paper) error {
 			step.Name += " " + e.name
 			step.Actions = append(step.Actions, e.actions...)
 			done = append(done, e.transition)
+			for _, one := range e.tells {
+				asked[one] = true
+			}
 		}
 		if len(done) == 0 {
 			break
@@ -151,7 +164,7 @@ func (b *builder) edits(c *Case, p parts, sheet *paper) error {
 			return err
 		}
 		if step.Claims = p.claims(); number < steps {
-			step.Claims = b.after(p, before, now)
+			step.Claims = b.after(p, before, now, asked)
 		}
 		before = now
 		c.Scenario.Spec.Steps = append(c.Scenario.Spec.Steps, step)
@@ -160,13 +173,18 @@ func (b *builder) edits(c *Case, p parts, sheet *paper) error {
 	return nil
 }
 
-// next is an edit by chance, and rather one by which somebody sees another answer;
-// without a state there is none. Of each kind of edit several are looked at before
-// another kind is: else those that nearly always change something would crowd out
-// the rest.
+// next is an edit by chance, and rather one by which a rule is told from its
+// contrary, or by which somebody sees another answer at least; without a state there
+// is none. Of each kind of edit several are looked at before another kind is: else
+// those that nearly always change something would crowd out the rest.
 func (b *builder) next(sheet *paper, calls []*scenarios.Call) (best edit, after *state, err error) {
 	anything := b.chance(blind)
+	var these []int
+	if b.chance(telling) {
+		these = b.sides.few(b.random)
+	}
 	var before []Answer
+	changes, sought := false, 0
 	for range kindsTried {
 		kind := choose(b.random, weights()...)
 		for range candidates {
@@ -178,7 +196,9 @@ func (b *builder) next(sheet *paper, calls []*scenarios.Call) (best edit, after 
 			if err != nil {
 				continue // a cluster would not take it
 			}
-			best, after = e, next
+			if !changes {
+				best, after = e, next
+			}
 			if anything {
 				return best, after, nil
 			}
@@ -191,7 +211,23 @@ func (b *builder) next(sheet *paper, calls []*scenarios.Call) (best edit, after 
 			if err != nil {
 				return best, nil, err
 			}
-			if turned(before, now) > 0 {
+			if sought++; sought > sidesSought {
+				these = nil
+			}
+			if len(these) > 0 {
+				places, left, err := b.sides.shown(sheet, next, calls, now, these)
+				if err != nil {
+					return best, nil, err
+				}
+				if len(places) > 0 {
+					e.tells, b.sides.left = places, left
+					return e, next, nil
+				}
+			}
+			if !changes && turned(before, now) > 0 {
+				best, after, changes = e, next, true
+			}
+			if changes && len(these) == 0 {
 				return best, after, nil
 			}
 		}

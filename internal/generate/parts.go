@@ -1,6 +1,7 @@
 package generate
 
 import (
+	"maps"
 	"slices"
 	"strconv"
 
@@ -34,7 +35,7 @@ func (r random) parts() parts {
 
 func (b *builder) workload(name string) scenarios.Workload {
 	w := scenarios.Workload{Name: name, Kind: scenarios.Echo, Labels: map[string]string{}, Annotations: map[string]string{}}
-	if b.chance(70) {
+	if b.chance(60) {
 		w.Labels[tierLabel] = pick(b.random, tiers...)
 	}
 	if policy := b.defaultPolicy(); policy != "" {
@@ -149,20 +150,21 @@ func (p parts) asking(whether func(*scenarios.Matrix, *scenarios.Row, string) bo
 }
 
 // after are the claims of a step by which some answers have become others: all who
-// got those are asked, and of the rest so many of a hundred.
-func (b *builder) after(p parts, before, now []Answer) []scenarios.Claim {
-	differs := map[[3]string]bool{}
+// got those are asked, those that tell something, and of the rest so many of a
+// hundred.
+func (b *builder) after(p parts, before, now []Answer, tell map[place]bool) []scenarios.Claim {
+	differs := maps.Clone(tell)
 	was := map[cell]bool{}
 	for i := range before {
 		was[before[i].cell()] = before[i].Verdict.Allowed()
 	}
 	for i := range now {
 		if at := now[i].cell(); was[at] != now[i].Verdict.Allowed() {
-			differs[[3]string{at.client, at.target, at.path}] = true
+			differs[at.place()] = true
 		}
 	}
 	claims := p.asking(func(m *scenarios.Matrix, row *scenarios.Row, client string) bool {
-		return differs[[3]string{client, row.Target, m.Path}] || b.chance(unturnedShare)
+		return differs[place{client, row.Target, m.Path}] || b.chance(unturnedShare)
 	})
 	if len(claims) == 0 {
 		return p.claims()

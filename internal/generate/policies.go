@@ -16,6 +16,8 @@ type builder struct {
 	// ceases to be: meshed clients learn of that from the destination service, in a
 	// time of its own (T-36), and speak of it as it was until then.
 	flows bool
+	// sides are what the scenario is to tell yet; nil while its parts are made.
+	sides *sides
 }
 
 // The labels that pods and Servers carry, and that selectors ask for.
@@ -89,7 +91,7 @@ func (b *builder) podSelector(version string) object {
 		{8, object{"matchLabels": object{appLabel: app, tierLabel: pick(b.random, tiers...)}}},
 		{8, object{"matchLabels": object{tierLabel: pick(b.random, tiers...)}}},
 		{6, object{"matchExpressions": []any{expression(appLabel, "In", b.workloads...)}}},
-		{5, object{"matchExpressions": []any{expression(tierLabel, "NotIn", pick(b.random, tiers...))}}},
+		{8, object{"matchExpressions": []any{expression(tierLabel, "NotIn", pick(b.random, tiers...))}}},
 		{4, object{"matchExpressions": []any{expression(tierLabel, "Exists")}}},
 		{4, object{"matchExpressions": []any{expression(appLabel, "Exists"), expression(tierLabel, "DoesNotExist")}}},
 		{2, object{"matchExpressions": []any{expression(appLabel, "In")}}}, // without values: nothing (C-08)

@@ -16,7 +16,9 @@ import (
 // reports whether there was anything to leave out; what it is given is its own.
 type Reduction struct {
 	What string
-	Do   func(*scenarios.Scenario) bool
+	// Whole says that it leaves out a whole object or action, and no detail of one.
+	Whole bool
+	Do    func(*scenarios.Scenario) bool
 }
 
 // Focus names the claim that told of a finding: by its step, and for a call by its
@@ -65,12 +67,12 @@ func Coarse(f Focus) []Reduction {
 		return true
 	}
 	return []Reduction{
-		{"everything but the claim in the world that there was", func(s *scenarios.Scenario) bool { return focused(s) && fold(s, f.Step, 0) }},
-		{"the steps before the last", func(s *scenarios.Scenario) bool { return focused(s) && fold(s, f.Step, 1) }},
-		{"the steps before the last two", func(s *scenarios.Scenario) bool { return focused(s) && fold(s, f.Step, 2) }},
-		{"all other claims", focused},
-		{"all claims of other steps", func(s *scenarios.Scenario) bool { until(s, f.Step); ask(s, f, true); return true }},
-		{"the steps after it", func(s *scenarios.Scenario) bool { return until(s, f.Step) }},
+		{What: "everything but the claim in the world that there was", Do: func(s *scenarios.Scenario) bool { return focused(s) && fold(s, f.Step, 0) }},
+		{What: "the steps before the last", Do: func(s *scenarios.Scenario) bool { return focused(s) && fold(s, f.Step, 1) }},
+		{What: "the steps before the last two", Do: func(s *scenarios.Scenario) bool { return focused(s) && fold(s, f.Step, 2) }},
+		{What: "all other claims", Do: focused},
+		{What: "all claims of other steps", Do: func(s *scenarios.Scenario) bool { until(s, f.Step); ask(s, f, true); return true }},
+		{What: "the steps after it", Do: func(s *scenarios.Scenario) bool { return until(s, f.Step) }},
 	}
 }
 
@@ -185,15 +187,18 @@ func (s *state) objects() []scenarios.Object {
 // Fine are reductions that leave out one thing each; several can be made together.
 func Fine(s *scenarios.Scenario) []Reduction {
 	var out []Reduction
-	add := func(what string, do func(*scenarios.Scenario) bool) { out = append(out, Reduction{what, do}) }
+	add := func(what string, do func(*scenarios.Scenario) bool) { out = append(out, Reduction{What: what, Do: do}) }
+	whole := func(what string, do func(*scenarios.Scenario) bool) {
+		out = append(out, Reduction{What: what, Whole: true, Do: do})
+	}
 	for i, step := range s.Spec.Steps {
 		for j := range step.Actions {
 			for k, o := range step.Actions[j].Apply {
 				name := text(o.Content, "kind") + " " + text(o.Content, "metadata", "name")
-				add("object "+name, func(s *scenarios.Scenario) bool { return drop(s, i, j, k) })
+				whole("object "+name, func(s *scenarios.Scenario) bool { return drop(s, i, j, k) })
 			}
 			if step.Actions[j].Apply == nil {
-				add(fmt.Sprintf("action %d of step %q", j+1, step.Name), func(s *scenarios.Scenario) bool {
+				whole(fmt.Sprintf("action %d of step %q", j+1, step.Name), func(s *scenarios.Scenario) bool {
 					s.Spec.Steps[i].Actions[j] = scenarios.Action{}
 					return true
 				})
@@ -234,7 +239,7 @@ func Fields(s *scenarios.Scenario) []Reduction {
 			a := &step.Actions[j]
 			for k := range a.Apply {
 				for _, path := range removable(a.Apply[k].Content) {
-					out = append(out, Reduction{fmt.Sprintf("%s of %s", path, text(a.Apply[k].Content, "metadata", "name")), func(s *scenarios.Scenario) bool {
+					out = append(out, Reduction{What: fmt.Sprintf("%s of %s", path, text(a.Apply[k].Content, "metadata", "name")), Do: func(s *scenarios.Scenario) bool {
 						return len(s.Spec.Steps) > i && len(s.Spec.Steps[i].Actions) > j && len(s.Spec.Steps[i].Actions[j].Apply) > k &&
 							cut(s.Spec.Steps[i].Actions[j].Apply[k].Content, strings.Split(path, "\x1f"))
 					}})

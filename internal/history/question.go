@@ -245,10 +245,10 @@ const (
 )
 
 // NoList reports whether a connection is refused because a policy of HTTP has no
-// list for connections (T-18, T-33): that is a denial by the policy, while what is
+// list for connections (T-18, T-33, L-09): that is a denial by the policy, while what is
 // refused otherwise never comes to one.
 func NoList(v oracle.Verdict) bool {
-	return v.Course == oracle.Refuse && (v.CourseRule == "T-18" || v.CourseRule == "T-33")
+	return v.Course == oracle.Refuse && (v.CourseRule == "T-18" || v.CourseRule == "T-33" || v.CourseRule == "L-09")
 }
 
 // Verdicts are the words with which a proxy records such a decision; none where

@@ -27,6 +27,7 @@ type Case struct {
 	answers  map[seen]answer
 	places   map[string][]string // pods by target
 	hints    map[about][]int     // see hinting; the version is none
+	turned   map[about][]int     // see turns; the version is none
 }
 
 // about is what a verdict is about: calls of a stream, or a connection that was
@@ -45,7 +46,7 @@ func holder(hold int) caller { return caller(-1 - hold) }
 
 // New prepares to judge a recording by the rules, in these worlds.
 func New(r *history.Recording, worlds map[string]*history.World, rules oracle.Rules) (*Case, error) {
-	c := &Case{Recording: r, worlds: maps.Clone(worlds), rules: rules, said: map[about][]oracle.Verdict{}, answers: map[seen]answer{}, places: map[string][]string{}, hints: map[about][]int{}}
+	c := &Case{Recording: r, worlds: maps.Clone(worlds), rules: rules, said: map[about][]oracle.Verdict{}, answers: map[seen]answer{}, places: map[string][]string{}, hints: map[about][]int{}, turned: map[about][]int{}}
 	var err error
 	if c.dialect, err = api.ParseDialect(r.Dialect); err != nil {
 		return nil, fmt.Errorf("recording of %s: %w", r.Scenario, err)
@@ -145,6 +146,8 @@ type seen struct {
 	// hint is the version of which it is not known whether the client's own proxy
 	// had been told yet that the port is opaque, or is not any more; 0: none.
 	hint int
+	// passage is where the protocol of the port may have changed in the middle.
+	passage passage
 }
 
 // answer is what a request tells.
@@ -176,6 +179,9 @@ func (c *Case) answer(r *history.Request, pod string) (answer, error) {
 	}
 	var err error
 	if key.hint, err = c.hintAt(r, pod); err != nil {
+		return answer{}, err
+	}
+	if key.passage, err = c.passageOf(r, pod); err != nil {
 		return answer{}, err
 	}
 	if known, asked := c.answers[key]; asked {
@@ -240,6 +246,13 @@ func (c *Case) which(key seen, as func(oracle.Verdict) bool) (answer, error) {
 		}
 		if key.hint > 0 && (v == key.hint || v == key.hint-1) {
 			other, err := c.hinted(about{caller(key.stream), v, key.pod}, key.hint+key.hint-1-v)
+			if err != nil {
+				return answer{}, err
+			}
+			verdicts = append(slices.Clip(verdicts), other...)
+		}
+		if v > key.passage.from && v <= key.passage.to {
+			other, err := c.overtaken(about{caller(key.stream), v, key.pod}, key.passage)
 			if err != nil {
 				return answer{}, err
 			}

@@ -303,6 +303,12 @@ const patience = 2 * time.Second
 
 func slow(q *history.Request) bool { return q.End-q.Start > patience }
 
+// Late reports whether a request broke after having waited for something that was no
+// policy: nothing follows from how it ended.
+func Late(q *history.Request) bool {
+	return slices.Contains(broken, q.Kind) && q.Record == nil && q.Delivered <= 0 && slow(q)
+}
+
 // churn is how long before and after a pod comes or goes connections to its
 // workload may break: a pod that is being deleted serves on for as long as its
 // grace period lasts.
@@ -323,6 +329,13 @@ func (v *Verdict) interrupted(target string, q *history.Request) bool {
 			return true
 		}
 	}
+	return v.moved(target, q)
+}
+
+// moved reports whether a pod of a target came or went about the time of a request.
+func (v *Verdict) moved(target string, q *history.Request) bool {
+	r := v.c.Recording
+	from, to := q.Start-r.Slack-churn, q.End+r.Slack
 	near := func(at time.Duration) bool { return at != 0 && from <= at && at <= to+churn }
 	pods := v.c.Pods(target)
 	return slices.ContainsFunc(r.Proxies, func(p history.Proxy) bool { return slices.Contains(pods, p.Pod) && (near(p.Born) || near(p.Gone)) })

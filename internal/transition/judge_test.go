@@ -306,6 +306,15 @@ func TestAProxysRecordIsHeldAgainstTheRulesToo(t *testing.T) {
 	}
 }
 
+func TestWhileAnApplicationIsKilledOnlyWhatNobodyKnowsIsExcused(t *testing.T) {
+	killed := history.Fault{Name: "killed", Kind: "app-killed", From: 20 * ms, To: 60 * ms, Proxies: []string{podOne}, Down: true}
+	s := tell(t, server, grant).calls(10*ms, podOne, yes, delivered(-1)).calls(30*ms, podOne, yes, delivered(-1)).calls(90*ms, podOne, yes, delivered(0))
+	s.recording.Faults = []history.Fault{killed}
+	if got, want := found(s.judge()), []string{"lost other alice-3"}; !slices.Equal(got, want) {
+		t.Errorf("found %v, want %v", got, want)
+	}
+}
+
 func TestConnectionsAreCutByWhatRevokesThemAndByNothingElse(t *testing.T) {
 	hold := func(port uint16, protocol oracle.Protocol, closed, last time.Duration) history.HoldSpan {
 		h := history.HoldSpan{Name: "held", Target: "app:tcp", Port: port, Pod: podOne, Opened: 1 * ms, Closed: closed, LastEcho: last, Request: oracle.Request{Protocol: protocol}}

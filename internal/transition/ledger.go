@@ -51,9 +51,10 @@ func (v *Verdict) ledger() {
 const denies = "deny"
 
 // vanished reports whether what the application had written of a request may have
-// gone with it: its pod went, or it was down.
+// gone with its pod. Of one that was killed in a pod that stays the recording says
+// itself what nobody knows.
 func (v *Verdict) vanished(q *history.Request) bool {
-	return v.disrupted(q)
+	return v.moved(v.c.Recording.Streams[q.Stream].Target, q)
 }
 
 // byProxy reports whether an answer that looks like the application's may be the

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -120,10 +121,19 @@ func (t tree) build(ctx context.Context, d *defect, dir string) error {
 	if err := os.Remove(program); err != nil { // it is the right mesh's own file
 		return fmt.Errorf("replace a program: %w", err)
 	}
-	cmd := exec.CommandContext(ctx, "go", "build", "-overlay", overlay, "-tags", tags, "-ldflags", ldflags, "-o", program, agentPkg)
+	if err := t.compile(ctx, program, "-overlay", overlay); err != nil {
+		return fmt.Errorf("defect %s does not build: %w", d.Name, err)
+	}
+	return nil
+}
+
+// compile builds the program that has the mesh in it.
+func (t tree) compile(ctx context.Context, program string, more ...string) error {
+	args := slices.Concat([]string{"build", "-tags", tags, "-ldflags", ldflags, "-o", program}, more, []string{agentPkg})
+	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir, cmd.Env = t.root, append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS="+goflags)
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("defect %s does not build: %w\n%s", d.Name, err, bytes.TrimSpace(out))
+		return fmt.Errorf("%w\n%s", err, bytes.TrimSpace(out))
 	}
 	return nil
 }

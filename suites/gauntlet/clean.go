@@ -37,6 +37,9 @@ func (t tree) runClean(ctx context.Context, defects []*defect, folder string, ti
 	if err := t.copyPrograms(programs); err != nil {
 		return exitSetup, err
 	}
+	for _, dialect := range dialects {
+		fmt.Fprintf(out, "clean runs%s: %d times %d scenarios\n", of(dialect), times, len(byDialect[dialect]))
+	}
 	for i := range times {
 		for _, dialect := range dialects {
 			began := time.Now()

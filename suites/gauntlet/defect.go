@@ -25,8 +25,8 @@ type defect struct {
 	Differs string
 	// Scenarios are run to catch it, on one cluster.
 	Scenarios []string
-	// Claims, when there are any, must all be among the failed ones, so that it is
-	// not caught for another reason than it is there for.
+	// Claims must all be among the failed ones, so that it is not caught for another
+	// reason than it is there for; there is one at least.
 	Claims []wanted
 	// Dialect is the mesh's; empty for the usual one.
 	Dialect string
@@ -168,6 +168,9 @@ func (d *defect) header(text string) error {
 			return fmt.Errorf("claim %q does not begin with one of the scenarios and a colon", text)
 		}
 		d.Claims = append(d.Claims, wanted{scenario, strings.TrimSpace(part)})
+	}
+	if len(d.Claims) == 0 {
+		return fmt.Errorf("the header says no %s", keyClaim)
 	}
 	return nil
 }

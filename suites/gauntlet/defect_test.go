@@ -37,6 +37,7 @@ func TestAHeaderSaysEverythingAndNothingElse(t *testing.T) {
 		"no part":                  func(v map[string]string) { delete(v, "Part") },
 		"no difference":            func(v map[string]string) { delete(v, "Differs") },
 		"no scenarios":             func(v map[string]string) { v["Scenarios"] = "" },
+		"no claim":                 func(v map[string]string) { delete(v, "Claim") },
 		"an unknown key":           func(v map[string]string) { v["Author"] = "somebody" },
 		"a claim of another":       func(v map[string]string) { v["Claim"] = "three: dry" },
 		"a claim of no scenario":   func(v map[string]string) { v["Claim"] = "dry" },

@@ -28,7 +28,7 @@ const meshFile = "internal/mesh/mesh.go"
 // behaves is a defect in that source.
 func behaves(like string, header ...string) string {
 	if len(header) == 0 {
-		header = []string{"Title: is wrong", "Part: mesh", "Differs: always", "Scenarios: one, two"}
+		header = []string{"Title: is wrong", "Part: mesh", "Differs: always", "Scenarios: one, two", "Claim: one: is right"}
 	}
 	return strings.Join(header, "\n") + "\n\n" + fmt.Sprintf(`diff --git a/%[1]s b/%[1]s
 --- a/%[1]s
@@ -246,7 +246,7 @@ func TestBuildLeavesTheProgramsOfTheDefectiveMesh(t *testing.T) {
 }
 
 func TestCleanRunsFindNothingAndTheFirstFindingEndsThem(t *testing.T) {
-	where := newTree(t, map[string]string{"bad": behaves("wrong"), "two": behaves("wrong", "Title: is wrong", "Part: mesh", "Differs: always", "Scenarios: two, three", "Dialect: linkerd")})
+	where := newTree(t, map[string]string{"bad": behaves("wrong"), "two": behaves("wrong", "Title: is wrong", "Part: mesh", "Differs: always", "Scenarios: two, three", "Claim: two: dry", "Dialect: linkerd")})
 	code, out := do(t, where, "clean", "-times", "3")
 	if code != exitOK || lastLine(out) != "clean runs: 3 of 3" {
 		t.Errorf("exit code %d:\n%s", code, out)

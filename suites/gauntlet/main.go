@@ -96,7 +96,7 @@ func (t tree) do(ctx context.Context, args []string, out io.Writer) (int, error)
 		}
 		return exitOK, nil
 	case "run":
-		return t.runAll(ctx, defects, &gauntlet{tree: t, out: *folder, jobs: *jobs, keep: *keep, limit: turnLimit}, out)
+		return t.runAll(ctx, defects, &gauntlet{out: *folder, jobs: *jobs, keep: *keep, limit: turnLimit}, out)
 	case "clean":
 		return t.runClean(ctx, defects, *folder, *times, out)
 	}
@@ -107,7 +107,8 @@ func (t tree) do(ctx context.Context, args []string, out io.Writer) (int, error)
 // which is much of a short run, the others have the machine.
 const defaultJobs = 3
 
-// runAll runs the gauntlet. Before anything starts every patch must apply.
+// runAll runs the gauntlet on a copy of the tree. Before anything starts every
+// patch must apply.
 func (t tree) runAll(ctx context.Context, defects []*defect, g *gauntlet, out io.Writer) (int, error) {
 	began := time.Now()
 	var stale []error
@@ -122,6 +123,12 @@ func (t tree) runAll(ctx context.Context, defects []*defect, g *gauntlet, out io
 	if err := os.MkdirAll(g.out, 0o755); err != nil {
 		return exitSetup, fmt.Errorf("make the gauntlet's folder: %w", err)
 	}
+	frozen, thaw, err := t.freeze(ctx, g.out)
+	if err != nil {
+		return exitSetup, err
+	}
+	defer thaw()
+	g.tree = frozen
 	var done []verdict
 	g.tell = func(v verdict) {
 		done = append(done, v)

@@ -38,6 +38,7 @@ type turn struct {
 
 // gauntlet runs defects, each in a folder below out.
 type gauntlet struct {
+	// tree does not change while it runs.
 	tree tree
 	out  string
 	// jobs is how many runs go on side by side.

@@ -32,18 +32,11 @@ const (
 // hunt has generated scenarios look for a defect of the gauntlet, and holds what
 // they find against the right mesh. It returns a line about it.
 func hunt(ctx context.Context, name string) (string, error) {
-	root, err := sourceTree()
+	root, runs, bin, err := found()
 	if err != nil {
 		return "", err
 	}
-	bin, err := programs(root)
-	if err != nil {
-		return "", err
-	}
-	folder, err := filepath.Abs(filepath.Join(runs(root), "generated", name))
-	if err != nil {
-		return "", err
-	}
+	folder := filepath.Join(runs, "generated", name)
 	if err := os.RemoveAll(folder); err != nil {
 		return "", err
 	}

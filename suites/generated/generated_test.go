@@ -22,14 +22,14 @@ import (
 	"github.com/meshproof/meshproof/reports/result"
 	"github.com/meshproof/meshproof/reports/text"
 	"github.com/meshproof/meshproof/scenarios"
+	"github.com/meshproof/meshproof/suites/places"
 )
 
 var (
 	setup     = session.AddFlags(flag.CommandLine)
-	artifacts = flag.String("artifacts", "", "folder of the runs' folders (default $ARTIFACTS, or artifacts/ of the source tree)")
-	binaries  = flag.String("bin", "", "folder of the programs (default $MESHPROOF_BIN, or bin/ of the source tree)")
+	where     = places.AddFlags(flag.CommandLine)
 	seed      = flag.Int64("seed", 0, "seed of the scenarios (default: from the clock)")
-	lasting   = flag.Duration("for", 5*time.Minute, "how long to begin new scenarios")
+	lasting   = flag.Duration("for", 5*time.Minute, "how long to carry out scenarios")
 	most      = flag.Int("most", 0, "`number` of scenarios at most; 0 is as many as there is time for")
 	keepGoing = flag.Bool("keep-going", false, "go on after a finding until the time is up")
 	defects   = flag.String("defects", "", "`names` of defects of the gauntlet, separated by commas, that are to be found; none: the right mesh is judged")
@@ -88,15 +88,13 @@ func judge(ctx context.Context) (*result.Run, *fuzz.Fuzz, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	root, err := sourceTree()
+	_, folder, bin, err := found()
 	if err != nil {
 		return nil, nil, err
 	}
-	if options.Programs, err = programs(root); err != nil {
-		return nil, nil, err
-	}
+	options.Programs = bin
 	now := time.Now()
-	id, folder := session.NewID(now), runs(root)
+	id := session.NewID(now)
 	dir := filepath.Join(folder, id)
 	if err := reports.Begin(dir, id, now); err != nil {
 		return nil, nil, err
@@ -135,52 +133,14 @@ func told(work *fuzz.Fuzz) string {
 	return lines.String() + work.Line()
 }
 
-// sourceTree finds the folder with go.mod above the suite's own.
-func sourceTree() (string, error) {
-	folder, err := os.Getwd()
-	if err != nil {
-		return "", fmt.Errorf("find the source tree: %w", err)
+// found are the source tree, the folder of runs and that of the programs.
+func found() (root, runs, bin string, err error) {
+	if root, err = places.SourceTree(); err != nil {
+		return
 	}
-	for {
-		if _, err := os.Stat(filepath.Join(folder, "go.mod")); err == nil {
-			return folder, nil
-		}
-		parent := filepath.Dir(folder)
-		if parent == folder {
-			return "", errors.New("find the source tree: run the suite from suites/generated")
-		}
-		folder = parent
+	if runs, err = where.Runs(root); err != nil {
+		return
 	}
-}
-
-// programs is the folder of the programs, as an absolute path.
-func programs(root string) (string, error) {
-	bin := *binaries
-	if bin == "" {
-		bin = os.Getenv("MESHPROOF_BIN")
-	}
-	if bin == "" {
-		bin = filepath.Join(root, "bin")
-	}
-	bin, err := filepath.Abs(bin)
-	if err != nil {
-		return "", err
-	}
-	for _, name := range []string{"meshproof", "meshproof-agent", "meshproof-kube"} {
-		if _, err := os.Stat(filepath.Join(bin, name)); err != nil {
-			return "", fmt.Errorf("%s is not there: run `make build` first", filepath.Join(bin, name))
-		}
-	}
-	return bin, nil
-}
-
-// runs is the folder of the runs' folders.
-func runs(root string) string {
-	switch {
-	case *artifacts != "":
-		return *artifacts
-	case os.Getenv("ARTIFACTS") != "":
-		return os.Getenv("ARTIFACTS")
-	}
-	return filepath.Join(root, "artifacts")
+	bin, err = where.Programs(root, "meshproof", "meshproof-agent", "meshproof-kube")
+	return
 }

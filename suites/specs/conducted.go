@@ -26,10 +26,10 @@ import (
 
 // conducted is the session behind the specs.
 type conducted struct {
-	root, bin string
-	plan      *scenarios.Plan
-	id, dir   string
-	began     time.Time
+	root, bin, runs string
+	plan            *scenarios.Plan
+	id, dir         string
+	began           time.Time
 
 	progress func(engine.Event)
 	ctx      context.Context
@@ -63,7 +63,7 @@ func (c *conducted) start() error {
 	}
 	c.began, c.claims = time.Now(), map[string]*waiter{}
 	c.id, c.progress = session.NewID(c.began), session.Progress(os.Stdout)
-	c.dir = filepath.Join(c.artifacts(), c.id)
+	c.dir = filepath.Join(c.runs, c.id)
 	if err := reports.Begin(c.dir, c.id, c.began); err != nil {
 		return fmt.Errorf("make the run's folder: %w", err)
 	}
@@ -86,16 +86,6 @@ func (c *conducted) start() error {
 		c.out = session.Run(ctx, c.plan, options)
 	}()
 	return nil
-}
-
-func (c *conducted) artifacts() string {
-	if *artifacts != "" {
-		return *artifacts
-	}
-	if folder := os.Getenv("ARTIFACTS"); folder != "" {
-		return folder
-	}
-	return filepath.Join(c.root, "artifacts")
 }
 
 // observe prints the progress and wakes the specs.
@@ -182,7 +172,7 @@ func (c *conducted) finish() (*result.Run, error) {
 	c.cancel()
 	defer c.release()
 	err := errors.Join(timelines.Attach(c.dir, c.out), writeReports(c.dir, c.out))
-	err = errors.Join(err, publish(c.artifacts(), c.id))
+	err = errors.Join(err, publish(c.runs, c.id))
 	if prow := os.Getenv("ARTIFACTS"); prow != "" {
 		err = errors.Join(err, reports.WriteProw(prow, c.out))
 	}

@@ -1,10 +1,8 @@
 package specs
 
 import (
-	"errors"
 	"flag"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -19,14 +17,14 @@ import (
 	"github.com/meshproof/meshproof/reports/result"
 	"github.com/meshproof/meshproof/scenarios"
 	"github.com/meshproof/meshproof/suites/matchers"
+	"github.com/meshproof/meshproof/suites/places"
 )
 
 var (
-	setup     = session.AddFlags(flag.CommandLine)
-	choice    = session.ChoiceFlags(flag.CommandLine)
-	artifacts = flag.String("artifacts", "", "folder of the runs' folders (default $ARTIFACTS, or artifacts/ of the source tree)")
-	binaries  = flag.String("bin", "", "folder of the programs (default $MESHPROOF_BIN, or bin/ of the source tree)")
-	files     = flag.String("scenarios", "", "scenario files and folders, separated by commas, instead of the library")
+	setup  = session.AddFlags(flag.CommandLine)
+	choice = session.ChoiceFlags(flag.CommandLine)
+	where  = places.AddFlags(flag.CommandLine)
+	files  = flag.String("scenarios", "", "scenario files and folders, separated by commas, instead of the library")
 )
 
 // writeReports and publish are how a run's result leaves the suite.
@@ -43,7 +41,7 @@ var current *conducted
 // them. It is called once in a process.
 func Run(t *testing.T, folder string) {
 	t.Helper()
-	root, err := sourceTree()
+	root, err := places.SourceTree()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +58,7 @@ func Run(t *testing.T, folder string) {
 	}
 	selected := map[string]bool{}
 	if !suiteConfig.DryRun {
-		bin, err := programs(root)
+		bin, err := where.Programs(root, "meshproof-agent", "meshproof-kube")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -70,7 +68,11 @@ func Run(t *testing.T, folder string) {
 				selected[idOf(spec, plan)] = true
 			}
 		}
-		current = &conducted{root: root, bin: bin, plan: scenarios.NewPlan(set, func(c *scenarios.PlannedClaim) bool { return selected[c.ID] })}
+		runs, err := where.Runs(root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		current = &conducted{root: root, bin: bin, runs: runs, plan: scenarios.NewPlan(set, func(c *scenarios.PlannedClaim) bool { return selected[c.ID] })}
 		choice.Apply(current.plan)
 	}
 	BeforeSuite(begin)
@@ -86,41 +88,6 @@ func load(folder string) (*scenarios.Set, error) {
 		return scenarios.Library(folder)
 	}
 	return scenarios.Load(strings.Split(*files, ",")...)
-}
-
-// sourceTree finds the folder with go.mod above the suite's own.
-func sourceTree() (string, error) {
-	folder, err := os.Getwd()
-	if err != nil {
-		return "", fmt.Errorf("find the source tree: %w", err)
-	}
-	for {
-		if _, err := os.Stat(filepath.Join(folder, "go.mod")); err == nil {
-			return folder, nil
-		}
-		parent := filepath.Dir(folder)
-		if parent == folder {
-			return "", errors.New("find the source tree: run a suite from its folder in suites/")
-		}
-		folder = parent
-	}
-}
-
-// programs finds bin/. Without it nothing can run, and one line says so.
-func programs(root string) (string, error) {
-	bin := *binaries
-	if bin == "" {
-		bin = os.Getenv("MESHPROOF_BIN")
-	}
-	if bin == "" {
-		bin = filepath.Join(root, "bin")
-	}
-	for _, name := range []string{"meshproof-agent", "meshproof-kube"} {
-		if _, err := os.Stat(filepath.Join(bin, name)); err != nil {
-			return "", fmt.Errorf("%s is not there: run `make build` first", filepath.Join(bin, name))
-		}
-	}
-	return bin, nil
 }
 
 // idOf finds the claim of a spec: its ID is one of the labels.

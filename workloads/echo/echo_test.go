@@ -229,6 +229,18 @@ func TestThePageOfDeliveriesIsBoundedAndSaysWhatItLost(t *testing.T) {
 	}
 }
 
+func TestEveryLogSaysWhenItBegan(t *testing.T) {
+	first := echo.NewRecorder(io.Discard)
+	began := first.Since(0, "").Began
+	first.Add(echo.Delivery{ID: "x"})
+	if again := first.Since(0, "").Began; began.IsZero() || !again.Equal(began) {
+		t.Errorf("a log begun at %s is one of %s later", began, again)
+	}
+	if second := echo.NewRecorder(io.Discard).Since(0, "").Began; !second.After(began) {
+		t.Errorf("a log begun after one of %s is of %s", began, second)
+	}
+}
+
 func TestAnOddQuestionToTheControlPortIsRefused(t *testing.T) {
 	addresses, _ := start(t)
 	response, err := http.Get("http://" + addresses[echo.PortControl].String() + "/deliveries?since=" + url.QueryEscape("then"))

@@ -56,13 +56,18 @@ type Page struct {
 	// Last is the highest Seq given out so far, whether in this page or not.
 	Last int64 `json:"last"`
 	// Missed counts deliveries after since that the ring no longer holds.
-	Missed     int64      `json:"missed"`
+	Missed int64 `json:"missed"`
+	// Began is when the numbers began: an application that was started again has
+	// another log, and what it had written before is gone.
+	Began      time.Time  `json:"began"`
 	Deliveries []Delivery `json:"deliveries"`
 }
 
 // Recorder keeps the last deliveries and writes each as a JSON line. It is safe
 // for concurrent use.
 type Recorder struct {
+	began time.Time
+
 	mu   sync.Mutex
 	out  *json.Encoder
 	ring []Delivery
@@ -71,7 +76,7 @@ type Recorder struct {
 
 // NewRecorder returns a Recorder that writes to out.
 func NewRecorder(out io.Writer) *Recorder {
-	return &Recorder{out: json.NewEncoder(out)}
+	return &Recorder{began: time.Now(), out: json.NewEncoder(out)}
 }
 
 // Add numbers, dates, keeps and writes d, the headers aside, which are only kept.
@@ -94,7 +99,7 @@ func (r *Recorder) Add(d Delivery) {
 func (r *Recorder) Since(seq int64, id string) Page {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	page := Page{Last: r.last, Deliveries: []Delivery{}}
+	page := Page{Last: r.last, Began: r.began, Deliveries: []Delivery{}}
 	oldest := r.last - int64(len(r.ring)) + 1
 	from := max(seq+1, 1)
 	if from < oldest {

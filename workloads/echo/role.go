@@ -61,7 +61,6 @@ func Listen(group *serve.Group, out io.Writer, place func(port int) string) (map
 			addresses[port], err = listen(place(port))
 		}
 	}
-	add(PortControl, func(a string) (net.Addr, error) { return group.HTTP(a, control, false) })
 	add(PortHTTP, func(a string) (net.Addr, error) { return group.HTTP(a, httpHandler(recorder, PortHTTP, false), true) })
 	add(PortGRPC, func(a string) (net.Addr, error) { return group.GRPC(a, newGRPC(recorder, PortGRPC)) })
 	add(PortTCP, func(a string) (net.Addr, error) { return group.Conns(a, lineHandler(recorder, PortTCP, "")) })
@@ -71,6 +70,8 @@ func Listen(group *serve.Group, out io.Writer, place func(port int) string) (map
 	add(PortTLS, func(a string) (net.Addr, error) {
 		return group.HTTPS(a, httpHandler(recorder, PortTLS, true), config)
 	})
+	// The last one, so that who answers there listens everywhere.
+	add(PortControl, func(a string) (net.Addr, error) { return group.HTTP(a, control, false) })
 	return addresses, err
 }
 

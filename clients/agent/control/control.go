@@ -8,6 +8,7 @@ package control
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -56,7 +57,8 @@ type StreamSpec struct {
 	// Count ends the stream after so many calls; 0 is MaxCount.
 	Count int64 `json:"count,omitempty"`
 	// Parallel bounds the calls in flight; a call that is due while all are
-	// taken is missed, not postponed. 0 is DefaultParallel.
+	// taken is missed, not postponed. 0 is as many as can be under way when
+	// nobody answers any of them, so that the rate depends on no answer.
 	Parallel int `json:"parallel,omitempty"`
 	// Phase delays the first call, to set streams of one rate apart.
 	Phase time.Duration `json:"phase,omitempty"`
@@ -67,9 +69,20 @@ const (
 	MaxCount = 1_000_000
 	// MaxRate is the highest rate of a stream, in calls per second.
 	MaxRate = 20_000
-	// DefaultParallel is how many calls of a stream may be in flight.
-	DefaultParallel = 256
+	// MinParallel is how many calls of a stream may be in flight at least, and
+	// MaxParallel at most, where nothing is said: an agent has so many descriptors.
+	MinParallel = 256
+	MaxParallel = 8192
 )
+
+// InFlight is how many calls of the stream may be in flight.
+func (s *StreamSpec) InFlight() int {
+	if s.Parallel != 0 {
+		return s.Parallel
+	}
+	timeout := cmp.Or(s.Request.Timeout, clients.DefaultTimeout)
+	return int(min(max(s.Rate*(timeout+time.Second).Seconds(), MinParallel), MaxParallel))
+}
 
 // Numbered is a call of a stream that is over.
 type Numbered struct {
@@ -89,6 +102,8 @@ type StreamPage struct {
 	// too many were in flight or the machine was late.
 	Sent   int64 `json:"sent"`
 	Missed int64 `json:"missed"`
+	// UnderWay is when the calls began that have no answer yet.
+	UnderWay []time.Time `json:"underWay,omitempty"`
 	// Last is the highest Seq so far, also beyond this page.
 	Last int64 `json:"last"`
 	// Dropped counts answers after the one asked for that are no longer kept.

@@ -9,11 +9,16 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 )
+
+// watchJitter draws the delay before an attempt to watch out by up to this much of
+// itself, so that an API server that is back is not met by all at once.
+const watchJitter = 0.5
 
 // Sink receives the objects of one kind. Calls come one at a time. Whoever
 // implements it must not change the objects.
@@ -74,7 +79,16 @@ func run[T runtime.Object](ctx context.Context, name string, kind T, lists *cach
 		synced = func() {}
 	}
 	into := &store[T]{sink: sink, synced: sync.OnceFunc(synced)}
-	cache.NewReflectorWithOptions(lists, kind, into, cache.ReflectorOptions{Name: name}).RunWithContext(ctx)
+	cache.NewReflectorWithOptions(lists, kind, into, cache.ReflectorOptions{
+		Name:    name,
+		Backoff: delays(),
+	}).RunWithContext(ctx)
+}
+
+// delays are those between two attempts to list or watch. The library's own grow to
+// a minute, for which proxies would be told of addresses that nobody has any more.
+func delays() *wait.Backoff {
+	return &wait.Backoff{Duration: firstRetry, Cap: lastRetry, Factor: 2, Jitter: watchJitter, Steps: 16}
 }
 
 // store is a Sink as the reflector wants it.

@@ -205,6 +205,15 @@ func TestAWatchTellsEveryChangeAndWhatItMissed(t *testing.T) {
 	}
 }
 
+func TestAnAPIServerThatIsBackIsAskedWithinSecondsHoweverLongItWasAway(t *testing.T) {
+	pause := delays()
+	for range 100 {
+		if wait := pause.Step(); wait <= 0 || float64(wait) > float64(lastRetry)*(1+watchJitter) {
+			t.Fatalf("the next attempt is made after %s, want at most %s drawn out by %v", wait, lastRetry, watchJitter)
+		}
+	}
+}
+
 func TestAWatchOfCustomResources(t *testing.T) {
 	server := mkServer(t, "policy.linkerd.io/v1beta3", "Server", "a")
 	client, err := dynamic.NewForConfig(&rest.Config{Host: server.server.URL})

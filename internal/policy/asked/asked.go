@@ -105,10 +105,10 @@ var seen = map[oracle.Outcome][]clients.Kind{
 
 // Kinds are the outcomes that a client may see of a request with that verdict.
 func Kinds(v oracle.Verdict, client oracle.Client, protocol oracle.Protocol) []clients.Kind {
-	kinds := slices.Clone(seen[v.Outcome])
-	if unheard(v, client) && (v.Allowed() || v.Outcome == oracle.Closed) {
-		return []clients.Kind{clients.TLSFailure, clients.ProtocolError, clients.Closed, clients.Reset, clients.Timeout}
+	if unheard(v, client) {
+		return slices.Clone(misheard)
 	}
+	kinds := slices.Clone(seen[v.Outcome])
 	switch {
 	case v.Outcome == oracle.Redirected && v.Status == 200:
 		return []clients.Kind{clients.Allowed} // W-21: nobody takes it for a redirect
@@ -120,17 +120,30 @@ func Kinds(v oracle.Verdict, client oracle.Client, protocol oracle.Protocol) []c
 	return kinds
 }
 
-// unheard reports whether the client speaks TLS that the proxy does not end, so
-// that it gets to an application which does not speak it (T-10).
+// unheard reports whether the client speaks TLS of the mesh that the proxy does not
+// end, and that gets to an application which does not speak it (T-10). Who is denied
+// there sees no more of it than others do: the connection is closed without a byte
+// (N-08).
 func unheard(v oracle.Verdict, client oracle.Client) bool {
 	own := client.Way == oracle.MeshedDirect || client.Way == oracle.TLSNoIdentity || client.Way == oracle.ForeignRoot
-	return own && v.Course == oracle.AsTCP && v.TLS == "no_identity"
+	return own && v.Outcome == oracle.Delivered && v.Course == oracle.AsTCP && v.TLS == "no_identity"
 }
+
+// misheard are the outcomes of a handshake with an application that takes it for
+// something else: it answers so, or waits for more. None of them is a form of denial.
+var misheard = []clients.Kind{clients.TLSFailure, clients.ProtocolError, clients.Timeout}
+
+// hungUp are those of one that says nothing. They are forms of denial too, so that
+// it must be known that the proxy has let the connection through.
+var hungUp = []clients.Kind{clients.Closed, clients.Reset}
 
 // Fits reports whether what a client saw can be with the verdict. reached says
 // that the application is known to have got the request: then it may have said
 // itself what otherwise a proxy says.
 func Fits(kind clients.Kind, v oracle.Verdict, client oracle.Client, protocol oracle.Protocol, reached bool) bool {
+	if reached && unheard(v, client) && slices.Contains(hungUp, kind) {
+		return true
+	}
 	return slices.Contains(Kinds(v, client, protocol), kind) || reached && CanBe(kind, v, client, protocol)
 }
 
@@ -140,6 +153,6 @@ var own = []clients.Kind{clients.Unavailable, clients.NotFound, clients.BadReque
 
 // CanBe reports whether an expectation can be with the verdict.
 func CanBe(kind clients.Kind, v oracle.Verdict, client oracle.Client, protocol oracle.Protocol) bool {
-	through := v.Outcome == oracle.Delivered || v.Outcome == oracle.Unpoliced
+	through := (v.Outcome == oracle.Delivered || v.Outcome == oracle.Unpoliced) && !unheard(v, client)
 	return slices.Contains(Kinds(v, client, protocol), kind) || through && slices.Contains(own, kind)
 }

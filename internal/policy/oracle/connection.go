@@ -153,6 +153,21 @@ func Spoken(protocol api.ProxyProtocol, request Request, session Session, detect
 	}
 }
 
+// outlived is L-08 and L-09: what becomes of a connection that had taken its course
+// when the port got another protocol.
+func outlived(course Course, rule string, protocol api.ProxyProtocol) (Course, string) {
+	notHTTP := protocol == api.ProtocolOpaque || protocol == api.ProtocolTLS
+	httpOnly := protocol == api.ProtocolHTTP1 || protocol == api.ProtocolHTTP2 || protocol == api.ProtocolGRPC
+	switch {
+	case course == AsHTTP && notHTTP:
+		return Nowhere, "L-08"
+	case course == AsTCP && httpOnly:
+		return Refuse, "L-09"
+	default:
+		return course, rule
+	}
+}
+
 // course decides what the proxy makes of the connection.
 func (o Oracle) course(p Policy, request Request, session Session) (Course, string) {
 	if session.Transported && request.Announced != "" {

@@ -11,7 +11,7 @@ import (
 
 // decideTCP is T-16 and N-08: the Server's list decides about the connection.
 func (o Oracle) decideTCP(p Policy, v Verdict, request Request, address netip.Addr, session Session) Verdict {
-	if !o.authorize(p.Grants, address, session, &v) {
+	if !o.authorize(p.Grants, 0, address, session, &v) {
 		return v.end("N-08", o.Rules.DenialForm(asSpoken(request, AsTCP)), "the connection is accepted and closed")
 	}
 	if o.Rules.AdminSpeaks(p.Port) {
@@ -33,7 +33,7 @@ func (o Oracle) decideHTTP(p Policy, v Verdict, request Request, client Client, 
 	}
 	v.Route = chosen.route.Label
 	note(&v.Steps, "route", "H-16", true, "%s has the request", chosen.route.Label)
-	if !o.authorize(o.Rules.RouteList(chosen.route.Grants, p.Grants), address, session, &v) {
+	if !o.authorize(o.Rules.RouteList(chosen.route.Grants, p.Grants), len(chosen.route.Grants), address, session, &v) {
 		o.count(p, session, Forbidden, &v)
 		outcome := o.Rules.DenialForm(request)
 		return v.end(map[bool]string{true: "N-02", false: "N-01"}[outcome == PermissionDenied], outcome, "nothing admits the client%s", tellIdentified(session))

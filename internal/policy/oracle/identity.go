@@ -107,9 +107,12 @@ func (o Oracle) holds(grant Grant, address netip.Addr, session Session) (holds b
 // Suffices is: of all that is granted, one that holds is enough.
 func Suffices(holding int) bool { return holding > 0 }
 
-// authorize tries every grant, each with a step, and names those that hold.
-func (o Oracle) authorize(grants []Grant, address netip.Addr, session Session, v *Verdict) bool {
-	for _, grant := range grants {
+// authorize tries every grant, each with a step, and names those that hold. The
+// first grants, so many, are a route's own: they stand before the Server's,
+// and get the credit before those.
+func (o Oracle) authorize(grants []Grant, own int, address netip.Addr, session Session, v *Verdict) bool {
+	fittingOwn := 0
+	for i, grant := range grants {
 		holds, rule, why := o.holds(grant, address, session)
 		localhost := grant.Label == o.Rules.Localhost().Label
 		if !holds && localhost {
@@ -118,6 +121,9 @@ func (o Oracle) authorize(grants []Grant, address netip.Addr, session Session, v
 		note(&v.Steps, "authorization", rule, holds, "%s: %s", grant.Label, why)
 		if holds {
 			v.Fitting = append(v.Fitting, grant.Label)
+			if i < own {
+				fittingOwn++
+			}
 		}
 	}
 	if !o.Rules.Suffices(len(v.Fitting)) {
@@ -126,8 +132,12 @@ func (o Oracle) authorize(grants []Grant, address netip.Addr, session Session, v
 		}
 		return false
 	}
-	v.Authorization = v.Fitting[0]
-	for _, label := range v.Fitting[1:] {
+	among := v.Fitting
+	if fittingOwn > 0 {
+		among = among[:fittingOwn]
+	}
+	v.Authorization = among[0]
+	for _, label := range among[1:] {
 		if o.Rules.NamedFirst(label, v.Authorization) {
 			v.Authorization = label
 		}
@@ -139,8 +149,8 @@ func (o Oracle) authorize(grants []Grant, address netip.Addr, session Session, v
 	return true
 }
 
-// NamedFirst is the row of 19.1 about X-50: of several that fit, those that
-// somebody wrote come before the built-in ones, and then names decide.
+// NamedFirst is the row of 19.1 about X-50: of several in one list that fit, those
+// that somebody wrote come before the built-in ones, and then names decide.
 func NamedFirst(a, b Label) bool {
 	if builtIn, other := a.Kind == "default", b.Kind == "default"; builtIn != other {
 		return other

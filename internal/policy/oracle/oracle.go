@@ -149,6 +149,29 @@ func (o Oracle) addProbes(p *Policy, pod *corev1.Pod) {
 
 // Decide is 7 to 10: what becomes of a client's request under the policy.
 func (o Oracle) Decide(p Policy, client Client, request Request) Verdict {
+	return o.decide(p, client, request, p.Protocol, func(session Session) (Course, string) { return o.course(p, request, session) })
+}
+
+// DecideOn is what may become of a request whose connection the proxy took while the
+// port had another policy: what that said of TLS, and perhaps of what is spoken, has
+// happened already, and the policy of now decides (T-20, H-11, L-08).
+func (o Oracle) DecideOn(taken, p Policy, client Client, request Request) []Verdict {
+	if taken.Unpoliced || p.Unpoliced || client.Way == Meshed || request.Announced != "" {
+		return []Verdict{o.Decide(p, client, request)} // the transport header is read under any policy
+	}
+	verdicts := []Verdict{o.decide(p, client, request, taken.Protocol, func(session Session) (Course, string) {
+		course, rule := o.course(taken, request, session)
+		return outlived(course, rule, p.Protocol)
+	})}
+	if taken.Protocol != api.ProtocolOpaque { // nothing is looked for where nothing was
+		verdicts = append(verdicts, o.decide(p, client, request, taken.Protocol, func(session Session) (Course, string) { return o.course(p, request, session) }))
+	}
+	return verdicts
+}
+
+// decide is Decide for a connection that was taken as one to a port of that protocol,
+// and of which becomes what course says.
+func (o Oracle) decide(p Policy, client Client, request Request, taken api.ProxyProtocol, course func(Session) (Course, string)) Verdict {
 	v := Verdict{Server: p.Server, Steps: slices.Clone(p.Steps)}
 	request = filledIn(request)
 	if p.Unpoliced {
@@ -166,29 +189,29 @@ func (o Oracle) Decide(p Policy, client Client, request Request) Verdict {
 			return v.end("I-02", HandshakeFailed, "the client's certificate is of another trust root")
 		}
 	}
-	if o.Rules.HandshakeFails(client, p.Protocol) {
+	if o.Rules.HandshakeFails(client, taken) {
 		return v.end("I-02", HandshakeFailed, "the client's certificate is of another trust root")
 	}
-	session := o.Rules.SessionOf(client, p.Protocol)
-	v.TLS = tlsLabel(session, p.Protocol)
+	session := o.Rules.SessionOf(client, taken)
+	v.TLS = tlsLabel(session, taken)
 	address := o.Rules.ClientAddress(client.Address)
-	course, rule := o.course(p, request, session)
-	v.Course, v.CourseRule = course, rule
-	note(&v.Steps, "connection", rule, course == AsHTTP || course == AsTCP, "%s", courseText(course, p.Protocol, session))
-	switch course {
+	made, rule := course(session)
+	v.Course, v.CourseRule = made, rule
+	note(&v.Steps, "connection", rule, made == AsHTTP || made == AsTCP, "%s", courseText(made, p.Protocol, session))
+	switch made {
 	case Refuse:
 		return v.end("N-08", Closed, "the connection is closed")
 	case Mismatch:
 		return v.end(rule, ProtocolError, "the client speaks %s, and the port %s", request.Protocol, p.Protocol)
 	case Nowhere:
 		outcome := o.Rules.NotFoundForm(request)
-		return v.end("T-34", outcome, "there are no routes on such a port")
+		return v.end(rule, outcome, "there are no routes on such a port")
 	}
 	if p.Invalid != "" {
 		v.Server = Label{Group: v.Server.Group, Kind: v.Server.Kind, Name: "invalid"}
-		return v.end("N-09", o.Rules.DenialForm(asSpoken(request, course)), "the policy is invalid, and grants nothing: %s", p.Invalid)
+		return v.end("N-09", o.Rules.DenialForm(asSpoken(request, made)), "the policy is invalid, and grants nothing: %s", p.Invalid)
 	}
-	if course == AsTCP {
+	if made == AsTCP {
 		return o.decideTCP(p, v, request, address, session)
 	}
 	return o.decideHTTP(p, v, request, client, address, session)

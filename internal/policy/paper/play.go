@@ -91,6 +91,8 @@ type Play struct {
 	// unchecking the fault that keeps them from being checked.
 	unchecked  map[string]bool
 	unchecking string
+	// baring is the fault by which nobody adds proxies to pods that are made.
+	baring string
 	// held are the connections that actions have opened.
 	held map[string]scenarios.Request
 }
@@ -257,8 +259,12 @@ func (p *Play) act(a scenarios.Action) {
 		delete(p.pods, a.Remove.Workload)
 	case a.Fault != nil && a.Fault.Kind == scenarios.AdmissionDown && a.Fault.For == 0:
 		p.unchecking = cmp.Or(a.Fault.Name, string(a.Fault.Kind))
+	case a.Fault != nil && a.Fault.Kind == scenarios.InjectorDown && a.Fault.For == 0:
+		p.baring = cmp.Or(a.Fault.Name, string(a.Fault.Kind))
 	case a.Heal != "" && a.Heal == p.unchecking:
 		p.unchecking = ""
+	case a.Heal != "" && a.Heal == p.baring:
+		p.baring = ""
 	case a.Hold != nil:
 		p.held[a.Hold.Name] = a.Hold.Request
 	case a.Install != nil:

@@ -58,6 +58,31 @@ func TestEditsOfATemplateHoldForPodsThatAreMadeAgain(t *testing.T) {
 	}
 }
 
+func TestPodsThatAreMadeWithoutTheInjectorHaveNoProxy(t *testing.T) {
+	p := played(t, strings.Replace(head, "spec:\n", "spec:\n  serial: true\n", 1)+`  workloads: [{name: app, kind: echo, annotations: {config.linkerd.io/default-inbound-policy: deny}}]
+  traffic: [{name: alice, client: alice, target: "app:http", protocol: http1, rate: 10}]
+  steps:
+    - name: gone, and back
+      actions:
+        - fault: {name: away, kind: injector-down}
+        - restart: {workload: app}
+        - heal: away
+        - restart: {workload: app}
+`, nil)
+	var versions []oracle.Outcome
+	p.SawWindow = func(w Window) {
+		for _, version := range w.Versions {
+			versions = append(versions, version.Outcome)
+		}
+	}
+	if err := p.Run(); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := fmt.Sprint(versions), "[http-403 http-403 unpoliced unpoliced http-403]"; got != want {
+		t.Errorf("version by version %s, want %s", got, want)
+	}
+}
+
 func TestWhatDoesNotExistCannotBeDeleted(t *testing.T) {
 	p := played(t, head+`  workloads: [{name: app, kind: echo}]
   steps:

@@ -12,6 +12,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/meshproof/meshproof/internal/policy/api"
@@ -101,6 +102,10 @@ func (p *Play) create(pod *corev1.Pod, inject bool, annotations map[string]strin
 	}
 	if !inject {
 		pod.Annotations[api.InjectAnnotation] = api.InjectDisabled
+		return
+	}
+	if p.baring != "" {
+		pod.UID = types.UID("bare") // it is there, and shows that it has none
 		return
 	}
 	namespace := p.namespaces[pod.Namespace]

@@ -119,6 +119,9 @@ func (d *Disturbed) Calm() error {
 	err := d.inside(removeRules)
 	if d.relay != nil {
 		d.relay.close()
+		// Nothing is translated without the rules any more: whoever was led to the
+		// relay would neither hear of its end nor be heard.
+		err = errors.Join(err, d.inside(func() error { return cut(d.port) }))
 	}
 	return errors.Join(err, d.network.Close())
 }

@@ -209,6 +209,36 @@ func TestDelayedArrivesLaterEitherWay(t *testing.T) {
 	}
 }
 
+func TestWhoWasDelayedIsToldThatTheConnectionHasEnded(t *testing.T) {
+	requireNetwork(t)
+	pods := NewPods()
+	client, server := newPod(t, pods, false), newPod(t, pods, false)
+	address, _ := server.echo(9000)
+	// Nobody else translates addresses in this pod.
+	d := client.disturb(cluster.Disturbance{Port: 9000, How: cluster.Delayed, Delay: shortly})
+	conn, err := client.dial(address, patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := exchange(conn, patience); err != nil {
+		t.Fatal(err)
+	}
+	calm(t, d)
+	if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("reading on it: %v", err)
+	}
+	again, err := client.dial(address, patience)
+	if err == nil {
+		err = exchange(again, patience)
+	}
+	if err != nil {
+		t.Error("a new connection:", err)
+	}
+}
+
 func TestFlappingCutsAgainAndAgain(t *testing.T) {
 	requireNetwork(t)
 	pods := NewPods()

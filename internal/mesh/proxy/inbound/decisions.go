@@ -76,6 +76,7 @@ const (
 // Decisions remembers the last ringSize decisions. The zero value is ready.
 type Decisions struct {
 	mu    sync.Mutex
+	began time.Time // with the first record
 	last  uint64
 	pages [ringSize / pageSlots][]slot
 }
@@ -87,6 +88,9 @@ func (d *Decisions) add(n *note) {
 	path, id := n.path[:min(len(n.path), maxRecordedPath)], n.id[:min(len(n.id), maxRecordedPath)]
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.last == 0 {
+		d.began = now
+	}
 	d.last++
 	s := d.slot(d.last)
 	s.note, s.time = *n, now
@@ -133,6 +137,9 @@ type DecisionList struct {
 	Last uint64 `json:"last"`
 	// Dropped counts records after Since that were overwritten already.
 	Dropped uint64 `json:"dropped"`
+	// Began is when the numbers began, zero before the first record: a proxy that
+	// was started again has others.
+	Began time.Time `json:"began,omitzero"`
 	// Now is this proxy's clock, so that the records' times can be compared with
 	// another machine's.
 	Now       time.Time  `json:"now"`
@@ -143,7 +150,7 @@ type DecisionList struct {
 func (d *Decisions) List(f DecisionFilter) DecisionList {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	list := DecisionList{Last: d.last, Now: time.Now(), Decisions: []Decision{}}
+	list := DecisionList{Last: d.last, Began: d.began, Now: time.Now(), Decisions: []Decision{}}
 	oldest := d.last - min(d.last, ringSize) + 1
 	from := f.Since + 1
 	if from < oldest {
