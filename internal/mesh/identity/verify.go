@@ -82,6 +82,8 @@ func identityOf(leaf *x509.Certificate) (string, error) {
 			text := string(name.Bytes)
 			switch {
 			case name.Class != asn1.ClassContextSpecific:
+			case name.IsCompound && (name.Tag == tagDNS || name.Tag == tagURI):
+				return "", errors.New("its names are made of parts") // which the library passes over
 			case name.Tag == tagDNS && !strings.HasSuffix(text, "."):
 				if !validDNSIdentity(text) {
 					return "", errors.New("its name has not the form of an identity")
@@ -89,10 +91,11 @@ func identityOf(leaf *x509.Certificate) (string, error) {
 				return text, nil
 			case name.Tag == tagURI:
 				uri, err := url.Parse(text)
-				if err != nil || !validSPIFFE(uri) {
+				// Written in another way it would be compared as what it is not.
+				if err != nil || !validSPIFFE(uri) || uri.String() != text {
 					return "", errors.New("its URI has not the form of an identity")
 				}
-				return uri.String(), nil
+				return text, nil
 			}
 		}
 	}
