@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/meshproof/meshproof/internal/walltime"
 	"github.com/meshproof/meshproof/scenarios"
 )
 
@@ -24,6 +25,7 @@ func (s *scenarioRun) act(ctx context.Context, a *scenarios.Action) (string, err
 	if !s.e.dialect().For(a.Dialects) {
 		return "left out: it is for another dialect", nil
 	}
+	defer s.lane.In(phaseOf(a))()
 	switch {
 	case a.Apply != nil:
 		return s.apply(ctx, a.Apply, a.Wait)
@@ -82,6 +84,21 @@ func (s *scenarioRun) act(ctx context.Context, a *scenarios.Action) (string, err
 		return s.heal(ctx, a.Heal)
 	}
 	return "nothing", nil
+}
+
+// phaseOf is what the time of an action goes into, waiting for policy aside.
+func phaseOf(a *scenarios.Action) walltime.Phase {
+	switch {
+	case a.Restart != nil, a.Deploy != nil, a.Await != nil, a.Remove != nil:
+		return walltime.Pods
+	case a.Scale != nil, a.Install != nil:
+		return walltime.Mesh
+	case a.Start != nil, a.Stop != nil, a.Hold != nil:
+		return walltime.Windows
+	case a.Fault != nil, a.Heal != "":
+		return walltime.Faults
+	}
+	return walltime.Writes
 }
 
 func (s *scenarioRun) workload(name string) *scenarios.Workload {

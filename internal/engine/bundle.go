@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/yaml"
 
+	"github.com/meshproof/meshproof/internal/walltime"
 	"github.com/meshproof/meshproof/reports/result"
 	"github.com/meshproof/meshproof/scenarios"
 )
@@ -43,6 +44,7 @@ var bundled = []schema.GroupVersionKind{
 // cleaned up: objects, events, logs, metrics, decision records and what the
 // controller serves. What cannot be had is left out.
 func (s *scenarioRun) gather(ctx context.Context) {
+	defer s.lane.In(walltime.Evidence)()
 	if s.e.Dir == "" || s.attempt || s.res.Outcome == result.Passed || s.res.Outcome == result.Skipped || ctx.Err() != nil {
 		return // nothing to explain, or nobody who would wait for it
 	}

@@ -6,10 +6,13 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/meshproof/meshproof/internal/walltime"
 )
 
 // giveBack cleans up within a budget of its own, also when ctx has ended.
 func (s *scenarioRun) giveBack(ctx context.Context) {
+	defer s.lane.In(walltime.Removal)()
 	clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanBudget)
 	defer cancel()
 	s.cleanUp(clean)

@@ -16,6 +16,7 @@ import (
 	"github.com/meshproof/meshproof/clients"
 	"github.com/meshproof/meshproof/internal/cluster"
 	"github.com/meshproof/meshproof/internal/history"
+	"github.com/meshproof/meshproof/internal/walltime"
 	"github.com/meshproof/meshproof/reports/result"
 	"github.com/meshproof/meshproof/scenarios"
 )
@@ -70,6 +71,8 @@ type Options struct {
 	Mesh    result.Mesh
 	Seed    int64
 	Timings []result.Timing
+	// WallTime keeps what the time goes into; nil: nobody asks.
+	WallTime *walltime.Book
 }
 
 // EventKind says what an Event tells.
@@ -183,10 +186,13 @@ func (e *run) carryOut(ctx context.Context, config *rest.Config, out *result.Run
 		}
 		return all
 	}
+	e.WallTime.Enter(walltime.Mesh)
+	defer e.WallTime.Enter(walltime.Rest)
 	if err := e.open(ctx, config); err != nil {
 		return giveUp(err)
 	}
 	defer e.close()
+	e.WallTime.Enter(walltime.Turn)
 	for _, s := range all {
 		for _, name := range s.exactNamespaces() {
 			e.locks[name] = &sync.Mutex{}
@@ -260,6 +266,7 @@ func (e *run) carryOut(ctx context.Context, config *rest.Config, out *result.Run
 			_ = e.allTold(ctx) // whoever is not told by then fails what comes next
 		}
 	}
+	e.WallTime.Enter(walltime.Removal)
 	if !e.Leave {
 		e.restore(ctx)
 		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanBudget)

@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/meshproof/meshproof/internal/walltime"
 	"github.com/meshproof/meshproof/scenarios"
 )
 
@@ -48,6 +49,7 @@ func (s *scenarioRun) settle(ctx context.Context, writes []write, wait scenarios
 		s.owe(writes)
 		return nil
 	}
+	defer s.lane.In(walltime.InForce)()
 	least := versions{}
 	var accepted time.Time
 	namespaces := map[string]bool{}
@@ -97,6 +99,7 @@ func (e *run) observedBy(ctx context.Context, least versions) error {
 // it has observed the versions. When the write had an effect somewhere, the time
 // since it was accepted becomes part of the figures.
 func (s *scenarioRun) inForce(ctx context.Context, endpoints []endpoint, least versions, accepted time.Time) error {
+	defer s.lane.In(walltime.InForce)()
 	s.recorder.owed(least)
 	if len(endpoints) == 0 {
 		err := s.e.observedBy(ctx, least)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/meshproof/meshproof/clients"
+	"github.com/meshproof/meshproof/internal/walltime"
 	"github.com/meshproof/meshproof/reports/result"
 	"github.com/meshproof/meshproof/scenarios"
 )
@@ -41,6 +42,7 @@ func unsure(format string, args ...any) verdict {
 // fills the result. late is set when the policy did not come into force in time: the claims
 // are then failed, whatever the clients see.
 func (s *scenarioRun) judge(ctx context.Context, index int, late error, base *baseline) {
+	defer s.lane.In(walltime.Judging)()
 	planned, res := &s.planned.Steps[index], &s.res.Steps[index]
 	var done sync.WaitGroup
 	finish := func(i int, began time.Time, v verdict) {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/meshproof/meshproof/internal/history"
 	"github.com/meshproof/meshproof/internal/policy/oracle"
+	"github.com/meshproof/meshproof/internal/walltime"
 	"github.com/meshproof/meshproof/scenarios"
 )
 
@@ -63,6 +64,7 @@ func (s *scenarioRun) record(ctx context.Context) error {
 		return nil
 	}
 	s.waiting("its streams")
+	defer s.lane.In(walltime.Windows)()
 	r := &recorder{s: s, worlds: map[string]*history.World{}, witnesses: map[types.UID]*witness{}, told: map[string]bool{}, begun: map[int][]time.Duration{}, components: map[string]bool{}}
 	for i := range s.planned.Spec.Traffic {
 		r.leadsTo(s.planned.Spec.Traffic[i].Target, s.planned.Spec.Traffic[i].Protocol)
@@ -161,6 +163,7 @@ func (r *recorder) close(ctx context.Context) error {
 	if r == nil {
 		return nil
 	}
+	defer r.s.lane.In(walltime.Judging)()
 	if r.stop != nil {
 		r.stop()
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/meshproof/meshproof/internal/history"
 	"github.com/meshproof/meshproof/internal/transition"
+	"github.com/meshproof/meshproof/internal/walltime"
 	"github.com/meshproof/meshproof/scenarios"
 )
 
@@ -49,6 +50,7 @@ func (r *recorder) dwell(ctx context.Context, step *scenarios.PlannedStep) error
 
 // watch waits until every stream was watched since then for long enough.
 func (r *recorder) watch(ctx context.Context, since time.Duration) error {
+	defer r.s.lane.In(walltime.Windows)()
 	until := time.Now().Add(windowBudget)
 	if rest := since + settleWindow - r.now(); rest > 0 {
 		if err := pause(ctx, rest); err != nil {
@@ -82,6 +84,7 @@ func (r *recorder) answered(f *flow, since time.Duration) int {
 // end closes the window of a step: every stream was watched for long enough, and
 // what was called until then was answered and is recorded.
 func (r *recorder) end(ctx context.Context) error {
+	defer r.s.lane.In(walltime.Windows)()
 	if len(r.unsettled) > 0 {
 		r.step.InForce = 0
 	}

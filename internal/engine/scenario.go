@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/meshproof/meshproof/internal/policy/oracle"
+	"github.com/meshproof/meshproof/internal/walltime"
 	"github.com/meshproof/meshproof/reports/result"
 	"github.com/meshproof/meshproof/scenarios"
 )
@@ -22,6 +23,7 @@ import (
 type scenarioRun struct {
 	e         *run
 	planned   *scenarios.PlannedScenario
+	lane      *walltime.Lane
 	namespace string
 	values    map[string]string
 	clients   map[string]client
@@ -72,7 +74,7 @@ type endpoint struct {
 }
 
 func newScenarioRun(e *run, planned *scenarios.PlannedScenario) *scenarioRun {
-	s := &scenarioRun{e: e, planned: planned, clients: map[string]client{}, interest: map[string]map[int]bool{},
+	s := &scenarioRun{e: e, planned: planned, lane: e.WallTime.Lane(), clients: map[string]client{}, interest: map[string]map[int]bool{},
 		streams: map[string]*streamRun{}, held: map[string]*heldRun{}, begins: map[string]map[string]int64{}, hashes: map[endpoint]string{}, origins: map[string]oracle.Origin{}, bound: map[types.UID]oracle.Origin{}, templates: map[string]*corev1.Pod{}, services: map[string]*corev1.Service{}}
 	s.namespace = planned.Spec.Namespace
 	if s.namespace == "" {
@@ -206,6 +208,7 @@ func (s *scenarioRun) run(ctx context.Context) {
 	}
 	s.e.tell(Event{Kind: ScenarioStarted, Scenario: s.res.Name, Text: s.planned.Spec.Summary})
 	s.prepare(ctx)
+	rest := s.lane.In(walltime.Rest)
 	began := time.Now()
 	err := s.prepareErr
 	if err == nil {
@@ -232,6 +235,8 @@ func (s *scenarioRun) run(ctx context.Context) {
 		s.giveBack(ctx)
 	}
 	s.res.Duration += time.Since(began).Seconds()
+	rest()
+	s.res.WallTime = walltime.Results(s.lane.Spent())
 	s.e.tell(Event{Kind: ScenarioFinished, Scenario: s.res.Name, Text: string(s.res.Outcome), Finished: s.res})
 }
 
@@ -244,6 +249,7 @@ func (s *scenarioRun) prepare(ctx context.Context) {
 		}
 		if s.prepareErr = ctx.Err(); s.prepareErr == nil {
 			s.begun = true
+			defer s.lane.In(walltime.Pods)()
 			s.prepareErr = s.setUp(ctx)
 		}
 		s.res.Duration = time.Since(s.res.Started).Seconds()

@@ -7,7 +7,9 @@ import (
 	"time"
 
 	"github.com/meshproof/meshproof/clients"
+	"github.com/meshproof/meshproof/internal/walltime"
 	"github.com/meshproof/meshproof/reports/result"
+	"github.com/meshproof/meshproof/scenarios"
 )
 
 // notReached is the reason of what was not judged because the scenario ended
@@ -54,8 +56,7 @@ func (s *scenarioRun) step(ctx context.Context, index int) error {
 	began := time.Now()
 	defer func() { res.Duration = time.Since(began).Seconds() }()
 	res.Reason = ""
-	s.begins[planned.Name] = s.positions(ctx)
-	base := s.open(ctx, planned)
+	base := s.before(ctx, planned)
 	if err := s.recorder.begin(ctx, planned); err != nil {
 		return err
 	}
@@ -104,6 +105,14 @@ func (s *scenarioRun) step(ctx context.Context, index int) error {
 		}
 	}
 	return ctx.Err()
+}
+
+// before notes how things stand as a step begins, which its claims are judged
+// against.
+func (s *scenarioRun) before(ctx context.Context, planned *scenarios.PlannedStep) *baseline {
+	defer s.lane.In(walltime.Judging)()
+	s.begins[planned.Name] = s.positions(ctx)
+	return s.open(ctx, planned)
 }
 
 // sum is the worst outcome of some claims; without claims it is passed, because

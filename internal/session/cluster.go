@@ -11,6 +11,7 @@ import (
 	"github.com/meshproof/meshproof/internal/cluster"
 	"github.com/meshproof/meshproof/internal/cluster/kubeconfig"
 	"github.com/meshproof/meshproof/internal/engine"
+	"github.com/meshproof/meshproof/internal/walltime"
 	"github.com/meshproof/meshproof/workloads/mesh"
 )
 
@@ -131,6 +132,7 @@ func (s *session) logs(ctx context.Context, made cluster.Cluster) error {
 	if s.Dir == "" {
 		return nil
 	}
+	s.walltime.Enter(walltime.Evidence)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeBudget)
 	defer cancel()
 	err := made.Logs(ctx, s.logDir())
@@ -149,6 +151,7 @@ func (s *session) logDir() string {
 }
 
 func (s *session) close(ctx context.Context, made cluster.Cluster) {
+	s.walltime.Enter(walltime.Cluster)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeBudget)
 	defer cancel()
 	if s.opened || s.Keep {

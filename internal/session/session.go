@@ -24,6 +24,7 @@ import (
 
 	"github.com/meshproof/meshproof/internal/cluster"
 	"github.com/meshproof/meshproof/internal/engine"
+	"github.com/meshproof/meshproof/internal/walltime"
 	"github.com/meshproof/meshproof/reports/result"
 	"github.com/meshproof/meshproof/scenarios"
 	"github.com/meshproof/meshproof/workloads/images/reference"
@@ -82,9 +83,11 @@ func Run(ctx context.Context, plan *scenarios.Plan, options Options) *result.Run
 	if options.ID == "" {
 		options.ID = NewID(began)
 	}
-	s := &session{Options: options, began: began}
+	s := &session{Options: options, began: began, walltime: walltime.Open()}
 	out := s.run(ctx, plan)
-	took := time.Since(began)
+	spent := s.walltime.Spent()
+	took := walltime.Sum(spent)
+	out.WallTime = walltime.Results(spent)
 	out.Started, out.Features = began, features()
 	out.Timings = append(out.Timings, result.Timing{Name: "total", Seconds: took.Seconds()})
 	if s.figures != nil {
@@ -109,8 +112,9 @@ func Quieten() { klog.SetLogger(logr.Discard()) }
 
 type session struct {
 	Options
-	began   time.Time
-	timings []result.Timing
+	began    time.Time
+	timings  []result.Timing
+	walltime *walltime.Book
 	// opened says that the cluster was there before.
 	opened bool
 	// meshStands says that the mesh needs not be installed any more.
@@ -150,7 +154,7 @@ func (s *session) phase(name string, since time.Time) {
 
 func (s *session) engineOptions() engine.Options {
 	v, _ := s.Mesh.Values()
-	return engine.Options{ID: s.ID, Dir: s.Dir, Observe: s.observe, Parallel: s.Parallel, TransitionBudget: s.TransitionBudget, Seed: s.Seed, Timings: s.timings,
+	return engine.Options{ID: s.ID, Dir: s.Dir, Observe: s.observe, Parallel: s.Parallel, TransitionBudget: s.TransitionBudget, Seed: s.Seed, Timings: s.timings, WallTime: s.walltime,
 		Capabilities: s.capabilities, Registry: s.Mesh.Registry, ImagePullPolicy: corev1.PullPolicy(s.Mesh.ImagePullPolicy),
 		Tool: result.Tool{Version: s.Version}, Cluster: result.Cluster{Provider: s.Provider.Kind(), Name: s.ClusterName},
 		Mesh:      result.Mesh{Name: "builtin", Version: reference.Version(v.ControllerImage), Proxy: v.ProxyVersion, Dialect: v.Dialect, DefaultPolicy: string(v.DefaultInboundPolicy), ClusterNetworks: v.ClusterNetworks},
@@ -160,6 +164,7 @@ func (s *session) engineOptions() engine.Options {
 func (s *session) run(ctx context.Context, plan *scenarios.Plan) *result.Run {
 	s.asked = s.Mesh.Dialect
 	abandon := func(err error) *result.Run { return engine.Abandon(ctx, plan, s.engineOptions(), err) }
+	s.walltime.Enter(walltime.Turn)
 	free, err := s.hold(ctx)
 	if err != nil {
 		return abandon(err)
@@ -167,6 +172,7 @@ func (s *session) run(ctx context.Context, plan *scenarios.Plan) *result.Run {
 	defer free()
 	archive := s.archive(ctx)
 	defer archive.remove()
+	s.walltime.Enter(walltime.Cluster)
 	if err := archive.refused(); err != nil {
 		return abandon(err)
 	}
@@ -183,9 +189,11 @@ func (s *session) run(ctx context.Context, plan *scenarios.Plan) *result.Run {
 	asked := ctx
 	ctx, release := s.tied(ctx, made)
 	defer release()
+	s.walltime.Enter(walltime.Images)
 	if err := s.load(ctx, made, archive); err != nil {
 		return abandon(err)
 	}
+	s.walltime.Enter(walltime.Mesh)
 	installed := time.Now()
 	var stay *visit
 	if s.capabilities.Borrowed {
@@ -193,6 +201,7 @@ func (s *session) run(ctx context.Context, plan *scenarios.Plan) *result.Run {
 			return abandon(err)
 		}
 		defer func() {
+			s.walltime.Enter(walltime.Removal)
 			if err := stay.leave(asked); err != nil { // the run's verdict stands all the same
 				s.say("not everything was given back: %v", err)
 			}
@@ -226,6 +235,7 @@ func (s *session) run(ctx context.Context, plan *scenarios.Plan) *result.Run {
 		options.Cluster.Kubernetes = version.GitVersion
 	}
 	proxies := followProxies(ctx, made)
+	s.walltime.Enter(walltime.Rest)
 	carry := engine.Run
 	if s.Carry != nil {
 		carry = s.Carry

@@ -49,6 +49,7 @@ func Write(w io.Writer, run *result.Run) error {
 	}
 	end(out)
 	features(out, run)
+	wallTime(out, run)
 	if len(run.Figures) > 0 {
 		open(out, "Figures")
 		fmt.Fprint(out, "| figure | value | target | n |\n|---|--:|--:|--:|\n")

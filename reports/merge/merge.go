@@ -69,9 +69,27 @@ func Runs(id string, runs ...*result.Run) (*result.Run, error) {
 		return cmp.Or(strings.Compare(a.Source.File, b.Source.File), cmp.Compare(a.Source.Line, b.Source.Line))
 	})
 	out.Tool, out.Cluster, out.Mesh = tool(runs), oneCluster(runs), oneMesh(runs)
-	out.Figures, out.Features = figures(runs), features(runs)
+	out.Figures, out.Features, out.WallTime = figures(runs), features(runs), wallTime(runs)
 	conclude(out, runs, missing)
 	return out, nil
+}
+
+// wallTime is the parts' time one after the other, by phase: side by side they may
+// have been on machines of their own.
+func wallTime(runs []*result.Run) []result.Spent {
+	var out []result.Spent
+	for _, run := range runs {
+		for _, one := range run.WallTime {
+			at := slices.IndexFunc(out, func(other result.Spent) bool { return other.On == one.On })
+			if at < 0 {
+				out = append(out, one)
+				continue
+			}
+			out[at].Seconds += one.Seconds
+			out[at].Work += one.Work
+		}
+	}
+	return out
 }
 
 // features are those of all runs, each once, in the order of the first.

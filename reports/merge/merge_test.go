@@ -203,3 +203,20 @@ func TestClockAndSeedCoverAllParts(t *testing.T) {
 		t.Errorf("%v to %v, seed %d, parts %+v", got.Started, got.Finished, got.Seed, got.Parts)
 	}
 }
+
+func TestTheTimeOfPartsIsThatOfOneAfterTheOther(t *testing.T) {
+	one, other := shard(1, 2, 2, scenario("a", passed)), shard(2, 2, 2, scenario("b", passed))
+	one.WallTime = []result.Spent{{On: "mesh", Seconds: 2}, {On: "pods", Seconds: 3, Work: 9}}
+	other.WallTime = []result.Spent{{On: "cluster", Seconds: 1}, {On: "pods", Seconds: 4, Work: 5}}
+	merged, err := merge.Runs("m", one, other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []result.Spent{{On: "mesh", Seconds: 2}, {On: "pods", Seconds: 7, Work: 14}, {On: "cluster", Seconds: 1}}
+	if d := cmp.Diff(want, merged.WallTime); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+	if one.WallTime[1].Seconds != 3 {
+		t.Error("a part was changed")
+	}
+}

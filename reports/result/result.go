@@ -40,7 +40,10 @@ type Run struct {
 	Cluster       Cluster   `json:"cluster"`
 	Mesh          Mesh      `json:"mesh"`
 	Timings       []Timing  `json:"timings"`
-	Figures       []Figure  `json:"figures,omitempty"`
+	// WallTime is what the time from the run's begin until the cluster was given back
+	// went into; its Seconds add up to that time.
+	WallTime []Spent  `json:"wallTime,omitempty"`
+	Figures  []Figure `json:"figures,omitempty"`
 	// Features lists all that there are, with and without claims in this run.
 	Features []Feature `json:"features,omitempty"`
 	// Shard is set when the run is a part of one, Parts when it was put together
@@ -115,6 +118,19 @@ type Timing struct {
 	Seconds float64 `json:"seconds"`
 }
 
+// Spent is what a part of the time went into.
+type Spent struct {
+	// On is the phase: cluster, mesh, pods, writes, in force, windows, judging and so
+	// on.
+	On string `json:"on"`
+	// Seconds of the wall time. Of a moment at which several scenarios were at work
+	// each has an equal share.
+	Seconds float64 `json:"seconds"`
+	// Work is what the scenarios would have spent on it one after the other; 0 for
+	// what scenarios do not do.
+	Work float64 `json:"work,omitempty"`
+}
+
 // Figure is a measured value with its sample count, printed beside the target
 // and never asserted.
 type Figure struct {
@@ -133,8 +149,10 @@ type Scenario struct {
 	Reason   string    `json:"reason,omitempty"`
 	Started  time.Time `json:"started"`
 	Duration float64   `json:"duration"` // seconds
-	Source   Source    `json:"source"`
-	Steps    []Step    `json:"steps"`
+	// WallTime is what Duration went into, nobody else's work counted.
+	WallTime []Spent `json:"wallTime,omitempty"`
+	Source   Source  `json:"source"`
+	Steps    []Step  `json:"steps"`
 	// Bundle is the folder with evidence, relative to the run's folder.
 	Bundle string `json:"bundle,omitempty"`
 	// Folder holds the scenario's part of the history, relative to the run's folder;

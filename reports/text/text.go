@@ -139,6 +139,7 @@ func Summary(w io.Writer, run *result.Run, report string) error {
 	}
 	fmt.Fprintf(out, "%d claims in all, %d inconclusive\n", s.Total, s.Inconclusive)
 	stoodIn(out, run)
+	wallTime(out, run)
 	if run.Changes != nil {
 		Changes(out, run.Changes)
 	}
