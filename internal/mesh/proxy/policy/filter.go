@@ -23,7 +23,7 @@ type redirector struct {
 }
 
 // location builds the redirect's target; false when a prefix is to be replaced that the rule does not match by prefix.
-func (r *redirector) location(head *Head, judged []byte, rule *Rule) (string, bool) {
+func (r *redirector) location(head *Head, sent, judged []byte, rule *Rule) (string, bool) {
 	scheme, host := r.Scheme, r.Host
 	if scheme == "" {
 		scheme = "http"
@@ -37,7 +37,7 @@ func (r *redirector) location(head *Head, judged []byte, rule *Rule) (string, bo
 	if r.Port != 0 {
 		host += ":" + strconv.Itoa(int(r.Port))
 	}
-	path := string(judged)
+	path := string(sent)
 	switch {
 	case r.Full != nil:
 		path = *r.Full
@@ -46,8 +46,7 @@ func (r *redirector) location(head *Head, judged []byte, rule *Rule) (string, bo
 		if !ok {
 			return "", false
 		}
-		rest := strings.TrimPrefix(path, prefix)
-		path = strings.TrimSuffix(*r.Prefix, "/") + rest
+		path = strings.TrimSuffix(*r.Prefix, "/") + string(judged[len(prefix):])
 		if path == "" {
 			path = "/"
 		}

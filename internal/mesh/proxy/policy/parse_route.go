@@ -163,13 +163,14 @@ func (p *Port) parseMatch(msg *http_route.HttpRouteMatch) (match, error) {
 	return m, err
 }
 
-// routePath gives a route's own path the form requests are judged in.
+// routePath gives a route's own path the form requests are matched in.
 func (p *Port) routePath(path string) string {
 	if p.dialect.RawPaths {
 		return path
 	}
 	if normal, ok := NormalPath([]byte(path), nil); ok {
-		return string(normal)
+		judged, _ := matchForm(normal, nil)
+		return string(judged)
 	}
 	return path
 }

@@ -5,7 +5,7 @@ import (
 	"unicode/utf8"
 )
 
-// NormalPath gives a path the one meaning it is judged by and forwarded with:
+// NormalPath gives a path the one meaning it is judged and forwarded with:
 // escapes of unreserved characters decoded once, other escapes in upper case,
 // duplicate slashes merged, dot segments resolved. ok is false when a lenient
 // application could read the path in another way: a hidden separator (%2f, %5c,
@@ -36,7 +36,35 @@ func normalise(raw, buf []byte) (path, grown []byte, ok bool) {
 	return path, grown, ok
 }
 
-// isNormal tells whether a path is its own normal form, without escapes: most are.
+// matchForm gives a normal path the form it is matched in, appended to buf: of all
+// normal paths that servers decode to the same text, one. Escapes of what may stand
+// plainly in a segment are decoded, and the bytes that may not, but that servers
+// take, are escaped. What is forwarded stays as it is: that a client has escaped a
+// comma may matter to the application, but not who is served.
+func matchForm(normal, buf []byte) (path, grown []byte) {
+	start := len(buf)
+	for i := 0; i < len(normal); i++ {
+		switch c := normal[i]; {
+		case plain[c]:
+			buf = append(buf, c)
+		case c == '%':
+			high, _ := unhex(normal[i+1])
+			low, _ := unhex(normal[i+2])
+			if b := high<<4 | low; plain[b] {
+				buf = append(buf, b)
+			} else {
+				buf = append(buf, normal[i:i+3]...)
+			}
+			i += 2
+		default:
+			buf = append(buf, '%', upperHex[c>>4], upperHex[c&15])
+		}
+	}
+	return buf[start:], buf
+}
+
+// isNormal tells whether a path is normal, and matched as it is, without escapes:
+// most are.
 func isNormal(raw []byte) bool {
 	if len(raw) == 0 || raw[0] != '/' {
 		return len(raw) == 1 && raw[0] == '*'
@@ -113,7 +141,7 @@ func decodeOnce(out, raw []byte) ([]byte, bool) {
 	for i := 0; i < len(raw); i++ {
 		c := raw[i]
 		if c != '%' {
-			if !plain[c] || begun > 0 {
+			if c <= 0x20 || c >= 0x7f || c == '\\' || c == ';' || c == '#' || c == '?' || begun > 0 {
 				return out, false
 			}
 			out = append(out, c)
@@ -154,13 +182,14 @@ func decodeOnce(out, raw []byte) ([]byte, bool) {
 	return out, begun == 0
 }
 
-// plain are the bytes that mean themselves in a path.
+// plain are the bytes that may stand for themselves in a path (RFC 3986, 3.3), but
+// for the semicolon, and the slash between segments.
 var plain = func() (table [256]bool) {
-	for c := 0x21; c < 0x7f; c++ {
-		table[c] = true
+	for c := range table {
+		table[c] = unreserved(byte(c))
 	}
-	for _, c := range []byte(`%\;#?`) {
-		table[c] = false
+	for _, c := range []byte("/!$&'()*+,=:@") {
+		table[c] = true
 	}
 	return table
 }()

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"bytes"
+	"net/url"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -90,11 +91,22 @@ func comparePaths(t *testing.T, raw string) {
 		if again, ok := NormalPath(path, nil); !ok || string(again) != p {
 			t.Errorf("%q -> %q -> %q, %v", raw, p, again, ok)
 		}
+		// The form it is matched in means the same, is reached once, and is the only one.
+		form, _ := matchForm(path, []byte("before"))
+		again, _ := matchForm(form, nil)
+		before, err := url.PathUnescape(p)
+		after, errAfter := url.PathUnescape(string(form))
+		if before != after || err != nil || errAfter != nil || !bytes.Equal(form, again) {
+			t.Errorf("%q is matched as %q, and that as %q", p, form, again)
+		}
+		if other, _ := matchForm([]byte((&url.URL{Path: before}).EscapedPath()), nil); !bytes.Equal(form, other) {
+			t.Errorf("%q is matched as %q, and written otherwise as %q", p, form, other)
+		}
 	}
 }
 
 func TestPathsOfFewLettersHaveTheirPlainReading(t *testing.T) {
-	alphabet := []string{"/", ".", "a", "%2e", "%C3", "%a9", "%2f", "*", "%"}
+	alphabet := []string{"/", ".", "a", "%2e", "%C3", "%a9", "%2f", "*", "%", "%2c", "["}
 	var all func(prefix string, left int)
 	all = func(prefix string, left int) {
 		comparePaths(t, prefix)

@@ -187,7 +187,7 @@ type Decision struct {
 	// limit then answered instead of the application (M-11).
 	Permit *Permit
 	// Path is what the application is to see of an allowed request in the place of
-	// Head.Path: what was judged. nil is the path as sent. It lies in Head.Scratch.
+	// Head.Path: the path in its one meaning. nil is the path as sent. It lies in Head.Scratch.
 	Path []byte
 	// Edits are the header filters to carry out on an allowed request; nil for none.
 	Edits *Edits

@@ -20,7 +20,7 @@ func (p *Port) Request(c Client, head *Head) Decision {
 	if head.Scratch = head.Scratch[:0]; cap(head.Scratch) > maxScratch {
 		head.Scratch = nil
 	}
-	path, changed := head.Path, []byte(nil)
+	path, judged, changed := head.Path, head.Path, []byte(nil)
 	if p.pathSensitive && !isNormal(path) {
 		normal, ok := []byte(nil), false
 		if normal, head.Scratch, ok = normalise(path, head.Scratch); !ok {
@@ -31,8 +31,9 @@ func (p *Port) Request(c Client, head *Head) Decision {
 			changed = normal
 		}
 		path = normal
+		judged, head.Scratch = matchForm(path, head.Scratch)
 	}
-	route, rule := p.selectRoute(head, path)
+	route, rule := p.selectRoute(head, judged)
 	if route == nil {
 		d.Verdict = NotFound
 		return d
@@ -49,7 +50,7 @@ func (p *Port) Request(c Client, head *Head) Decision {
 		f := &rule.filters[i]
 		switch {
 		case f.redirect != nil:
-			location, ok := f.redirect.location(head, path, rule)
+			location, ok := f.redirect.location(head, path, judged, rule)
 			if !ok {
 				d.Verdict = Fault
 				return d

@@ -240,6 +240,39 @@ func TestPathsAreJudgedByTheirOneMeaning(t *testing.T) {
 	}
 }
 
+// A server that decodes a path sees the same whether a comma was escaped or not: so
+// does a route, however it is written. The application gets the escapes as sent.
+func TestEscapesOfWhatMayStandPlainlyChangeNoVerdict(t *testing.T) {
+	for _, tt := range []struct{ route, yes, no string }{
+		{"/a,b", "/a,b /a%2cb /a%2Cb /%61,b", "/a%252Cb /a/b /ab"},
+		{"/a%2Cb", "/a,b /a%2cb", "/a%252Cb"},
+		{"/user/a@b:1", "/user/a%40b%3A1 /user/%61@b%3a1", "/user/a%40b"},
+		{"/a%5Bb%5D", "/a[b] /a%5bb]", "/ab"},
+		{"/a+b", "/a+b /a%2Bb", "/a%20b"},
+		{"/a%20b", "/a%20b", "/a+b"},
+	} {
+		for _, match := range []*http_route.PathMatch{exact(tt.route), pathPrefixed(tt.route)} {
+			p := mustParse(t, detectServer([]*pb.HttpRoute{route("HTTPRoute", "r", &http_route.HttpRouteMatch{Path: match})}), Dialect{})
+			for path := range strings.FieldsSeq(tt.yes) {
+				if got := chosen(p, text{Path: path}); got != "r" {
+					t.Errorf("%v: %s got %s", match, path, got)
+				}
+			}
+			for path := range strings.FieldsSeq(tt.no) {
+				if got := chosen(p, text{Path: path}); got != "-" {
+					t.Errorf("%v: %s got %s", match, path, got)
+				}
+			}
+		}
+	}
+	p := mustParse(t, detectServer([]*pb.HttpRoute{route("HTTPRoute", "r", &http_route.HttpRouteMatch{Path: pathPrefixed("/a,b")})}), Dialect{})
+	for sent, want := range map[string]string{"/a%2Cb/%40": "", "/a%2cb": "/a%2Cb", "/%61%2Cb/[": "/a%2Cb/["} {
+		if d := p.Request(from("127.0.0.1"), text{Path: sent}.head()); d.Verdict != Allow || string(d.Path) != want {
+			t.Errorf("%s is forwarded as %q: %+v", sent, d.Path, d)
+		}
+	}
+}
+
 func TestNormalPathIsStable(t *testing.T) {
 	for _, path := range []string{"/", "/a/b/", "/%61//./b/../c", "/%7e/%20/%C3%a9", "/a/.", "/a/..", "*"} {
 		once, ok := NormalPath([]byte(path), nil)
