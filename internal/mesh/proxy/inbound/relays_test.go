@@ -298,6 +298,28 @@ func TestWhatRelaysRefuseIsCounted(t *testing.T) {
 	}
 }
 
+// T-05: nothing that a request says of where it comes from counts.
+func TestAnAddressInAHeaderLetsNobodyIn(t *testing.T) {
+	w := newWorld(t, application(t, show()), nil)
+	home := anyone(t, "home")
+	home.Networks = []*pb.Network{network(t, "10.0.0.0/8")}
+	w.apply(server(detect(), home))
+	for _, way := range ways {
+		r, _ := http.NewRequestWithContext(within(t), http.MethodGet, "http://app/", nil)
+		r.Header = http.Header{"X-Forwarded-For": {"10.0.0.1"}, "Forwarded": {"for=10.0.0.1"}, "X-Real-Ip": {"10.0.0.1"}, "L5d-Remote-Ip": {"10.0.0.1"}}
+		if way.carried != "" {
+			r.Header.Set("L5d-Orig-Proto", way.carried)
+		}
+		res, err := w.transport(t, w.inbound, client{from: neighbourIP}, way.version).RoundTrip(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if res.StatusCode != http.StatusForbidden {
+			t.Errorf("%s: %d", way.name, res.StatusCode)
+		}
+	}
+}
+
 // HTTP/2 may split cookies: a match sees them whole, and so does HTTP/1.
 func TestCookiesAreWholeWhereTheyAreRead(t *testing.T) {
 	const whole = "a=1; b=2; c=3"
