@@ -130,7 +130,8 @@ func Read(r io.Reader) (Header, error) {
 	}
 	header, err := parse(message)
 	if err != nil {
-		return Header{}, fmt.Errorf("%w: %w", ErrMalformed, err)
+		// Not wrapped: a message that ends too early is not a connection that does.
+		return Header{}, fmt.Errorf("%w: %v", ErrMalformed, err)
 	}
 	return header, nil
 }

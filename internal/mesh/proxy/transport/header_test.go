@@ -105,19 +105,3 @@ func TestAnInvalidHeaderIsNotWritten(t *testing.T) {
 		}
 	}
 }
-
-func FuzzRead(f *testing.F) {
-	for _, h := range headers {
-		f.Add(h.Append(nil))
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		h, err := Read(bytes.NewReader(data))
-		if err != nil {
-			return
-		}
-		again, err := Read(bytes.NewReader(h.Append(nil)))
-		if err != nil || again != h {
-			t.Errorf("%+v does not survive a round trip: %+v, %v", h, again, err)
-		}
-	})
-}
