@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -100,6 +102,55 @@ func within(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), budget)
 	t.Cleanup(cancel)
 	return ctx
+}
+
+func TestWhoDoesNotReadHoldsUpNobodyAndFindsTheLatest(t *testing.T) {
+	s := serve(t, nil)
+	// A policy of a size of which not many fit into what is sent ahead of a reader.
+	const changes, size = 300, 8 << 10
+	name := func(i int) string { return fmt.Sprint(strings.Repeat("x", size), i) }
+	grant := s.index.Config().NewAuthorizationSpec(&api.ServerAuthorization{
+		Spec: api.ServerAuthorizationSpec{Server: api.ServerReference{Name: "http"}, Client: api.Client{Unauthenticated: true, Networks: []api.Network{{CIDR: "10.0.0.0/8"}}}},
+	})
+	change := func(i int) {
+		s.update(func(tx *index.Tx) {
+			tx.SetServer(ns, "http", mkServer(api.ProtocolHTTP1))
+			tx.DeleteAuthorization(ns, name(i-1))
+			tx.SetAuthorization(ns, name(i), grant)
+		})
+	}
+	change(0)
+	spec := &inboundpb.PortSpec{Workload: ns + ":web", Port: 8080}
+	watch := func() grpc.ServerStreamingClient[inboundpb.Server] {
+		stream, err := s.client.WatchPort(within(t), spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return stream
+	}
+	// until reads to the policy of change i, and counts the messages on the way.
+	until := func(stream grpc.ServerStreamingClient[inboundpb.Server], i int) (messages int) {
+		for {
+			message, err := stream.Recv()
+			if err != nil {
+				t.Fatal(err)
+			}
+			messages++
+			if message.GetAuthorizations()[0].GetLabels()["name"] == name(i) {
+				return messages
+			}
+		}
+	}
+	idle, brisk := watch(), watch()
+	until(idle, 0)
+	until(brisk, 0)
+	for i := range changes {
+		change(i + 1)
+		until(brisk, i+1)
+	}
+	if messages := until(idle, changes); messages > changes/4 {
+		t.Errorf("%d messages of %d were kept for who did not read", messages, changes)
+	}
 }
 
 // W-02, W-03.
