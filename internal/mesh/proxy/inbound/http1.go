@@ -7,13 +7,17 @@ import (
 	"github.com/meshproof/meshproof/internal/mesh/proxy/policy"
 )
 
-// serveHTTP1 relays the connection to its end.
+// serveHTTP1 has the connection relayed to its end, and does not wait for that: the
+// stack that detection and a handshake have made grow must not last as long as the
+// connection.
 func (s *Server) serveHTTP1(sess *session, conn net.Conn) {
-	defer sess.end()
 	bare, seen := unpeek(conn)
 	relay := s.http1.Conn(http1.Config{Client: bare, Seen: seen, Dial: sess.dial, Handler: &calls1{sess: sess}})
 	sess.enterHTTP(relay)
-	relay.Serve()
+	s.handlers.Go(func() {
+		defer sess.end()
+		relay.Serve()
+	})
 }
 
 // calls1 decides on the requests of one HTTP/1 connection, of which one at a time is

@@ -12,15 +12,17 @@ import (
 	"github.com/meshproof/meshproof/internal/mesh/proxy/policy"
 )
 
-// serveHTTP2 relays the connection to its end.
+// serveHTTP2 has the connection relayed to its end, as serveHTTP1 has.
 func (s *Server) serveHTTP2(sess *session, conn net.Conn) {
-	defer sess.end()
 	bare, seen := unpeek(conn)
 	h := &calls2{sess: sess}
 	h.relay = http2.New(bare, seen, h, &http2.Config{Dial: sess.dialContext, Bite: s.bitten2})
 	sess.enterHTTP(h.relay)
-	h.relay.Serve()
-	h.carriers.close()
+	s.handlers.Go(func() {
+		defer sess.end()
+		h.relay.Serve()
+		h.carriers.close()
+	})
 }
 
 // calls2 decides on the requests of one HTTP/2 connection. The relay asks it for one

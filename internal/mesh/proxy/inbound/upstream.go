@@ -3,6 +3,7 @@ package inbound
 import (
 	"context"
 	"net"
+	"slices"
 	"sync"
 )
 
@@ -11,23 +12,28 @@ import (
 type upstreams struct {
 	mu     sync.Mutex
 	closed bool
-	conns  map[net.Conn]struct{}
-	// ctx is that of dials; stop ends it with the session.
-	ctx  context.Context
-	stop context.CancelFunc
+	// conns are open; dials are on their way.
+	conns []net.Conn
+	dials []*context.CancelFunc
 }
 
-// context is what dials of the session run under.
-func (u *upstreams) context() (context.Context, error) {
+// begin registers a dial; false when the session is over already.
+func (u *upstreams) begin(cancel *context.CancelFunc) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.closed {
-		return nil, net.ErrClosed
+	if !u.closed {
+		u.dials = append(u.dials, cancel)
 	}
-	if u.ctx == nil {
-		u.ctx, u.stop = context.WithCancel(context.Background())
+	return !u.closed
+}
+
+// ended forgets a dial.
+func (u *upstreams) ended(cancel *context.CancelFunc) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if i := slices.Index(u.dials, cancel); i >= 0 {
+		u.dials = slices.Delete(u.dials, i, i+1)
 	}
-	return u.ctx, nil
 }
 
 // end lets nothing be dialled any more and returns what is open.
@@ -35,34 +41,28 @@ func (u *upstreams) end() []net.Conn {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.closed = true
-	if u.stop != nil {
-		u.stop()
+	for _, cancel := range u.dials {
+		(*cancel)()
 	}
-	conns := make([]net.Conn, 0, len(u.conns))
-	for c := range u.conns {
-		conns = append(conns, c)
-	}
-	return conns
+	return slices.Clone(u.conns)
 }
 
 // add registers a connection for cut; false when the session is over already.
 func (u *upstreams) add(c net.Conn) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.closed {
-		return false
+	if !u.closed {
+		u.conns = append(u.conns, c)
 	}
-	if u.conns == nil {
-		u.conns = map[net.Conn]struct{}{}
-	}
-	u.conns[c] = struct{}{}
-	return true
+	return !u.closed
 }
 
 func (u *upstreams) remove(c net.Conn) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	delete(u.conns, c)
+	if i := slices.Index(u.conns, c); i >= 0 {
+		u.conns = slices.Delete(u.conns, i, i+1)
+	}
 }
 
 // close ends all connections to the application, as the client's has ended.
@@ -102,13 +102,12 @@ func (sess *session) dialContext(ctx context.Context) (net.Conn, error) {
 	if sess.admin {
 		return sess.server.dialAdmin(sess)
 	}
-	over, err := sess.upstream.context()
-	if err != nil {
-		return nil, err
-	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(over, cancel)()
+	if !sess.upstream.begin(&cancel) {
+		return nil, net.ErrClosed
+	}
+	defer sess.upstream.ended(&cancel)
 	conn, err := sess.server.dial.DialContext(ctx, "tcp", sess.dst.String())
 	if err != nil {
 		return nil, err
