@@ -252,16 +252,6 @@ func (s *Stream) End(trailers []Field) error {
 	return nil
 }
 
-// Reset breaks the stream off.
-func (s *Stream) Reset(code ErrCode) {
-	s.conn.mu.Lock()
-	defer s.conn.mu.Unlock()
-	if s.s != nil {
-		s.conn.abort(s.s, code, ErrClosed)
-		s.conn.flushAll()
-	}
-}
-
 // wakeWriters tells Streams that the client's windows have grown.
 func (c *Conn) wakeWriters() {
 	for _, s := range c.streams {
