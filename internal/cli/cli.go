@@ -165,6 +165,7 @@ var verbs = []func(IOStreams) *cobra.Command{
 	newJudge,
 	newReport,
 	newCompare,
+	newCalibrate,
 	newGen,
 	newRetrieve,
 	newImages,

@@ -42,8 +42,11 @@ type Run struct {
 	Timings       []Timing  `json:"timings"`
 	// WallTime is what the time from the run's begin until the cluster was given back
 	// went into; its Seconds add up to that time.
-	WallTime []Spent  `json:"wallTime,omitempty"`
-	Figures  []Figure `json:"figures,omitempty"`
+	WallTime []Spent `json:"wallTime,omitempty"`
+	// Noise is what the machine added to what was measured while traffic flowed; nil
+	// when none did.
+	Noise   *Noise   `json:"noise,omitempty"`
+	Figures []Figure `json:"figures,omitempty"`
 	// Features lists all that there are, with and without claims in this run.
 	Features []Feature `json:"features,omitempty"`
 	// Shard is set when the run is a part of one, Parts when it was put together

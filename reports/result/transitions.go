@@ -67,6 +67,17 @@ type KindOfMove struct {
 	Propagated
 }
 
+// Noise is what a machine adds to whatever is measured on it, in milliseconds.
+type Noise struct {
+	// Floor is how far two times must be apart to be told from each other.
+	Floor float64 `json:"floor"`
+	// Timer is how late timers were, Handoff how long one that was woken needed to
+	// run, RoundTrip what a byte took to a peer on the same machine and back.
+	Timer     Propagated `json:"timer"`
+	Handoff   Propagated `json:"handoff"`
+	RoundTrip Propagated `json:"roundTrip"`
+}
+
 // Of summarizes delays by their upper ends: what is said is never better than what
 // was seen.
 func Of(delays ...Delays) Propagated {
