@@ -1,6 +1,7 @@
 package index
 
 import (
+	"math/rand/v2"
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -51,10 +52,20 @@ func (d *drawn) labels() map[string]string {
 // of labels here, and one that it refuses selects nothing. Here a list of values
 // that is there and empty is not the same as none (C-08).
 func FuzzSelector(f *testing.F) {
-	f.Add([]byte{1, 0, 0, 0, 1, 0, 0})
-	f.Add([]byte{0, 1, 0, 0, 1, 2, 0, 3, 1, 0, 3})
-	f.Add([]byte{0, 2, 0, 1, 0, 0, 1, 2, 0, 0, 1, 0, 0})
-	f.Add([]byte{2, 1, 1, 0, 0, 3, 2, 1, 0, 1, 3, 0, 0, 1, 4, 1, 3, 3, 0, 0, 1, 1, 2, 2})
+	for operator := range byte(7) {
+		// One requirement: without a list, with an empty one, with a value.
+		f.Add([]byte{0, 1, 0, 0, 0, operator, 1, 0, 0, 0, 1, 0, 1})
+		f.Add([]byte{0, 1, 0, 1, 0, operator, 1, 0, 0, 0, 1, 0, 1})
+		f.Add([]byte{0, 1, 0, 0, 1, 0, operator, 1, 0, 0, 0, 1, 0, 1})
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 100 {
+		seed := make([]byte, 32)
+		for i := range seed {
+			seed[i] = byte(random.Uint32())
+		}
+		f.Add(seed)
+	}
 	f.Fuzz(func(t *testing.T, bytes []byte) {
 		d := drawn(bytes)
 		ours := &api.LabelSelector{MatchLabels: d.labels()}

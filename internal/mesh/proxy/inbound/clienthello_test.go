@@ -13,7 +13,7 @@ import (
 // FuzzParseHello: what is said of a first flight is what the library's server sees
 // of it, and is the same wherever reads have split it.
 func FuzzParseHello(f *testing.F) {
-	raw := helloBytes(f, &tls.Config{ServerName: "Web.Example.com", NextProtos: []string{"h2", "transport.l5d.io/v1"}, InsecureSkipVerify: true})
+	raw := helloBytes(f, &tls.Config{ServerName: "AZ.Example.com", NextProtos: []string{"h2", "transport.l5d.io/v1"}, InsecureSkipVerify: true})
 	small := helloBytes(f, &tls.Config{ServerName: "a.b", MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}, InsecureSkipVerify: true})
 	f.Add(raw)
 	f.Add(small)

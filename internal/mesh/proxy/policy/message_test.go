@@ -31,7 +31,14 @@ func FuzzMessage(f *testing.F) {
 			f.Add(raw, "10.0.0.1", name, uint8(i), "/a/b")
 		}
 	}
-	f.Add([]byte("\x0a\x02\x7a\x00\x12\x00"), "::1", "", uint8(3), "//")
+	for _, msg := range mixedMessages() {
+		raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(msg)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(raw, "10.0.0.1", "a.b", uint8(Terminated), "/a/b")
+		f.Add(raw, "::1", "", uint8(NoTLS), "//")
+	}
 	f.Fuzz(func(t *testing.T, raw []byte, addr, name string, state uint8, path string) {
 		msg, known := &pb.Server{}, &pb.Server{}
 		if proto.Unmarshal(raw, msg) != nil {
@@ -83,6 +90,19 @@ func FuzzMessage(f *testing.F) {
 			}
 		}
 	})
+}
+
+// mixedMessages are some that are of a newer API in part, and one with exceptions.
+func mixedMessages() []*pb.Server {
+	anyone, newPermit, newTLS := grant("anyone", "0.0.0.0/0"), grant("new permit", "0.0.0.0/0"), grant("new TLS", "0.0.0.0/0")
+	withUnknown(newPermit.Authentication)
+	newTLS.Authentication = &pb.Authn{Permit: &pb.Authn_MeshTLS{MeshTLS: withUnknown(&pb.Authn_PermitMeshTLS{Clients: &pb.Authn_PermitMeshTLS_Unauthenticated{}})}}
+	except := grant("except", "10.0.0.0/8")
+	except.Networks[0].Except = append(except.Networks[0].Except, ipNet("10.0.0.0/24"))
+	return []*pb.Server{
+		withUnknown(detectServer(nil, anyone)), detectServer([]*pb.HttpRoute{withUnknown(route("HTTPRoute", "r"))}, anyone),
+		detectServer(nil, newPermit), detectServer(nil, newTLS), detectServer(nil, withUnknown(grant("new", "0.0.0.0/0"))), detectServer(nil, except),
+	}
 }
 
 // withoutNewAuthn is a message without what it asks of clients in words that are not
