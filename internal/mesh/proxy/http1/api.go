@@ -53,7 +53,8 @@ type Head struct {
 	Minor uint8
 	// Fields are those that the application will see, in their order: without those
 	// that concern this connection only and without the mesh's own, so that nothing
-	// is judged by a field that a client has Connection take away again.
+	// is judged by a field that a client has Connection take away again. The last may be
+	// the upgrade that the application is asked for.
 	Fields []Field
 	Body   Body
 	Length int64

@@ -116,6 +116,9 @@ func (r *request) parse(b []byte, l *Limits) *refusal {
 	r.strip()
 	h := &r.head
 	h.Minor, h.Fields, h.Body, h.Length, h.Received = r.minor, r.fields, r.body, r.length, time.Now()
+	if r.upgrading { // the application sees it, so it may be judged by
+		h.Fields = append(h.Fields, Field{Name: upgradeName, Value: r.upgrade})
+	}
 	return nil
 }
 
@@ -201,7 +204,10 @@ func (r *request) target(t []byte) *refusal {
 	return nil
 }
 
-var rootPath = []byte("/")
+var (
+	rootPath    = []byte("/")
+	upgradeName = []byte("upgrade")
+)
 
 // readFields reads field lines up to the empty one.
 func (m *message) readFields(b []byte, l *Limits) *refusal {

@@ -14,6 +14,17 @@ type passing struct {
 	change              func(*Head, *Action)
 }
 
+// sawFields tells the application what a request is judged by.
+func sawFields(h *Head, a *Action) {
+	saw := "host"
+	for _, f := range h.Fields {
+		if name := strings.ToLower(string(f.Name)); name != "host" {
+			saw += " " + name + "=" + string(f.Value)
+		}
+	}
+	a.Append = append(a.Append, Header{Name: "Saw", Value: saw})
+}
+
 func letThrough() []passing {
 	const host = "Host: a\r\n"
 	return []passing{
@@ -42,6 +53,8 @@ func letThrough() []passing {
 		{"31: HTTP/2.0", "GET / HTTP/1.1\r\n" + host + "Connection: Upgrade\r\nUpgrade: HTTP/2.0\r\n\r\n", "GET / HTTP/1.1\r\n" + host + "\r\n", nil},
 		{"31: TLS", "GET / HTTP/1.1\r\n" + host + "Connection: Upgrade\r\nUpgrade: TLS/1.0\r\n\r\n", "GET / HTTP/1.1\r\n" + host + "\r\n", nil},
 		{"32: websocket", "GET / HTTP/1.1\r\n" + host + "connection: keep-alive, upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: k\r\n\r\n", "GET / HTTP/1.1\r\n" + host + "Sec-WebSocket-Key: k\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", nil},
+		{"32: an upgrade is something to judge by", "GET / HTTP/1.1\r\n" + host + "Connection: upgrade, x\r\nUpgrade: websocket\r\nX: y\r\n\r\n", "GET / HTTP/1.1\r\n" + host + "Connection: Upgrade\r\nUpgrade: websocket\r\nSaw: host upgrade=websocket\r\n\r\n", sawFields},
+		{"32: one that does not pass is not", "GET / HTTP/1.1\r\n" + host + "Upgrade: websocket\r\nX: y\r\n\r\n", "GET / HTTP/1.1\r\n" + host + "X: y\r\nSaw: host x=y\r\n\r\n", sawFields},
 		{"32: two upgrades", "GET / HTTP/1.1\r\n" + host + "connection: upgrade\r\nUpgrade: websocket\r\nUpgrade: h2c\r\n\r\n", "GET / HTTP/1.1\r\n" + host + "\r\n", nil},
 		{"32: an upgrade that Connection does not name", "GET / HTTP/1.1\r\n" + host + "Upgrade: websocket\r\n\r\n", "GET / HTTP/1.1\r\n" + host + "\r\n", nil},
 		{"32: an upgrade with a body", "POST / HTTP/1.1\r\n" + host + "Connection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 1\r\n\r\nx", "POST / HTTP/1.1\r\n" + host + "Content-Length: 1\r\n\r\nx", nil},
