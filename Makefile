@@ -39,7 +39,7 @@ KUBE_LDFLAGS := -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$(KU
 
 KUBE_SOURCES := $(wildcard cmd/meshproof-kube/*.go) cmd/meshproof-kube/go.mod cmd/meshproof-kube/go.sum
 
-.PHONY: build nightly e2e transitions faults generated gauntlet abuse h2spec rules clusters bench test vet unit smoke clean FORCE
+.PHONY: build nightly e2e transitions faults generated gauntlet abuse h2spec fuzz rules clusters bench test vet unit smoke clean FORCE
 
 build: bin/meshproof bin/meshproof-agent bin/meshproof-grpcurl bin/grpcurl bin/meshproof-kube
 
@@ -151,6 +151,11 @@ abuse: bin/meshproof-standalone bin/abuse.test
 h2spec: bin/meshproof-standalone bin/abuse.test
 	cd suites/abuse && ../../bin/abuse.test -test.run='^TestH2spec$$' $(ARGS)
 
+# Native fuzz targets, one after the other, FOR each: the last line says how many
+# ran clean. ONLY=FuzzRead,FuzzChunks takes some of them.
+fuzz:
+	@$(GO) run ./suites/fuzz -for $(FOR) $(if $(ONLY),-only $(ONLY)) $(ARGS)
+
 # What takes long, in about so much time: transitions, faults, generated scenarios
 # with a soak, and the comparison with the last night that passed.
 nightly: build
@@ -191,10 +196,10 @@ vet:
 	$(GO) -C cmd/meshproof-kube vet ./...
 
 # Unit and integration tests of both modules. The suites are not among them:
-# they are what `make e2e` runs. Whether every defect still applies is, and what
-# steadily holds of the benchmarks.
+# they are what `make e2e` runs. Whether every defect still applies is, whether
+# every fuzz target is known, and what steadily holds of the benchmarks.
 unit: build
-	$(GO) test $$($(GO) list ./... | grep -v /suites/) ./suites/gauntlet ./suites/bench/...
+	$(GO) test $$($(GO) list ./... | grep -v /suites/) ./suites/gauntlet ./suites/fuzz ./suites/bench/...
 	$(GO) -C cmd/meshproof-kube test ./...
 
 # A short run on the embedded cluster, through the command line.
