@@ -172,6 +172,9 @@ func (s *session) run(ctx context.Context, plan *scenarios.Plan) *result.Run {
 	defer free()
 	archive := s.archive(ctx)
 	defer archive.remove()
+	if err := s.coarse(ctx); err != nil {
+		return abandon(err)
+	}
 	s.walltime.Enter(walltime.Cluster)
 	if err := archive.refused(); err != nil {
 		return abandon(err)
@@ -240,7 +243,9 @@ func (s *session) run(ctx context.Context, plan *scenarios.Plan) *result.Run {
 	if s.Carry != nil {
 		carry = s.Carry
 	}
+	heard := listen(ctx, plan)
 	out := carry(ctx, config, plan, options)
+	out.Heard(heard())
 	s.figures = slices.Concat(s.figures, firstClaimFigure(made, s.created, s.judged), proxies())
 	if out.Outcome != result.Passed && asked.Err() == nil {
 		_ = s.logs(asked, made) // evidence, as far as it can be had

@@ -139,6 +139,12 @@ func measured(provider string, median float64, n int) *result.Run {
 	return run
 }
 
+// noisy gives a run a noise floor.
+func noisy(run *result.Run, floor float64) *result.Run {
+	run.Noise = &result.Noise{Floor: floor}
+	return run
+}
+
 func TestAShiftIsARegressionWhenItIsMoreThanChanceAndMoreThanMayBe(t *testing.T) {
 	for _, c := range []struct {
 		name          string
@@ -155,6 +161,8 @@ func TestAShiftIsARegressionWhenItIsMoreThanChanceAndMoreThanMayBe(t *testing.T)
 		{"with a lower threshold", measured("embedded", 40, 30), measured("embedded", 52, 30), compare.Limits{Threshold: 0.2, Alpha: 0.01}, true, true, "+30 % REGRESSION", ""},
 		{"nobody wants it judged", measured("embedded", 40, 30), measured("embedded", 80, 30), compare.Limits{Threshold: -1, Alpha: 0.01}, false, true, "+100 %", ""},
 		{"on another kind of cluster", measured("embedded", 40, 30), measured("kind", 80, 30), compare.UsualLimits(), false, true, "+100 %", ""},
+		{"finer than the noise floor of one", measured("embedded", 4, 30), noisy(measured("embedded", 8, 30), 4.5), compare.UsualLimits(), false, true, "~ (finer than the noise floor)", ""},
+		{"coarser than the noise floor", noisy(measured("embedded", 4, 30), 1), noisy(measured("embedded", 8, 30), 3.5), compare.UsualLimits(), true, true, "+100 % REGRESSION", ""},
 		{"too few to tell", measured("embedded", 40, 2), measured("embedded", 80, 2), compare.UsualLimits(), false, false, "? (need >= 5 samples", "samples"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -39,6 +39,9 @@ type Shift struct {
 	// may be, besides.
 	Significant bool `json:"significant"`
 	Regression  bool `json:"regression"`
+	// BelowNoise says that the medians are closer to each other than the machine of
+	// one of the runs could tell: then it is no regression, however significant.
+	BelowNoise bool `json:"belowNoise,omitempty"`
 	// Note says why nothing can be said.
 	Note string `json:"note,omitempty"`
 }
@@ -73,10 +76,20 @@ func shifts(older, newer *result.Run, limits Limits) []Shift {
 		for _, warning := range test.Warnings {
 			s.Note = warning.Error()
 		}
-		s.Regression = judged && s.Significant && s.Change > limits.Threshold
+		floor := max(floorOf(older), floorOf(newer))
+		s.BelowNoise = s.Unit == "ms" && s.Significant && math.Abs(s.New.Median-s.Old.Median) < floor
+		s.Regression = judged && s.Significant && !s.BelowNoise && s.Change > limits.Threshold
 		all = append(all, s)
 	}
 	return all
+}
+
+// floorOf is a run's noise floor in milliseconds, 0 when it is not known.
+func floorOf(run *result.Run) float64 {
+	if run.Noise == nil {
+		return 0
+	}
+	return run.Noise.Floor
 }
 
 func centre(s *benchmath.Sample) Centre {
@@ -99,6 +112,8 @@ func (s Shift) delta() string {
 		return "? (" + s.Note + ")"
 	case !s.Significant:
 		return "~"
+	case s.BelowNoise:
+		return "~ (finer than the noise floor)"
 	case s.Regression:
 		return fmt.Sprintf("%+.0f %% REGRESSION", 100*s.Change)
 	}

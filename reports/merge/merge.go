@@ -68,6 +68,7 @@ func Runs(id string, runs ...*result.Run) (*result.Run, error) {
 	slices.SortStableFunc(out.Scenarios, func(a, b result.Scenario) int {
 		return cmp.Or(strings.Compare(a.Source.File, b.Source.File), cmp.Compare(a.Source.Line, b.Source.Line))
 	})
+	out.Noise = noisiest(runs) // before it concludes anything
 	out.Tool, out.Cluster, out.Mesh = tool(runs), oneCluster(runs), oneMesh(runs)
 	out.Figures, out.Features, out.WallTime = figures(runs), features(runs), wallTime(runs)
 	conclude(out, runs, missing)
@@ -90,6 +91,18 @@ func wallTime(runs []*result.Run) []result.Spent {
 		}
 	}
 	return out
+}
+
+// noisiest is the noise of the part whose machine can tell least; nil when none has
+// any.
+func noisiest(runs []*result.Run) *result.Noise {
+	var worst *result.Noise
+	for _, run := range runs {
+		if run.Noise != nil && (worst == nil || run.Noise.Floor > worst.Floor) {
+			worst = run.Noise
+		}
+	}
+	return worst
 }
 
 // features are those of all runs, each once, in the order of the first.

@@ -208,9 +208,13 @@ func TestTheTimeOfPartsIsThatOfOneAfterTheOther(t *testing.T) {
 	one, other := shard(1, 2, 2, scenario("a", passed)), shard(2, 2, 2, scenario("b", passed))
 	one.WallTime = []result.Spent{{On: "mesh", Seconds: 2}, {On: "pods", Seconds: 3, Work: 9}}
 	other.WallTime = []result.Spent{{On: "cluster", Seconds: 1}, {On: "pods", Seconds: 4, Work: 5}}
-	merged, err := merge.Runs("m", one, other)
+	one.Noise, other.Noise = &result.Noise{Floor: 3}, &result.Noise{Floor: 2}
+	merged, err := merge.Runs("m", other, one)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if merged.Noise == nil || merged.Noise.Floor != 3 {
+		t.Errorf("noise %+v, want that of the noisier part", merged.Noise)
 	}
 	want := []result.Spent{{On: "mesh", Seconds: 2}, {On: "pods", Seconds: 7, Work: 14}, {On: "cluster", Seconds: 1}}
 	if d := cmp.Diff(want, merged.WallTime); d != "" {

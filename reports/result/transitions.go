@@ -58,6 +58,17 @@ type Changes struct {
 	Kinds       []KindOfMove `json:"kinds,omitempty"`
 	Cut         *Propagated  `json:"cut,omitempty"`
 	Skew        *Propagated  `json:"skew,omitempty"`
+	// Floor is the run's noise floor in milliseconds, below which nothing is
+	// concluded; 0 when it is not known.
+	Floor float64 `json:"floor,omitempty"`
+}
+
+// Heard takes in what the machine added to what the run has measured.
+func (r *Run) Heard(n *Noise) {
+	r.Noise = n
+	if r.Changes != nil && n != nil {
+		r.Changes.Floor = n.Floor
+	}
 }
 
 // KindOfMove is one kind of transition for one class of client.
@@ -114,6 +125,9 @@ func (r *Run) changes() *Changes {
 	}
 	if out == nil {
 		return nil
+	}
+	if r.Noise != nil {
+		out.Floor = r.Noise.Floor
 	}
 	out.Propagation = Of(moved...)
 	for _, one := range []struct {

@@ -3,6 +3,7 @@ package text
 import (
 	"fmt"
 	"io"
+	"math"
 	"strconv"
 	"time"
 
@@ -10,7 +11,8 @@ import (
 )
 
 // Changes writes the line of the last block that says what became of requests
-// while policy changed, and how long changes took.
+// while policy changed, and how long changes took. Nothing is told more finely than
+// the machine's noise floor, where that is known.
 func Changes(w io.Writer, c *result.Changes) {
 	fmt.Fprintf(w, "leaks %d   outages %d   ", c.Leaks, c.Outages)
 	if c.Others > 0 {
@@ -25,10 +27,21 @@ func Changes(w io.Writer, c *result.Changes) {
 		p    *result.Propagated
 	}{{"propagation", &c.Propagation}, {"time to cut", c.Cut}, {"between proxies", c.Skew}} {
 		if one.p != nil && one.p.N > 0 {
-			fmt.Fprintf(w, "   %s p50 %s p99 %s max %s", one.name, milliseconds(one.p.P50), milliseconds(one.p.P99), milliseconds(one.p.Max))
+			fmt.Fprintf(w, "   %s p50 %s p99 %s max %s", one.name, told(one.p.P50, c.Floor), told(one.p.P99, c.Floor), told(one.p.Max, c.Floor))
 		}
 	}
+	if c.Floor > 0 {
+		fmt.Fprintf(w, "   noise floor %s", milliseconds(math.Ceil(c.Floor)))
+	}
 	fmt.Fprintln(w)
+}
+
+// told is a delay as far as it can be told from none.
+func told(ms, floor float64) string {
+	if ms < floor {
+		return "under " + milliseconds(math.Ceil(floor))
+	}
+	return milliseconds(ms)
 }
 
 // milliseconds is a delay for people.

@@ -23,6 +23,16 @@ func TestTheLastBlockTellsWhatHappenedWhilePolicyChanged(t *testing.T) {
 	if !strings.Contains(out.String(), want) {
 		t.Errorf("the last block lacks %q:\n%s", want, out.String())
 	}
+	run.Heard(&result.Noise{Floor: 20.5})
+	out.Reset()
+	Changes(&out, run.Changes)
+	want = "propagation p50 under 21ms p99 40ms max 40ms   time to cut p50 under 21ms p99 under 21ms max under 21ms   noise floor 21ms\n"
+	if !strings.HasSuffix(out.String(), want) {
+		t.Errorf("with a noise floor it is %q, want at its end %q", out.String(), want)
+	}
+	if run.Conclude(nil, false); run.Changes.Floor != 20.5 {
+		t.Errorf("concluded again, the floor is %v", run.Changes.Floor)
+	}
 	if kinds := run.Changes.Kinds; len(kinds) != 1 || kinds[0].N != 4 {
 		t.Errorf("the kinds are %+v, want one of four", kinds)
 	}
