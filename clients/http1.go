@@ -10,6 +10,7 @@ import (
 	"net/textproto"
 	"net/url"
 	"strings"
+	"sync"
 )
 
 // http1 makes one HTTP/1.1 request on a connection of its own, without a
@@ -25,9 +26,19 @@ func (c *Caller) http1(ctx context.Context, r Request, out *Outcome) error {
 	}
 	usable := false
 	defer func() { c.release(conn, r, usable) }()
-	usable, err = r.exchangeHTTP1(ctx, request, conn, bufio.NewReader(conn), out)
+	reader := readers.Get().(*bufio.Reader)
+	reader.Reset(conn)
+	usable, err = r.exchangeHTTP1(ctx, request, conn, reader, out)
+	reader.Reset(nil) // it must not keep the connection
+	readers.Put(reader)
 	return err
 }
+
+// The buffers of calls that are over: they are most of what a call allocates.
+var (
+	readers = sync.Pool{New: func() any { return bufio.NewReader(nil) }}
+	writers = sync.Pool{New: func() any { return bufio.NewWriter(nil) }}
+)
 
 // doOnHTTP1 makes a call that is known to be valid on a connection that carried
 // others before; usable says that it can carry one more.
@@ -91,7 +102,16 @@ func (r Request) write(request *http.Request, to io.Writer) error {
 		_, err := to.Write(r.Raw)
 		return err
 	}
-	return request.Write(to)
+	// One that can be written to byte by byte is not wrapped in a buffer again.
+	writer := writers.Get().(*bufio.Writer)
+	writer.Reset(to)
+	err := request.Write(writer)
+	if err == nil {
+		err = writer.Flush()
+	}
+	writer.Reset(nil)
+	writers.Put(writer)
+	return err
 }
 
 // http1Begins is how every HTTP/1 answer begins.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/meshproof/meshproof/clients"
@@ -19,6 +20,10 @@ const ringSize = 32768
 // the stream is in step again; what is later is missed.
 const slack = 2 * time.Millisecond
 
+// maxIdle is how many of those who make a stream's calls wait for the next one; the
+// others of a time in which many calls were under way leave.
+const maxIdle = 64
+
 // stream makes calls at a fixed rate.
 type stream struct {
 	spec   control.StreamSpec
@@ -32,12 +37,13 @@ type stream struct {
 	missed  int64
 	begun   map[int64]time.Time // calls that are under way
 	running bool
+	// changed is closed at the next change; nil while nobody waits for one.
 	changed chan struct{}
 }
 
 func startStream(ctx context.Context, caller *clients.Caller, spec control.StreamSpec) *stream {
 	ctx, cancel := context.WithCancel(ctx)
-	s := &stream{spec: spec, cancel: cancel, done: make(chan struct{}), changed: make(chan struct{}), begun: map[int64]time.Time{}, running: true}
+	s := &stream{spec: spec, cancel: cancel, done: make(chan struct{}), begun: map[int64]time.Time{}, running: true}
 	go s.run(ctx, caller)
 	return s
 }
@@ -56,15 +62,37 @@ func (s *stream) run(ctx context.Context, caller *clients.Caller) {
 		s.wake()
 	}()
 	slots := make(chan struct{}, s.spec.InFlight())
+	// Who has made a call makes the next one, too: its stack has grown already.
+	next := make(chan int64)
+	defer close(next)
+	var idle atomic.Int32
+	work := func(call int64) {
+		for ok := true; ok; idle.Add(-1) {
+			// Not ctx: a call that is under way when the stream is stopped ends with
+			// its own answer or its own time-out.
+			s.add(call, caller.Do(context.WithoutCancel(ctx), s.request(call)))
+			<-slots
+			if idle.Add(1) > maxIdle {
+				ok = false
+				continue
+			}
+			call, ok = <-next
+		}
+	}
 	spacing := time.Duration(float64(time.Second) / s.spec.Rate)
 	due := time.Now().Add(s.spec.Phase)
 	timer := time.NewTimer(s.spec.Phase)
 	defer timer.Stop()
 	for call := int64(1); call <= s.spec.Count; call++ {
-		select {
-		case <-ctx.Done():
+		if ahead := time.Until(due); ahead > 0 {
+			timer.Reset(ahead)
+			select {
+			case <-ctx.Done():
+				return
+			case <-timer.C:
+			}
+		} else if ctx.Err() != nil {
 			return
-		case <-timer.C:
 		}
 		if behind := time.Since(due); behind > max(spacing, slack) {
 			late := min(int64(behind/spacing), s.spec.Count-call)
@@ -78,17 +106,15 @@ func (s *stream) run(ctx context.Context, caller *clients.Caller) {
 			s.sent++
 			s.begun[call] = time.Now()
 			s.mu.Unlock()
-			calls.Go(func() {
-				defer func() { <-slots }()
-				// Not ctx: a call that is under way when the stream is stopped
-				// ends with its own answer or its own time-out.
-				s.add(call, caller.Do(context.WithoutCancel(ctx), s.request(call)))
-			})
+			select {
+			case next <- call:
+			default:
+				calls.Go(func() { work(call) })
+			}
 		default:
 			s.miss(1)
 		}
 		due = due.Add(spacing)
-		timer.Reset(time.Until(due))
 	}
 }
 
@@ -123,8 +149,10 @@ func (s *stream) add(call int64, outcome clients.Outcome) {
 
 // wake tells waiters that something changed; mu is held.
 func (s *stream) wake() {
-	close(s.changed)
-	s.changed = make(chan struct{})
+	if s.changed != nil {
+		close(s.changed)
+		s.changed = nil
+	}
 }
 
 // page returns the answers after since.
@@ -150,11 +178,15 @@ func (s *stream) page(since int64) control.StreamPage {
 func (s *stream) await(ctx context.Context, since int64) {
 	for {
 		s.mu.Lock()
-		done, changed := s.last > since || !s.running, s.changed
-		s.mu.Unlock()
-		if done {
+		if s.last > since || !s.running {
+			s.mu.Unlock()
 			return
 		}
+		if s.changed == nil {
+			s.changed = make(chan struct{})
+		}
+		changed := s.changed
+		s.mu.Unlock()
 		select {
 		case <-changed:
 		case <-ctx.Done():
