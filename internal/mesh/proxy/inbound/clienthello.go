@@ -92,7 +92,8 @@ func (r *reader) vector(size int) reader {
 	for _, c := range r.take(size) {
 		n = n<<8 | int(c)
 	}
-	return reader{b: r.take(n), bad: r.bad}
+	v := r.take(n)
+	return reader{b: v, bad: r.bad}
 }
 
 // canonicalName is a DNS name in the form that names are compared in (T-13). Only
@@ -117,6 +118,10 @@ func parseClientHello(b []byte) hello {
 	r.vector(2) // cipher suites
 	r.vector(1) // compression
 	if r.bad {
+		return h
+	}
+	if len(r.b) == 0 {
+		h.tls = true // of an old client, which has no extensions
 		return h
 	}
 	extensions := r.vector(2)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -21,6 +22,7 @@ func FuzzParseHello(f *testing.F) {
 	f.Add(helloBytes(f, &tls.Config{InsecureSkipVerify: true}))
 	body := small[recordHeader:]
 	f.Add(slices.Concat(handshakeRecord(body[:1]), handshakeRecord(body[1:50]), handshakeRecord(body[50:])))
+	f.Add([]byte("\x16\x03\x01\x00\x2d\x01\x00\x00\x29\x03\x03" + strings.Repeat("r", 32) + "\x00\x00\x02\x00\x2f\x01\x00")) // without extensions
 	f.Add([]byte("GET / HTTP/1.1\r\n"))
 	f.Add([]byte("\x16\x03\x01\x00\x00"))
 	f.Fuzz(func(t *testing.T, b []byte) {
