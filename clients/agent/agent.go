@@ -11,6 +11,7 @@
 //	POST   /streams     StreamSpec         -> 201; 409 when the name is in use
 //	GET    /streams/NAME?since=N&timeout=D -> StreamPage
 //	DELETE /streams/NAME?since=N           -> the last StreamPage
+//	POST   /pages       {NAME: since}      -> []StreamPage, in the order of the names
 //	POST   /connections ConnectionSpec     -> HeldState; 409 when the name is in use
 //	GET    /connections/NAME?timeout=D     -> HeldState
 //	DELETE /connections/NAME               -> the last HeldState
@@ -24,7 +25,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -64,6 +67,7 @@ func New(caller *clients.Caller) *Agent {
 	a.mux.HandleFunc("POST /streams", a.startStream)
 	a.mux.HandleFunc("GET /streams/{name}", a.getStream)
 	a.mux.HandleFunc("DELETE /streams/{name}", a.stopStream)
+	a.mux.HandleFunc("POST /pages", a.pages)
 	a.mux.HandleFunc("POST /connections", a.openConnection)
 	a.mux.HandleFunc("GET /connections/{name}", a.getConnection)
 	a.mux.HandleFunc("DELETE /connections/{name}", a.closeConnection)
@@ -186,6 +190,31 @@ func (a *Agent) getStream(w http.ResponseWriter, r *http.Request) {
 	}
 	s.await(ctx, since)
 	reply(w, http.StatusOK, s.page(since))
+}
+
+// pages reads many streams at once: asked for one by one, those of a large run cost
+// more than their calls.
+func (a *Agent) pages(w http.ResponseWriter, r *http.Request) {
+	var since map[string]int64
+	if !read(w, r, &since) {
+		return
+	}
+	names := slices.Sorted(maps.Keys(since))
+	streams := make([]*stream, len(names))
+	a.mu.Lock()
+	for i, name := range names {
+		streams[i] = a.streams[name]
+	}
+	a.mu.Unlock()
+	out := make([]control.StreamPage, len(names))
+	for i, s := range streams {
+		if s == nil {
+			http.Error(w, fmt.Sprintf("there is no %q", names[i]), http.StatusNotFound)
+			return
+		}
+		out[i] = s.page(since[names[i]])
+	}
+	reply(w, http.StatusOK, out)
 }
 
 func (a *Agent) stopStream(w http.ResponseWriter, r *http.Request) {

@@ -135,6 +135,45 @@ func TestAStreamMakesEachCallOnceWithAnIDOfItsOwn(t *testing.T) {
 	}
 }
 
+func TestManyStreamsAreReadAtOnce(t *testing.T) {
+	address := serve(t, func(w http.ResponseWriter, r *http.Request) {})
+	client := start(t)
+	const streams, count = 5, 20
+	since, got := map[string]int64{}, map[string]int64{}
+	for i := range streams {
+		name := strconv.Itoa(i)
+		since[name] = 0
+		if err := client.StartStream(t.Context(), control.StreamSpec{Name: name, Rate: 500, Count: count,
+			Request: clients.Request{Protocol: clients.HTTP1, Address: address, Connection: clients.Reused}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for len(since) > 0 {
+		pages, err := client.Streams(t.Context(), since)
+		if err != nil || len(pages) != len(since) {
+			t.Fatalf("%d pages of %d streams, %v", len(pages), len(since), err)
+		}
+		for _, page := range pages {
+			for _, one := range page.Outcomes {
+				if got[page.Name]++; one.Seq != got[page.Name] {
+					t.Errorf("stream %s: answer %d where %d was next", page.Name, one.Seq, got[page.Name])
+				}
+			}
+			since[page.Name] = page.Last
+			if page.Running {
+				continue
+			}
+			if delete(since, page.Name); page.Sent+page.Missed != count || got[page.Name] != page.Sent {
+				t.Errorf("stream %s: %d sent, %d missed, %d answers read", page.Name, page.Sent, page.Missed, got[page.Name])
+			}
+		}
+	}
+	var status *control.Error
+	if _, err := client.Streams(t.Context(), map[string]int64{"0": 0, "none": 0}); !errors.As(err, &status) || status.Status != http.StatusNotFound {
+		t.Errorf("a stream that is not there: %v", err)
+	}
+}
+
 func TestAStreamDoesNotWaitForSlowAnswersNorCatchUp(t *testing.T) {
 	release := make(chan struct{})
 	address := serve(t, func(w http.ResponseWriter, r *http.Request) { <-release })

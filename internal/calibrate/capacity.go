@@ -112,46 +112,38 @@ func (c *Client) Carry(ctx context.Context, l Load, long time.Duration) (Kept, e
 	if err != nil {
 		return kept, err
 	}
-	seen, first := make([]control.StreamPage, l.Streams), make([]time.Time, l.Streams)
-	left := l.Streams
-	for left > 0 {
-		left = 0
-		var mu sync.Mutex
+	seen, first := map[string]control.StreamPage{}, map[string]time.Time{}
+	since := map[string]int64{} // of those that still run
+	for _, name := range names {
+		since[name] = 0
+	}
+	for len(since) > 0 {
 		if err := wait(ctx, pageEvery); err != nil {
 			return kept, err
 		}
-		err := c.each(ctx, names, func(i int) error {
-			if seen[i].Last > 0 && !seen[i].Running {
-				return nil
-			}
-			page, err := c.agent.Stream(ctx, names[i], seen[i].Last, 0)
-			if err != nil {
-				return err
-			}
-			mu.Lock()
-			defer mu.Unlock()
+		pages, err := c.agent.Streams(ctx, since)
+		if err != nil {
+			return kept, err
+		}
+		for _, page := range pages {
 			for _, one := range page.Outcomes {
 				if one.Outcome.Kind != clients.Allowed {
 					kept.Wrong++
 				}
 				// By the stream's own first call, which is as late as any.
 				due := one.Outcome.Start.Add(-spacing * time.Duration(one.Call-1))
-				if first[i].IsZero() || due.Before(first[i]) {
-					first[i] = due
+				if early, known := first[page.Name]; !known || due.Before(early) {
+					first[page.Name] = due
 				}
-				if due.Sub(first[i]) > lateLimit {
+				if due.Sub(first[page.Name]) > lateLimit {
 					kept.Late++
 				}
 			}
-			if page.Running {
-				left++
-			}
 			page.Outcomes = nil
-			seen[i] = page
-			return nil
-		})
-		if err != nil {
-			return kept, err
+			seen[page.Name] = page
+			if since[page.Name] = page.Last; !page.Running {
+				delete(since, page.Name)
+			}
 		}
 	}
 	kept.Wall = time.Since(began)

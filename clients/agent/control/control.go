@@ -183,6 +183,14 @@ func (c *Client) Stream(ctx context.Context, name string, since int64, wait time
 	return page, c.do(ctx, http.MethodGet, "/streams/"+url.PathEscape(name), query, nil, &page)
 }
 
+// Streams returns the answers of many streams, of each those after the seq that it is
+// mapped to, in the order of their names. A name that is not there is an Error with
+// 404.
+func (c *Client) Streams(ctx context.Context, since map[string]int64) ([]StreamPage, error) {
+	var pages []StreamPage
+	return pages, c.do(ctx, http.MethodPost, "/pages", nil, since, &pages)
+}
+
 // StopStream ends a stream, waits for the calls in flight and returns the
 // answers after since. The name is free afterwards.
 func (c *Client) StopStream(ctx context.Context, name string, since int64) (StreamPage, error) {
