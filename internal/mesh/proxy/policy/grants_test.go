@@ -123,13 +123,17 @@ func compareGrants(t *testing.T, list []Authz) {
 		for _, state := range TLSStates {
 			for _, name := range append([]string{""}, someNames...) {
 				for _, d := range []Dialect{{}, Linkerd} {
-					c := Client{Addr: netip.AddrPortFrom(addr, 1), TLS: state, Identity: name}
-					if got, want := g.first(c, d), oneByOne(list, c, d); got != want {
-						t.Fatalf("%+v: got %d, want %d, of %+v", c, got, want, list)
-					}
+					compareGrant(t, g, list, Client{Addr: netip.AddrPortFrom(addr, 1), TLS: state, Identity: name}, d)
 				}
 			}
 		}
+	}
+}
+
+func compareGrant(t *testing.T, g *grants, list []Authz, c Client, d Dialect) {
+	t.Helper()
+	if got, want := g.first(c, d), oneByOne(list, c, d); got != want {
+		t.Fatalf("%+v: got %d, want %d, of %+v", c, got, want, list)
 	}
 }
 
@@ -159,7 +163,13 @@ func FuzzGrants(f *testing.F) {
 		for i := range list {
 			list[i] = randomAuthz(random)
 		}
-		compareGrants(t, list)
+		g := newGrants(list)
+		for range 500 { // of the many that there are
+			addr := netip.MustParseAddr(pick(random, someAddresses))
+			addr = pick(random, []netip.Addr{addr, addr.Next(), addr.Prev()})
+			c := Client{Addr: netip.AddrPortFrom(addr, 1), TLS: pick(random, TLSStates), Identity: pick(random, append(someNames, ""))}
+			compareGrant(t, g, list, c, pick(random, []Dialect{{}, Linkerd}))
+		}
 	})
 }
 
