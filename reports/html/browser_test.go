@@ -357,7 +357,7 @@ func TestScreenshot(t *testing.T) {
 	if *update {
 		v := visit(t, madeRun(2400))
 		v.scheme("light")
-		v.do(chromedp.EmulateViewport(1280, 1460))
+		v.do(chromedp.EmulateViewport(1280, 1960))
 		v.open("")
 		v.await(drawn)
 		v.do(chromedp.Click(`button[aria-label="to the next finding"]`))
