@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -28,8 +29,10 @@ const (
 	bundleFolder = "bundle"
 	// logLimit bounds what is kept of one container's log; the end is kept.
 	logLimit = 1 << 20
-	// logLines is how many of its last lines are asked for.
+	// logLines is how many of its last lines are asked for, and logMost how many
+	// bytes of them are read to get to their end.
 	logLines = 5000
+	logMost  = 16 * logLimit
 )
 
 // bundled are the kinds of objects that a bundle holds. Secrets are not among
@@ -107,7 +110,7 @@ func (s *scenarioRun) gatherPod(ctx context.Context, b *bundle, pod *corev1.Pod)
 		if err != nil {
 			continue
 		}
-		text, _ := io.ReadAll(io.LimitReader(stream, logLimit))
+		text := lastOf(stream)
 		stream.Close()
 		b.write(filepath.Join(folder, container.Name+".log"), text)
 	}
@@ -139,6 +142,17 @@ func (s *scenarioRun) gatherPod(ctx context.Context, b *bundle, pod *corev1.Pod)
 	if encoded, err := json.MarshalIndent(served, "", "  "); err == nil && len(served) > 0 {
 		b.write(filepath.Join(folder, "policy-served.json"), encoded)
 	}
+}
+
+// lastOf is the end of a log, where it tells of what has just failed, from the
+// beginning of a line.
+func lastOf(log io.Reader) []byte {
+	text, _ := io.ReadAll(io.LimitReader(log, logMost)) // as far as it can be had
+	if len(text) <= logLimit {
+		return text
+	}
+	text = text[len(text)-logLimit:]
+	return text[bytes.IndexByte(text, '\n')+1:]
 }
 
 // bundle is a folder of evidence that several goroutines write into.

@@ -16,6 +16,10 @@ import (
 	"github.com/meshproof/meshproof/scenarios"
 )
 
+// scale sets the number of a Deployment's pods, and waits until they are there or
+// gone. When the policy controller has come back it waits for the proxies, too: one
+// that had lost it connects again after a pause that may be longer than any change
+// of policy may take (L-06).
 func (s *scenarioRun) scale(ctx context.Context, a *scenarios.Scale) (string, error) {
 	line := fmt.Sprintf("scale Deployment %s/%s to %d", a.Namespace, a.Name, a.Replicas)
 	before, err := s.e.setReplicas(ctx, a.Namespace, a.Name, int32(a.Replicas))
@@ -30,7 +34,13 @@ func (s *scenarioRun) scale(ctx context.Context, a *scenarios.Scale) (string, er
 			_ = s.e.awaitRollout(ctx, a.Namespace, nil)
 		}
 	})
-	return line, s.e.awaitRollout(ctx, a.Namespace, func(string) bool { return true })
+	if err := s.e.awaitRollout(ctx, a.Namespace, func(string) bool { return true }); err != nil {
+		return line, err
+	}
+	if a.Namespace != meshNamespace || a.Name != policyService || a.Replicas == 0 {
+		return line, nil
+	}
+	return line, s.restored(ctx, versions{})
 }
 
 func (e *run) setReplicas(ctx context.Context, namespace, name string, replicas int32) (int32, error) {

@@ -23,6 +23,8 @@ type maker struct {
 	pods  map[string]int
 	// places are where the recording's requests stand in the line.
 	places []int
+	// kept is where the scenario's logs are.
+	kept evidence
 }
 
 func us(d time.Duration) int64 { return d.Microseconds() }
@@ -93,6 +95,7 @@ func (m *maker) make() (*timeline.Timeline, error) {
 		line.Faults = append(line.Faults, one)
 	}
 	m.findings()
+	m.logs()
 	if err := m.expected(); err != nil {
 		return nil, err
 	}

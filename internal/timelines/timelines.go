@@ -4,7 +4,8 @@
 //
 // A run's folder flows in; result.Run.Evidence and result.Run.Samples flow out.
 // Recordings are judged by internal/transition, as the engine judges them, so
-// that the page shows the findings of the run's verdict and none of its own. It
+// that the page shows the findings of the run's verdict and none of its own. Log
+// lines are taken from the evidence that a scenario has left, within bounds. It
 // writes no files.
 package timelines
 
@@ -13,6 +14,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 
@@ -27,15 +29,29 @@ import (
 // its scenarios tell that have folders of their own. What is missing adds nothing.
 // What could be made stays also when an error is returned.
 func Attach(dir string, run *result.Run) error {
-	of := map[string]map[string]bool{} // scenarios by folder
+	of := map[string]map[string]evidence{} // scenarios by folder
+	var errs []error
+	var files fs.FS
+	switch root, err := os.OpenRoot(dir); { // what is named in a run leads nowhere out of its folder
+	case err == nil:
+		defer root.Close()
+		files = root.FS()
+	case !errors.Is(err, fs.ErrNotExist):
+		errs = append(errs, fmt.Errorf("read what was kept: %w", err))
+	}
+	bundles := 0
+	for _, s := range run.Scenarios {
+		if s.Bundle != "" {
+			bundles++
+		}
+	}
 	for _, s := range run.Scenarios {
 		if of[s.Folder] == nil {
-			of[s.Folder] = map[string]bool{}
+			of[s.Folder] = map[string]evidence{}
 		}
-		of[s.Folder][s.Name] = true
+		of[s.Folder][s.Name] = evidence{files: files, bundle: filepath.ToSlash(s.Bundle), outcome: s.Outcome, room: mostLogs / max(bundles, 1)}
 	}
 	a := &attaching{run: run, evidence: &timeline.Evidence{}, cover: newCover(run), samples: newSamples()}
-	var errs []error
 	found := false
 	for _, folder := range slices.Sorted(maps.Keys(of)) {
 		if folder != "" && !filepath.IsLocal(folder) {
@@ -90,13 +106,14 @@ func (a *attaching) draw(one *maker) error {
 }
 
 // add takes what a history tells of some scenarios.
-func (a *attaching) add(h *history.History, of map[string]bool) error {
+func (a *attaching) add(h *history.History, of map[string]evidence) error {
 	for _, q := range h.Questions {
 		a.cover.question(q)
 	}
 	var errs []error
 	for _, recording := range h.Recordings {
-		if !of[recording.Scenario] {
+		kept, asked := of[recording.Scenario]
+		if !asked {
 			continue
 		}
 		v, err := transition.Judge(recording, h.Worlds, oracle.DefaultRules())
@@ -104,7 +121,7 @@ func (a *attaching) add(h *history.History, of map[string]bool) error {
 			errs = append(errs, fmt.Errorf("judge %s: %w", recording.Scenario, err))
 			continue
 		}
-		one := &maker{r: recording, v: v, texts: map[string]int{}}
+		one := &maker{r: recording, v: v, texts: map[string]int{}, kept: kept}
 		if a.passed(recording.Scenario) && len(v.Findings) == 0 {
 			a.later = append(a.later, one)
 		} else {

@@ -165,9 +165,9 @@ func TestWhatWasSeenIsCountedByRuleClassAndProtocol(t *testing.T) {
 // attach is Attach without a file.
 func attach(h *history.History, run *result.Run) error {
 	a := &attaching{run: run, evidence: &timeline.Evidence{}, cover: newCover(run), samples: newSamples()}
-	of := map[string]bool{}
+	of := map[string]evidence{}
 	for _, r := range h.Recordings {
-		of[r.Scenario] = true
+		of[r.Scenario] = evidence{}
 	}
 	return errors.Join(a.add(h, of), a.done())
 }

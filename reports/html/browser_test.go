@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"flag"
+	"fmt"
 	"image"
 	"image/color"
 	"image/png"
@@ -18,6 +19,7 @@ import (
 	"github.com/chromedp/chromedp/kb"
 
 	"github.com/meshproof/meshproof/reports/result"
+	"github.com/meshproof/meshproof/reports/timeline"
 )
 
 func TestAReaderCanFilterThePageFromDisk(t *testing.T) {
@@ -98,6 +100,7 @@ func TestNothingThatIsShownIsMarkup(t *testing.T) {
 	const evil = `</script><img src=x onerror="console.error(1)">`
 	run := madeRun(200)
 	line := &run.Evidence.Timelines[0]
+	line.Logs[0].Pod, line.Logs[0].File = evil, evil
 	line.Streams[0].Name, line.Steps[0].Name, line.Writes[0].Object, line.Proxies[0].Pod, line.Faults[0].Name = evil, evil, evil, evil, evil
 	for i := range line.Texts {
 		line.Texts[i] += evil
@@ -166,13 +169,99 @@ func TestALaneIsClickedForItsRequests(t *testing.T) {
 	v := visit(t, madeRun(2400))
 	v.open("")
 	v.await(drawn)
+	clickStranger(v)
+	if text := ask[string](v, card); !strings.Contains(text, "stranger: denied") || !strings.Contains(text, "x2x9p") {
+		t.Errorf("the card says %s", text)
+	}
+}
+
+// lines are the log lines that the card shows, as a reader sees them.
+const lines = `[...document.querySelectorAll(".card .logs tbody tr")].filter(r => r.checkVisibility()).map(r => (r.className + " " + [...r.cells].map(c => c.textContent).join(" ")).trim())`
+
+// clickStranger clicks on a request of the third lane: the stranger's at the first
+// replica, where she is always denied.
+func clickStranger(v *visitor) {
+	v.Helper()
 	v.do(chromedp.Evaluate[chromedp.Void](`document.querySelector(".timeline").scrollIntoView()`))
-	// The third lane is the stranger's at the first replica; she is always denied.
 	at := ask[[]float64](v, `(() => { const b = document.querySelector(".timeline canvas").getBoundingClientRect(); return [b.left, b.top, b.width] })()`)
 	v.do(chromedp.MouseClickXY(at[0]+190+(at[2]-202)/2, at[1]+78+2*34+24))
 	v.await(`!document.querySelector(".card").hidden`)
-	if text := ask[string](v, card); !strings.Contains(text, "stranger: denied") || !strings.Contains(text, "x2x9p") {
-		t.Errorf("the card says %s", text)
+}
+
+func TestARequestThatIsClickedShowsTheLogLinesAroundIt(t *testing.T) {
+	v := visit(t, madeRun(2400))
+	v.open("")
+	v.await(drawn)
+	clickStranger(v)
+	got := ask[[]string](v, lines)
+	during := slices.DeleteFunc(slices.Clone(got), func(l string) bool { return !strings.HasPrefix(l, "during ") })
+	// Five before it, its own, and five after it; and three lines of the controller.
+	if len(got) != 14 || len(during) != 1 || got[5] != during[0] || !strings.Contains(during[0], "Request denied") || !strings.HasPrefix(during[0], "during +") ||
+		!strings.Contains(during[0], " 12:00:0") || !strings.HasPrefix(got[4], "−") || !strings.HasPrefix(got[6], "+") || !strings.Contains(got[13], "was seen") {
+		t.Errorf("the lines are %q", got)
+	}
+	text := ask[string](v, card)
+	for _, want := range []string{"proxy shop/app-6d4f7-x2x9p", "bundle/shop/app-6d4f7-x2x9p/linkerd-proxy.log", "10.244.0.9", "policy controller linkerd/linkerd-destination-7c9f4"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the card lacks %q: %s", want, text)
+		}
+	}
+	if strings.Contains(text, "10.244.0.10") {
+		t.Errorf("the card has lines of the proxy that did not answer: %s", text)
+	}
+
+	// They are folded by the keyboard, and stay so from request to request.
+	v.do(chromedp.Evaluate[chromedp.Void](`document.querySelector(".card .logs summary").focus()`), chromedp.KeyEvent(kb.Enter))
+	v.await(lines + ".length === 0")
+	v.do(chromedp.Evaluate[chromedp.Void](`document.querySelector(".timeline canvas").focus()`), chromedp.KeyEvent(kb.ArrowRight))
+	if still := ask[[]string](v, lines); len(still) != 0 {
+		t.Errorf("of the next request are shown %q", still)
+	}
+
+	// At the beginning, it is said what is not in the page.
+	v.do(chromedp.Evaluate[chromedp.Void](`document.querySelector(".card .logs").open = true`))
+	v.open("#revoke-alice/r1")
+	v.await(`document.querySelector(".card") && !document.querySelector(".card").hidden`)
+	if first := strings.Join(ask[[]string](v, lines), "\n"); !strings.Contains(first, "3 lines are left out here") || !strings.Contains(first, "begins after this request") {
+		t.Errorf("of the first request are shown %s", first)
+	}
+}
+
+func TestARequestWithoutLogLinesSaysWhyThereAreNone(t *testing.T) {
+	cases := []struct {
+		name   string
+		change func(*timeline.Timeline)
+		want   string
+	}{
+		{"the scenario has passed", func(l *timeline.Timeline) { l.Logs, l.NoLogs = nil, "No log lines were kept: it has passed." }, "No log lines were kept: it has passed."},
+		{"nothing was kept", func(l *timeline.Timeline) { l.Logs = nil }, "No log lines of this scenario were kept."},
+		{"the pod was gone", func(l *timeline.Timeline) { l.Logs = l.Logs[:1] }, "No log of shop/app-6d4f7-x2x9p was kept."},
+		{"it wrote nothing", func(l *timeline.Timeline) { l.Logs[1].At, l.Logs[1].Text = nil, nil }, "It has no line from the time of this scenario."},
+		{"only the controller is gone", func(l *timeline.Timeline) { l.Logs = l.Logs[1:] }, "No log of the policy controller was kept."},
+		{"who answered is not known", func(l *timeline.Timeline) {
+			for i := range l.Requests.Proxy {
+				l.Requests.Proxy[i] = -1
+			}
+		}, "which one answered is not known"},
+	}
+	run := &result.Run{Outcome: result.Failed, Evidence: &timeline.Evidence{}}
+	for _, c := range cases {
+		line := madeLine(c.name, 200)
+		for i := range line.Requests.Proxy {
+			line.Requests.Proxy[i] = 0
+		}
+		c.change(&line)
+		run.Evidence.Timelines = append(run.Evidence.Timelines, line)
+		run.Scenarios = append(run.Scenarios, result.Scenario{Name: c.name, Outcome: result.Failed})
+	}
+	v := visit(t, run)
+	for _, c := range cases {
+		logs := fmt.Sprintf(`document.querySelector("#%s .card .logs")`, strings.ReplaceAll(c.name, " ", "-"))
+		v.open("#" + strings.ReplaceAll(c.name, " ", "-") + "/r100")
+		v.await(logs)
+		if text := ask[string](v, logs+".innerText"); !strings.Contains(text, c.want) {
+			t.Errorf("where %s the card says %q, want %q", c.name, text, c.want)
+		}
 	}
 }
 
@@ -268,7 +357,7 @@ func TestScreenshot(t *testing.T) {
 	if *update {
 		v := visit(t, madeRun(2400))
 		v.scheme("light")
-		v.do(chromedp.EmulateViewport(1280, 1460))
+		v.do(chromedp.EmulateViewport(1280, 1960))
 		v.open("")
 		v.await(drawn)
 		v.do(chromedp.Click(`button[aria-label="to the next finding"]`))

@@ -78,7 +78,41 @@ func madeLine(name string, n int) timeline.Timeline {
 	}
 	line.Findings = []timeline.Finding{{Request: odd, Kind: "stale", Harm: "leak", At: 6*second + 300000,
 		Text: fmt.Sprintf("request %s was allowed 1.3 s after alice was revoked, at a proxy that had denied her before", r.ID[odd])}}
+	line.Logs = madeLogs(&line)
 	return line
+}
+
+// madeLogs are the lines that the proxies wrote for what they denied, as many as
+// a page of many requests holds, and what the controller wrote for each change.
+func madeLogs(line *timeline.Timeline) []timeline.Log {
+	const most = 5000 // as much as is kept of one log
+	logs := []timeline.Log{{Proxy: -1, Pod: "linkerd/linkerd-destination-7c9f4", File: "scenarios/revoke-alice/bundle/linkerd/linkerd-destination-7c9f4/policy.log"}}
+	before := make([]int64, len(line.Proxies)+1)
+	put := func(log int, at int64, text int) {
+		logs[log].At, logs[log].Text = append(logs[log].At, at-before[log]), append(logs[log].Text, text)
+		before[log] = at
+	}
+	text := func(s string) int {
+		line.Texts = append(line.Texts, s)
+		return len(line.Texts) - 1
+	}
+	for _, w := range line.Writes {
+		put(0, w.Call+3000, text(fmt.Sprintf(`{"level":"INFO","msg":"%s %s was seen"}`, w.Object, w.Verb)))
+	}
+	for p, proxy := range line.Proxies {
+		logs = append(logs, timeline.Log{Proxy: p, Pod: proxy.Pod, File: "scenarios/revoke-alice/bundle/" + proxy.Pod + "/linkerd-proxy.log"})
+		denied := text(fmt.Sprintf(`{"level":"INFO","msg":"Request denied","target":"linkerd_app_inbound::policy","server.kind":"server","server.name":"app-http","client.tls":"no_identity","client.ip":"10.244.0.%d"}`, 9+p))
+		put(p+1, 40_000, text(`{"level":"INFO","msg":"proxy starts","identity":"app.shop"}`))
+		put(p+1, 45_000, -3)
+		at, r := int64(0), &line.Requests
+		for i := range r.Call {
+			at += r.Call[i]
+			if r.Proxy[i] == p && r.Class[i] == timeline.Denied && at > 50_000 && len(logs[p+1].At) < most {
+				put(p+1, at+r.Took[i]/2, denied)
+			}
+		}
+	}
+	return logs
 }
 
 // madeRun is a run with such a scenario of n requests, and all parts of the page.

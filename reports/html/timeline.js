@@ -23,6 +23,12 @@ class Timeline {
     this.n = n;
     this.start = new Float64Array(n);
     for (let i = 0, at = 0; i < n; i++) this.start[i] = at += r.t[i];
+    this.logs = (data.logs || []).map(log => {
+      const times = new Float64Array((log.t || []).length);
+      for (let i = 0, at = 0; i < times.length; i++) times[i] = at += log.t[i];
+      return { ...log, times };
+    });
+    this.showLogs = true;
     this.wrong = new Map();
     (data.findings || []).forEach((f, i) => { if (f.request >= 0 && !this.wrong.has(f.request)) this.wrong.set(f.request, i); });
     this.lanes = this.makeLanes();
@@ -623,8 +629,67 @@ class Timeline {
       }
       this.card.append(el("div", { className: "wide" }, el("table", {}, el("thead", {}, el("tr", {}, ...["policy", "made by", "the rules say", "because"].map(t => el("th", { scope: "col", textContent: t })))), body)));
     }
+    this.card.append(this.logsOf(place));
     this.card.append(el("p", {}, el("a", { href: link, textContent: "link to this request" })));
     const target = new URL(link, location.href).href;
     if (location.href !== target) try { history.replaceState(null, "", link); } catch { /* a page from disk may not everywhere */ }
+  }
+
+  // logsOf are the lines that the proxy that answered and the policy controller
+  // wrote around a request, or why there are none.
+  logsOf(place) {
+    const el = Timeline.element, d = this.data, proxy = d.requests.p[place];
+    const part = el("details", { className: "logs", open: this.showLogs }, el("summary", { textContent: "log lines around it" }));
+    part.setAttribute("aria-live", "off"); // there are many, for those who ask for them
+    part.addEventListener("toggle", () => { this.showLogs = part.open; });
+    const say = text => part.append(el("p", { textContent: text }));
+    if (d.noLogs || !d.logs) {
+      say(d.noLogs || "No log lines of this scenario were kept.");
+      return part;
+    }
+    const own = this.logs.filter(log => proxy >= 0 && log.p === proxy), controllers = this.logs.filter(log => log.p < 0);
+    if (proxy < 0) say("No lines of a proxy: which one answered is not known.");
+    else if (!own.length) say(`No log of ${d.proxies[proxy].pod} was kept. Logs are taken when a scenario ends; a pod that is gone by then leaves none.`);
+    for (const log of own) part.append(this.excerpt("proxy", log, place));
+    for (const log of controllers) part.append(this.excerpt("policy controller", log, place));
+    if (!controllers.length) say("No log of the policy controller was kept.");
+    return part;
+  }
+
+  // excerpt are the lines of a log while a request was under way, marked, and some
+  // before and after them.
+  excerpt(who, log, place) {
+    const el = Timeline.element, d = this.data, around = 5, most = 40;
+    const begin = this.start[place], end = begin + d.requests.d[place], slack = d.slack || 0;
+    const first = log.times.findIndex(at => at >= begin - slack), n = log.times.length;
+    const from = first < 0 ? n : first;
+    let to = from;
+    while (to < n && log.times[to] <= end + slack) to++;
+    const part = el("div", {}, el("p", {}, el("b", { textContent: `${who} ${log.pod}` }), el("small", {}, " all of it: ", el("code", { textContent: log.file }))));
+    if (!n) {
+      part.append(el("p", { textContent: "It has no line from the time of this scenario." }));
+      return part;
+    }
+    const body = el("tbody"), gap = text => body.append(el("tr", {}, el("td", { colSpan: 3, className: "gap", textContent: text })));
+    if (!from && !to) gap("The log that was kept begins after this request.");
+    for (let i = Math.max(from - around, 0); i < Math.min(to + around, n); i++) {
+      if (to - from > most && i === from + most / 2) {
+        let rest = 0;
+        for (const last = i + to - from - most; i < last; i++) rest += Math.max(-log.x[i], 1);
+        gap(`${rest} more lines while the request was under way are not shown here`);
+      }
+      if (log.x[i] < 0) {
+        gap(`${-log.x[i]} lines are left out here, to keep this page small`);
+        continue;
+      }
+      const by = log.times[i] - begin, text = d.texts[log.x[i]];
+      body.append(el("tr", { className: i >= from && i < to ? "during" : "" }, el("td", { className: "n", textContent: (by < 0 ? "−" : "+") + Timeline.time(Math.abs(by)) }),
+        el("td", { className: "n", textContent: new Date(Date.parse(d.began) + log.times[i] / 1000).toISOString().slice(11, 23) }), el("td", {}, el("code", { textContent: text }))));
+    }
+    const head = el("tr", {}, ...["from its sending", "time (UTC)", "line"].map(t => el("th", { scope: "col", textContent: t })));
+    const table = el("table", {}, el("thead", {}, head), body);
+    table.setAttribute("aria-label", `log lines of the ${who} ${log.pod}`);
+    part.append(table);
+    return part;
   }
 }

@@ -42,6 +42,10 @@ type Timeline struct {
 	Expected []Expected `json:"expected,omitempty"`
 	Requests Requests   `json:"requests"`
 	Findings []Finding  `json:"findings,omitempty"`
+	// Logs are what its proxies and the policy controller wrote; NoLogs says why
+	// there are none.
+	Logs   []Log  `json:"logs,omitempty"`
+	NoLogs string `json:"noLogs,omitempty"`
 	// Texts are all texts that others refer to by their place; the first is empty.
 	Texts []string `json:"texts"`
 }
@@ -167,6 +171,20 @@ const (
 	// Unclear: the answer does not tell what policy decided.
 	Unclear
 )
+
+// Log is what one container wrote while the scenario lasted, by the clock of its
+// machine. Its lines are columns of one length, in the order of their times.
+type Log struct {
+	// Proxy is the place of the one that wrote it, -1 for a policy controller.
+	Proxy int    `json:"p"`
+	Pod   string `json:"pod"`
+	// File has the whole log, relative to the run's folder.
+	File string `json:"file"`
+	// At holds the difference to the line before. Text is a text, without the time;
+	// below 0, so many lines are left out there.
+	At   []int64 `json:"t"`
+	Text []int   `json:"x"`
+}
 
 // Finding is a request, or a time, that no policy explains.
 type Finding struct {
