@@ -11,7 +11,8 @@
 //	POST   /streams     StreamSpec         -> 201; 409 when the name is in use
 //	GET    /streams/NAME?since=N&timeout=D -> StreamPage
 //	DELETE /streams/NAME?since=N           -> the last StreamPage
-//	POST   /pages       {NAME: since}      -> []StreamPage, in the order of the names
+//	DELETE /streams     {NAME: since}      -> []StreamPage, the last ones of those that there were
+//	POST   /pages       {NAME: since}      -> []StreamPage, in the order of the names (?timeout=D)
 //	POST   /connections ConnectionSpec     -> HeldState; 409 when the name is in use
 //	GET    /connections/NAME?timeout=D     -> HeldState
 //	DELETE /connections/NAME               -> the last HeldState
@@ -67,6 +68,7 @@ func New(caller *clients.Caller) *Agent {
 	a.mux.HandleFunc("POST /streams", a.startStream)
 	a.mux.HandleFunc("GET /streams/{name}", a.getStream)
 	a.mux.HandleFunc("DELETE /streams/{name}", a.stopStream)
+	a.mux.HandleFunc("DELETE /streams", a.stopStreams)
 	a.mux.HandleFunc("POST /pages", a.pages)
 	a.mux.HandleFunc("POST /connections", a.openConnection)
 	a.mux.HandleFunc("GET /connections/{name}", a.getConnection)
@@ -199,6 +201,11 @@ func (a *Agent) pages(w http.ResponseWriter, r *http.Request) {
 	if !read(w, r, &since) {
 		return
 	}
+	ctx, cancel, ok := waiting(w, r)
+	if !ok {
+		return
+	}
+	defer cancel()
 	names := slices.Sorted(maps.Keys(since))
 	streams := make([]*stream, len(names))
 	a.mu.Lock()
@@ -206,12 +213,16 @@ func (a *Agent) pages(w http.ResponseWriter, r *http.Request) {
 		streams[i] = a.streams[name]
 	}
 	a.mu.Unlock()
+	if i := slices.Index(streams, nil); i >= 0 {
+		http.Error(w, fmt.Sprintf("there is no %q", names[i]), http.StatusNotFound)
+		return
+	}
+	// One after the other: the last to have an answer is who is waited for anyway.
+	for i, s := range streams {
+		s.await(ctx, since[names[i]])
+	}
 	out := make([]control.StreamPage, len(names))
 	for i, s := range streams {
-		if s == nil {
-			http.Error(w, fmt.Sprintf("there is no %q", names[i]), http.StatusNotFound)
-			return
-		}
 		out[i] = s.page(since[names[i]])
 	}
 	reply(w, http.StatusOK, out)
@@ -232,6 +243,33 @@ func (a *Agent) stopStream(w http.ResponseWriter, r *http.Request) {
 	}
 	s.stop()
 	reply(w, http.StatusOK, s.page(since))
+}
+
+// stopStreams ends many streams at once, so that the waits for their last answers are
+// one.
+func (a *Agent) stopStreams(w http.ResponseWriter, r *http.Request) {
+	var since map[string]int64
+	if !read(w, r, &since) {
+		return
+	}
+	var streams []*stream
+	a.mu.Lock()
+	for _, name := range slices.Sorted(maps.Keys(since)) {
+		if s := a.streams[name]; s != nil {
+			streams = append(streams, s)
+			delete(a.streams, name)
+		}
+	}
+	a.mu.Unlock()
+	for _, s := range streams {
+		s.cancel()
+	}
+	out := make([]control.StreamPage, len(streams))
+	for i, s := range streams {
+		s.stop()
+		out[i] = s.page(since[s.spec.Name])
+	}
+	reply(w, http.StatusOK, out)
 }
 
 func (a *Agent) openConnection(w http.ResponseWriter, r *http.Request) {

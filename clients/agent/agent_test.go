@@ -149,11 +149,14 @@ func TestManyStreamsAreReadAtOnce(t *testing.T) {
 		}
 	}
 	for len(since) > 0 {
-		pages, err := client.Streams(t.Context(), since)
+		pages, err := client.Streams(t.Context(), since, plenty)
 		if err != nil || len(pages) != len(since) {
 			t.Fatalf("%d pages of %d streams, %v", len(pages), len(since), err)
 		}
 		for _, page := range pages {
+			if page.Running && len(page.Outcomes) == 0 {
+				t.Errorf("stream %s was not waited for", page.Name)
+			}
 			for _, one := range page.Outcomes {
 				if got[page.Name]++; one.Seq != got[page.Name] {
 					t.Errorf("stream %s: answer %d where %d was next", page.Name, one.Seq, got[page.Name])
@@ -169,7 +172,7 @@ func TestManyStreamsAreReadAtOnce(t *testing.T) {
 		}
 	}
 	var status *control.Error
-	if _, err := client.Streams(t.Context(), map[string]int64{"0": 0, "none": 0}); !errors.As(err, &status) || status.Status != http.StatusNotFound {
+	if _, err := client.Streams(t.Context(), map[string]int64{"0": 0, "none": 0}, 0); !errors.As(err, &status) || status.Status != http.StatusNotFound {
 		t.Errorf("a stream that is not there: %v", err)
 	}
 }
@@ -363,5 +366,32 @@ func TestTheControlPortIsFoundInTheLogOnceItsLineIsWhole(t *testing.T) {
 		if port, ok := control.Announced(log); port != want || ok != (want > 0) {
 			t.Errorf("%q: port %d, %v, want %d", log, port, ok, want)
 		}
+	}
+}
+
+func TestManyStreamsAreEndedAtOnceWithTheirLastAnswers(t *testing.T) {
+	address := serve(t, func(w http.ResponseWriter, r *http.Request) {})
+	client := start(t)
+	since := map[string]int64{"a": 0, "b": 0}
+	for name := range since {
+		if err := client.StartStream(t.Context(), control.StreamSpec{Name: name, Rate: 200, Request: clients.Request{Protocol: clients.HTTP1, Address: address}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := client.Streams(t.Context(), since, plenty); err != nil {
+		t.Fatal(err)
+	}
+	since["none"] = 0
+	pages, err := client.StopStreams(t.Context(), since)
+	if err != nil || len(pages) != 2 || pages[0].Name != "a" || pages[1].Name != "b" {
+		t.Fatalf("%+v, %v", pages, err)
+	}
+	for _, page := range pages {
+		if page.Running || page.Sent == 0 || page.Sent != int64(len(page.Outcomes)) || len(page.UnderWay) > 0 {
+			t.Errorf("stream %s has ended so: %+v", page.Name, page)
+		}
+	}
+	if pages, err := client.StopStreams(t.Context(), since); err != nil || len(pages) > 0 {
+		t.Errorf("they have ended, and there are still %+v, %v", pages, err)
 	}
 }

@@ -121,7 +121,7 @@ func (c *Client) Carry(ctx context.Context, l Load, long time.Duration) (Kept, e
 		if err := wait(ctx, pageEvery); err != nil {
 			return kept, err
 		}
-		pages, err := c.agent.Streams(ctx, since)
+		pages, err := c.agent.Streams(ctx, since, 0)
 		if err != nil {
 			return kept, err
 		}
@@ -200,10 +200,11 @@ func (c *Client) each(ctx context.Context, names []string, do func(int) error) e
 
 // stop ends the streams, which have ended unless something went wrong.
 func (c *Client) stop(ctx context.Context, names []string) {
-	_ = c.each(ctx, names, func(i int) error {
-		_, _ = c.agent.StopStream(ctx, names[i], 1<<62) // one that never began is not there
-		return nil
-	})
+	since := map[string]int64{}
+	for _, name := range names {
+		since[name] = 1 << 62
+	}
+	_, _ = c.agent.StopStreams(ctx, since)
 }
 
 // Most finds the greatest load of that kind that the client keeps, by doubling it:

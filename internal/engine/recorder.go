@@ -103,6 +103,10 @@ func (s *scenarioRun) record(ctx context.Context) error {
 		s.recorder = nil
 		return nil
 	}
+	// All of them flow before the first step: one answer of each is awaited.
+	if err := r.take(ctx, r.flows, callTimeout); err != nil {
+		return err
+	}
 	if err := r.read(ctx); err != nil {
 		return err
 	}
@@ -170,27 +174,7 @@ func (r *recorder) close(ctx context.Context) error {
 	r.done.Wait()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), agentBudget)
 	defer cancel()
-	group := newGroup()
-	for _, f := range r.flows {
-		group.do(func() error {
-			f.mu.Lock()
-			defer f.mu.Unlock()
-			asked := time.Now()
-			page, err := f.from.agent.StopStream(ctx, f.name, f.seq)
-			if err != nil {
-				return fmt.Errorf("stop stream %s: %w", f.spec.Name, err)
-			}
-			r.took(f, page, asked)
-			f.stopped = true
-			if shared := r.s.streams[f.spec.Name]; shared != nil {
-				shared.mu.Lock()
-				shared.stopped = true
-				shared.mu.Unlock()
-			}
-			return nil
-		})
-	}
-	if err := errors.Join(group.wait(), r.read(ctx)); err != nil {
+	if err := errors.Join(r.endStreams(ctx), r.read(ctx)); err != nil {
 		return err
 	}
 	r.holds(ctx)

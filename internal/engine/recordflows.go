@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,7 +38,7 @@ type flow struct {
 	stopped                           bool
 }
 
-// flow starts one stream, out of step with the others.
+// flow starts one stream, out of step with the others; await says when it flows.
 func (r *recorder) flow(ctx context.Context, spec *scenarios.Stream, of int) error {
 	s := r.s
 	request, from, err := s.request(ctx, &spec.Request, "")
@@ -69,8 +70,7 @@ func (r *recorder) flow(ctx context.Context, spec *scenarios.Stream, of int) err
 	}
 	r.flows = append(r.flows, f)
 	r.rec.Streams = append(r.rec.Streams, one)
-	// The stream flows before the first step: one answer is awaited.
-	return r.take(ctx, f, callTimeout)
+	return nil
 }
 
 // claimsAbout says whether a claim judges the stream's calls by itself.
@@ -85,20 +85,86 @@ func (s *scenarioRun) claimsAbout(stream string) bool {
 	return false
 }
 
-// take reads what a stream has answered; with a wait it waits for an answer.
-func (r *recorder) take(ctx context.Context, f *flow, wait time.Duration) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.stopped {
+// take reads what streams have answered, with one question to each agent however many
+// of them it has; with a wait it waits for an answer of each.
+func (r *recorder) take(ctx context.Context, flows []*flow, wait time.Duration) error {
+	group := newGroup()
+	for agent, theirs := range byAgent(flows) {
+		group.do(func() error {
+			err := r.takeFrom(theirs, func(since map[string]int64) ([]control.StreamPage, error) { return agent.Streams(ctx, since, wait) })
+			if err != nil {
+				return fmt.Errorf("read streams: %w", err)
+			}
+			return nil
+		})
+	}
+	return group.wait()
+}
+
+// byAgent tells whose streams they are, each agent's in the order of their places.
+func byAgent(flows []*flow) map[*control.Client][]*flow {
+	out := map[*control.Client][]*flow{}
+	for _, f := range flows {
+		out[f.from.agent] = append(out[f.from.agent], f)
+	}
+	return out
+}
+
+// takeFrom reads the streams of one agent by what asks for the pages after their last
+// answers. Their locks are taken in the order of their places, so that two who read
+// some of them do not wait for each other.
+func (r *recorder) takeFrom(flows []*flow, pages func(since map[string]int64) ([]control.StreamPage, error)) error {
+	since, left := map[string]int64{}, map[string]*flow{}
+	for _, f := range flows {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if !f.stopped {
+			since[f.name], left[f.name] = f.seq, f
+		}
+	}
+	if len(since) == 0 {
 		return nil
 	}
 	asked := time.Now()
-	page, err := f.from.agent.Stream(ctx, f.name, f.seq, wait)
+	got, err := pages(since)
 	if err != nil {
-		return fmt.Errorf("read stream %s: %w", f.spec.Name, err)
+		return err
 	}
-	r.took(f, page, asked)
+	for _, page := range got {
+		if f := left[page.Name]; f != nil {
+			r.took(f, page, asked)
+			delete(left, page.Name)
+		}
+	}
+	if len(left) > 0 {
+		return fmt.Errorf("the agent has no stream %s", strings.Join(sorted(left), ", "))
+	}
 	return nil
+}
+
+// endStreams ends all streams, and takes what they were answered last.
+func (r *recorder) endStreams(ctx context.Context) error {
+	group := newGroup()
+	for agent, theirs := range byAgent(r.flows) {
+		group.do(func() error {
+			err := r.takeFrom(theirs, func(since map[string]int64) ([]control.StreamPage, error) { return agent.StopStreams(ctx, since) })
+			if err != nil {
+				return fmt.Errorf("stop streams: %w", err)
+			}
+			for _, f := range theirs {
+				f.mu.Lock()
+				f.stopped = true
+				f.mu.Unlock()
+				if shared := r.s.streams[f.spec.Name]; shared != nil {
+					shared.mu.Lock()
+					shared.stopped = true
+					shared.mu.Unlock()
+				}
+			}
+			return nil
+		})
+	}
+	return group.wait()
 }
 
 // took makes requests of answers, for which nobody has been found yet who gave

@@ -57,14 +57,22 @@ func (r *recorder) watch(ctx context.Context, since time.Duration) error {
 			return err
 		}
 	}
-	for _, f := range r.flows {
-		for r.answered(f, since) < transition.MinSamples && time.Now().Before(until) {
-			if err := r.take(ctx, f, pollInterval); err != nil {
-				return err
-			}
+	for time.Now().Before(until) {
+		few := r.watchedLess(since)
+		if len(few) == 0 {
+			break
+		}
+		if err := r.take(ctx, few, pollInterval); err != nil {
+			return err
 		}
 	}
 	return ctx.Err()
+}
+
+// watchedLess are the streams of which too few calls that were made since then have
+// been answered.
+func (r *recorder) watchedLess(since time.Duration) []*flow {
+	return slices.DeleteFunc(slices.Clone(r.flows), func(f *flow) bool { return r.answered(f, since) >= transition.MinSamples })
 }
 
 // answered counts the calls of a stream that were made since then and answered,

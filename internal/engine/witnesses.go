@@ -74,17 +74,14 @@ func anew(known, began time.Time, since, last int64) bool {
 func (r *recorder) read(ctx context.Context) error {
 	r.reading.Lock()
 	defer r.reading.Unlock()
-	group := newGroup()
-	for _, f := range r.flows {
-		group.do(func() error { return r.take(ctx, f, 0) })
-	}
-	if err := group.wait(); err != nil {
+	if err := r.take(ctx, r.flows, 0); err != nil {
 		return err
 	}
 	// What was answered until now is recorded by now.
 	if err := r.look(ctx); err != nil {
 		return err
 	}
+	group := newGroup()
 	for _, w := range r.witnesses {
 		if w.gone {
 			continue

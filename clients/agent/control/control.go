@@ -184,11 +184,12 @@ func (c *Client) Stream(ctx context.Context, name string, since int64, wait time
 }
 
 // Streams returns the answers of many streams, of each those after the seq that it is
-// mapped to, in the order of their names. A name that is not there is an Error with
-// 404.
-func (c *Client) Streams(ctx context.Context, since map[string]int64) ([]StreamPage, error) {
+// mapped to, in the order of their names. With a wait above 0 it blocks up to that long
+// for one of each stream, or the stream's end. A name that is not there is an Error
+// with 404.
+func (c *Client) Streams(ctx context.Context, since map[string]int64, wait time.Duration) ([]StreamPage, error) {
 	var pages []StreamPage
-	return pages, c.do(ctx, http.MethodPost, "/pages", nil, since, &pages)
+	return pages, c.do(ctx, http.MethodPost, "/pages", url.Values{"timeout": {wait.String()}}, since, &pages)
 }
 
 // StopStream ends a stream, waits for the calls in flight and returns the
@@ -197,6 +198,14 @@ func (c *Client) StopStream(ctx context.Context, name string, since int64) (Stre
 	var page StreamPage
 	query := url.Values{"since": {strconv.FormatInt(since, 10)}}
 	return page, c.do(ctx, http.MethodDelete, "/streams/"+url.PathEscape(name), query, nil, &page)
+}
+
+// StopStreams ends many streams at once and waits for their calls in flight. It returns
+// the last answers of those that there were, of each those after the seq that it is
+// mapped to, in the order of their names, which are free afterwards.
+func (c *Client) StopStreams(ctx context.Context, since map[string]int64) ([]StreamPage, error) {
+	var pages []StreamPage
+	return pages, c.do(ctx, http.MethodDelete, "/streams", nil, since, &pages)
 }
 
 // OpenConnection opens a held connection and returns its state after the first
