@@ -22,7 +22,7 @@ const cases = 80
 // soon is far more than anything on loopback takes.
 const soon = 10 * time.Second
 
-var program = flag.String("program", filepath.Join("..", "..", "bin", proxytest.Program), "the proxy to attack; built when it is not there")
+var program = flag.String("program", "", "the proxy to attack; built from this tree when empty")
 
 // Case is one numbered abuse.
 type Case struct {
@@ -48,10 +48,12 @@ type T struct {
 	note *note
 }
 
+// note is what became of a case; one that is run again keeps what went wrong first.
 type note struct {
-	mu    sync.Mutex
-	text  string
-	state string
+	mu     sync.Mutex
+	text   string
+	failed bool
+	held   bool
 }
 
 // Errorf fails the case.
@@ -68,13 +70,25 @@ func (t *T) Fatalf(format string, args ...any) {
 	t.T.Fatalf(format, args...)
 }
 
-// Run is a part of a case.
+// Run is a part of a case. One that a filter leaves out, or that is skipped, fails
+// the case: it does not hold by what was not tried.
 func (t *T) Run(name string, part func(*T)) {
 	t.Helper()
+	began := false
 	t.T.Run(name, func(inner *testing.T) {
 		inner.Helper()
-		part(&T{T: inner, note: t.note})
+		began = true
+		one := &T{T: inner, note: t.note}
+		inner.Cleanup(func() {
+			if inner.Skipped() {
+				one.Errorf("%s was skipped", name)
+			}
+		})
+		part(one)
 	})
+	if !began {
+		t.Errorf("%s was left out", name)
+	}
 }
 
 func (n *note) set(text string) {
@@ -82,6 +96,18 @@ func (n *note) set(text string) {
 	defer n.mu.Unlock()
 	if n.text == "" {
 		n.text, _, _ = strings.Cut(text, "\n")
+	}
+}
+
+// state is for the table.
+func (n *note) state() string {
+	switch {
+	case n == nil:
+		return "not run"
+	case n.held && !n.failed:
+		return "ok"
+	default:
+		return "FAIL"
 	}
 }
 
@@ -96,14 +122,18 @@ func TestAbuse(t *testing.T) {
 			if c.Waits {
 				inner.Parallel()
 			}
-			n := &note{state: "FAIL"}
 			notesMu.Lock()
-			notes[c.Number] = n
+			n := notes[c.Number]
+			if n == nil {
+				n = &note{}
+				notes[c.Number] = n
+			}
 			notesMu.Unlock()
 			inner.Cleanup(func() { // the last of its clean-ups, after the oracle
-				if !inner.Failed() && !inner.Skipped() {
-					n.state = "ok"
+				if inner.Failed() || inner.Skipped() {
+					n.failed = true
 				}
+				n.held = true
 			})
 			one := &T{T: inner, note: n}
 			if c.Run != nil {
@@ -130,7 +160,7 @@ func TestEveryCaseIsThereOnce(t *testing.T) {
 // TestMain prints the table after the cases; what did not run does not hold.
 func TestMain(m *testing.M) {
 	flag.Parse()
-	if _, err := os.Stat(*program); err != nil {
+	if *program == "" {
 		built, err := build()
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -159,23 +189,35 @@ func build() (string, error) {
 	return path, nil
 }
 
+// table has a row for each number; a case that is missing, or there twice, does
+// not hold.
 func table() {
-	const width = 150
 	held := 0
 	fmt.Println()
-	for _, c := range all() {
-		state, text := "not run", ""
-		if n := notes[c.Number]; n != nil {
-			state, text = n.state, n.text
-		}
+	for number := 1; number <= cases; number++ {
+		state, row := rated(number, all(), notes)
 		if state == "ok" {
 			held++
-		}
-		row := fmt.Sprintf("%2d  %-7s  %s", c.Number, state, c.Title)
-		if text != "" {
-			row += ": " + text[:min(len(text), width)]
 		}
 		fmt.Println(row)
 	}
 	fmt.Printf("%d of %d\n", held, cases)
+}
+
+// rowWidth bounds what a row says of a failure.
+const rowWidth = 150
+
+// rated is the state of a case and its row.
+func rated(number int, all []Case, notes map[int]*note) (state, row string) {
+	of := slices.DeleteFunc(slices.Clone(all), func(c Case) bool { return c.Number != number })
+	if len(of) != 1 {
+		return "missing", fmt.Sprintf("%2d  %-7s  %d cases have this number", number, "missing", len(of))
+	}
+	n := notes[number]
+	state = n.state()
+	row = fmt.Sprintf("%2d  %-7s  %s", number, state, of[0].Title)
+	if n != nil && n.text != "" {
+		row += ": " + n.text[:min(len(n.text), rowWidth)]
+	}
+	return state, row
 }
