@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"os/exec"
 	"time"
 
 	"github.com/meshproof/meshproof/internal/proxytest"
@@ -20,17 +21,17 @@ const roleControl = "control"
 // contender.
 const scenarioController = "controller"
 
-func controlProgram() (control.Program, error) {
+func controlProgram(processors []int) (control.Program, error) {
 	self, err := os.Executable()
 	return control.Program{Path: self, Args: []string{roleControl}, CPU: func(pid int) (time.Duration, error) {
 		used, err := usageOf(pid)
 		return used.cpu, err
-	}}, err
+	}, Start: func(cmd *exec.Cmd) error { return on(processors, cmd.Start) }}, err
 }
 
 // controller takes the controller's figures in every round.
 func (r *runner) controller(ctx context.Context, size control.Size, rounds []round) error {
-	program, err := controlProgram()
+	program, err := controlProgram(r.where.target)
 	if err != nil {
 		return err
 	}

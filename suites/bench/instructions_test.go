@@ -66,7 +66,7 @@ var counted = regexp.MustCompile(`I\s+refs:\s+([0-9,]+)`)
 // instructions of a proxy from its start to its end, with n calls in between.
 func instructions(t *testing.T, program string, protocol load.Protocol, n int) int64 {
 	t.Helper()
-	w, err := newWorld(t.Context(), program)
+	w, err := newWorld(t.Context(), program, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -52,11 +52,12 @@ func do(ctx context.Context, args []string, out io.Writer) (int, error) {
 	}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	rounds := flags.Int("rounds", 5, "how many rounds; medians are over them")
-	per := flags.Duration("for", 2*time.Second, "how long each load is counted")
-	warm := flags.Duration("warm", 500*time.Millisecond, "how long it flows before")
+	per := flags.Duration("for", time.Second, "how long each load is counted")
+	warm := flags.Duration("warm", 300*time.Millisecond, "how long it flows before")
 	only := flags.String("only", "", "these loads, by id, separated by commas, or controller; default all")
 	small := flags.Bool("small", false, "measure the controller with a tenth of the objects and 500 streams")
 	against := flags.String("targets", "", "these targets, by name, separated by commas; default all that are installed")
+	anywhere := flags.Bool("anywhere", false, "leave it to the kernel which processors the parts run on")
 	dir := flags.String("out", "artifacts", "folder for bench.json and bench.md")
 	standalone := flags.String("proxy", "bin/meshproof-standalone", "program of the proxy")
 	if err := flags.Parse(args); err != nil {
@@ -74,19 +75,29 @@ func do(ctx context.Context, args []string, out io.Writer) (int, error) {
 		return exitSetup, err
 	}
 	report := Report{SchemaVersion: 1, Began: time.Now().UTC(), Machine: thisMachine(), Rounds: *rounds, Seconds: per.Seconds()}
-	w, err := newWorld(ctx, *standalone)
+	where := placesOn(processors())
+	if *anywhere {
+		where = places{}
+	}
+	w, err := newWorld(ctx, *standalone, where.sink)
 	if err != nil {
 		return exitSetup, fmt.Errorf("set up: %w", err)
 	}
 	defer w.close()
-	r := &runner{settings: settings{*rounds, *warm, *per}, world: w, running: map[string]instance{}, started: map[string]func(context.Context) (instance, error){}, talk: os.Stderr, failures: map[string]error{}}
+	if err := move(os.Getpid(), where.load); err != nil {
+		return exitSetup, fmt.Errorf("set up: %w", err)
+	}
+	r := &runner{settings: settings{*rounds, *warm, *per}, world: w, where: where, running: map[string]instance{}, started: map[string]func(context.Context) (instance, error){}, talk: os.Stderr, failures: map[string]error{}}
 	defer r.stop()
 	for _, t := range targets {
 		program, ok := programs[t.name]
 		if !ok {
 			continue
 		}
-		r.started[t.name] = func(ctx context.Context) (instance, error) { return t.start(ctx, w, program) }
+		r.started[t.name] = func(ctx context.Context) (i instance, err error) {
+			err = on(where.target, func() (err error) { i, err = t.start(ctx, w, program); return err })
+			return i, err
+		}
 		running, err := r.started[t.name](ctx)
 		if err != nil {
 			return exitSetup, fmt.Errorf("start %s: %w", t.name, err)

@@ -16,6 +16,10 @@ import (
 type sample struct {
 	// CPU is processor time per request in microseconds, of the target alone.
 	CPU float64 `json:"cpuMicros,omitempty"`
+	// Busy is how much of a processor the target used while it was counted: a rate
+	// is the target's own where this is near 1, and the load's or the application's
+	// where it is not.
+	Busy float64 `json:"busy,omitempty"`
 	// PerSecond are requests.
 	PerSecond float64 `json:"perSecond,omitempty"`
 	// P50 and P99 are in microseconds.
@@ -47,6 +51,7 @@ type settings struct {
 type runner struct {
 	settings
 	world   *world
+	where   places
 	running map[string]instance
 	started map[string]func(context.Context) (instance, error)
 	talk    io.Writer
@@ -127,6 +132,7 @@ func (r *runner) measure(ctx context.Context, s scenario, c contender) (_ sample
 	if s.mesh {
 		plan.TLS = r.world.client
 	}
+	r.workers(plan)
 	if s.idle {
 		return idle(ctx, plan, target)
 	}
@@ -161,7 +167,7 @@ func loaded(ctx context.Context, plan load.Plan, target instance) (sample, error
 	micros := func(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 	cpu := after.cpu - before.cpu
 	got := sample{PerSecond: result.PerSecond(), P50: micros(result.P50), P99: micros(result.P99),
-		CPU: micros(cpu) / float64(result.Requests), Resident: float64(after.resident) / (1 << 20)}
+		CPU: micros(cpu) / float64(result.Requests), Busy: cpu.Seconds() / result.Elapsed.Seconds(), Resident: float64(after.resident) / (1 << 20)}
 	if allocated != nil {
 		total, err := allocated()
 		if err != nil {
@@ -172,7 +178,7 @@ func loaded(ctx context.Context, plan load.Plan, target instance) (sample, error
 		got.Allocations = &each
 	}
 	if plan.Protocol == load.Bulk {
-		got = sample{Gbit: result.Gbit(), CPUPerGB: cpu.Seconds() * 1e9 / float64(result.Bytes)}
+		got = sample{Gbit: result.Gbit(), Busy: got.Busy, CPUPerGB: cpu.Seconds() * 1e9 / float64(result.Bytes)}
 	}
 	return got, nil
 }

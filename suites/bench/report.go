@@ -105,7 +105,7 @@ func (r Report) SideBySide(chosen []scenario) string {
 			continue
 		}
 		for _, f := range s.figures() {
-			fmt.Fprintf(&b, "| %s | %s |", s.name, figures[f].name)
+			fmt.Fprintf(&b, "| %s | %s |", s.name, f.name)
 			for _, t := range targets {
 				fmt.Fprintf(&b, " %s |", number(measured[rowID(s, f, t.name)]))
 			}

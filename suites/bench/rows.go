@@ -211,19 +211,22 @@ func median(values []float64) float64 {
 	return (sorted[(n-1)/2] + sorted[n/2]) / 2
 }
 
-// figures of a scenario that are worth a column each.
-var figures = []struct {
+// shown is a figure of a scenario that is worth a column.
+type shown struct {
 	id, name string
 	of       field
-}{
-	{"cpu", "CPU per request in µs", cpu},
-	{"rate", "requests per second", perSecond},
-	{"p50", "p50 in µs", p50},
-	{"gbit", "Gbit/s", gbit},
-	{"cpu-per-gb", "CPU seconds per GB", cpuPerGB},
-	{"resident", "resident MiB", resident},
-	{"per-connection", "KiB per connection", func(s sample) float64 { return s.PerConnection }},
 }
+
+var (
+	showCPU           = shown{"cpu", "CPU per request in µs", cpu}
+	showBusy          = shown{"busy", "share of a processor used", func(s sample) float64 { return s.Busy }}
+	showRate          = shown{"rate", "requests per second", perSecond}
+	showP50           = shown{"p50", "p50 in µs", p50}
+	showGbit          = shown{"gbit", "Gbit/s", gbit}
+	showCPUPerGB      = shown{"cpu-per-gb", "CPU seconds per GB", cpuPerGB}
+	showResident      = shown{"resident", "resident MiB", resident}
+	showPerConnection = shown{"per-connection", "KiB per connection", func(s sample) float64 { return s.PerConnection }}
+)
 
 // sideBySide makes a row for every target in every scenario it can take part in.
 // Rows of a target that is not there are null, so that files of two machines have
@@ -233,11 +236,11 @@ func sideBySide(rounds []round, chosen []scenario) []Row {
 	for _, s := range chosen {
 		for _, f := range s.figures() {
 			for _, name := range s.names() {
-				if !possible(s, figures[f].id, name) {
+				if !possible(s, f, name) {
 					continue
 				}
-				row := Row{ID: rowID(s, f, name), Name: fmt.Sprintf("%s: %s, %s", s.name, name, figures[f].name)}
-				row.take(rounds, of(figures[f].of, s.id, name))
+				row := Row{ID: rowID(s, f, name), Name: fmt.Sprintf("%s: %s, %s", s.name, name, f.name)}
+				row.take(rounds, of(f.of, s.id, name))
 				rows = append(rows, row)
 			}
 		}
@@ -247,34 +250,34 @@ func sideBySide(rounds []round, chosen []scenario) []Row {
 
 // possible tells whether a target has such a figure: direct has no process and no
 // mesh TLS, and ReverseProxy no bytes without HTTP.
-func possible(s scenario, figure, name string) bool {
+func possible(s scenario, f shown, name string) bool {
 	switch name {
 	case nameDirect:
-		return !s.mesh && (figure == "rate" || figure == "p50" || figure == "gbit")
+		return !s.mesh && (f.id == showRate.id || f.id == showP50.id || f.id == showGbit.id)
 	case nameReverse:
 		return s.load.Protocol != load.Bulk
 	}
 	return true
 }
 
-// rowID of a figure, by its index, of a contender.
-func rowID(s scenario, f int, contender string) string {
-	return fmt.Sprintf("%s/%s/%s", s.id, figures[f].id, contender)
+// rowID of a contender's figure.
+func rowID(s scenario, f shown, contender string) string {
+	return fmt.Sprintf("%s/%s/%s", s.id, f.id, contender)
 }
 
-// figures are indices of those that a scenario gives.
-func (s scenario) figures() []int {
+// figures are those that a scenario gives.
+func (s scenario) figures() []shown {
 	switch {
 	case s.idle:
-		return []int{6}
+		return []shown{showPerConnection}
 	case s.id == "memory":
-		return []int{5}
+		return []shown{showResident}
 	case s.load.Protocol == load.Bulk:
-		return []int{3, 4}
+		return []shown{showGbit, showCPUPerGB, showBusy}
 	case s.load.Rate > 0:
-		return []int{0, 2}
+		return []shown{showCPU, showP50}
 	}
-	return []int{0, 1, 2}
+	return []shown{showCPU, showRate, showP50, showBusy}
 }
 
 // names of a scenario's contenders, there or not.

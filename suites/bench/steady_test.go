@@ -107,7 +107,7 @@ func at(t *testing.T, id string) int {
 // steady measures with what this tree has.
 func steady(t *testing.T, chosen []scenario) []Row {
 	t.Helper()
-	w, err := newWorld(t.Context(), build(t))
+	w, err := newWorld(t.Context(), build(t), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -41,7 +41,8 @@ type world struct {
 	sinking *process
 }
 
-func newWorld(ctx context.Context, standalone string) (_ *world, err error) {
+// newWorld starts the applications on the processors.
+func newWorld(ctx context.Context, standalone string, processors []int) (_ *world, err error) {
 	w := &world{standalone: standalone, sink: map[load.Protocol]string{}}
 	defer func() {
 		if err != nil {
@@ -60,7 +61,10 @@ func newWorld(ctx context.Context, standalone string) (_ *world, err error) {
 	if err = w.certify(); err != nil {
 		return nil, fmt.Errorf("make certificates: %w", err)
 	}
-	w.sinking, err = launch(ctx, &w.sink, []string{"GOMAXPROCS=1"}, w.program, roleSink)
+	err = on(processors, func() (err error) {
+		w.sinking, err = launch(ctx, &w.sink, []string{"GOMAXPROCS=1"}, w.program, roleSink)
+		return err
+	})
 	return w, err
 }
 

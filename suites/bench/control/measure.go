@@ -25,6 +25,8 @@ type Program struct {
 	Path string
 	Args []string
 	CPU  func(pid int) (time.Duration, error)
+	// Start starts the command; nil for its own Start.
+	Start func(*exec.Cmd) error
 }
 
 // Figures by name.
@@ -68,7 +70,11 @@ func (p Program) start() (*process, error) {
 		return nil, err
 	}
 	r.in, r.orders, r.answers = in, json.NewEncoder(in), json.NewDecoder(out)
-	if err := r.cmd.Start(); err != nil {
+	start := p.Start
+	if start == nil {
+		start = (*exec.Cmd).Start
+	}
+	if err := start(r.cmd); err != nil {
 		return nil, fmt.Errorf("start the controller: %w", err)
 	}
 	if err := r.answers.Decode(&r.Answer); err != nil {
