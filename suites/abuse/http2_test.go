@@ -342,6 +342,9 @@ func malformed(t *T) {
 		"path without slash":   head("admin"),
 		"absolute path":        head("http://app/admin"),
 		"space in path":        head("/public HTTP/1.1\r\nX: y"),
+		"space in query":       head("/public?a b"),
+		"space before a proto": head("/public?a HTTP/1.1"),
+		"tab in query":         head("/public?a\tb"),
 		"LF in path":           head("/public\nX: y"),
 		"NUL in path":          head("/public\x00"),
 		"fragment":             head("/public#x"),
@@ -391,7 +394,7 @@ func malformed(t *T) {
 	}
 	// The same as HTTP/1 that HTTP/2 carries (H-01).
 	for _, fields := range [][][2]string{
-		head("/public HTTP/1.1\r\nX: y", "l5d-orig-proto", "HTTP/1.1"), head("/public", "l5d-orig-proto", "HTTP/1.1", "transfer-encoding", "chunked"), head("/public", "l5d-orig-proto", "HTTP/1.1", "x", "a\r\nb: c"),
+		head("/public?a b", "l5d-orig-proto", "HTTP/1.1"), head("/public?a HTTP/1.1", "l5d-orig-proto", "HTTP/1.1"), head("/public HTTP/1.1\r\nX: y", "l5d-orig-proto", "HTTP/1.1"), head("/public", "l5d-orig-proto", "HTTP/1.1", "transfer-encoding", "chunked"), head("/public", "l5d-orig-proto", "HTTP/1.1", "x", "a\r\nb: c"),
 	} {
 		h := w.h2()
 		if !h.refusedStream(h.open(fields, true)) {

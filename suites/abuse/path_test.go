@@ -2,6 +2,7 @@ package abuse
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,9 +21,25 @@ func targets(statuses []int, targets ...string) func(*T) {
 	return func(t *T) {
 		w := newWorld(t, guarded(detect))
 		for _, target := range targets {
-			w.want(get(target), statuses...)
+			w.everyWay(target, statuses...)
 		}
-		w.want(get("/public"), http.StatusOK)
+		w.everyWay("/public", http.StatusOK)
+	}
+}
+
+// everyWay is want of a GET by HTTP/1, by HTTP/2, and as HTTP/1 that HTTP/2 carries
+// (H-01). Where it must not be let through, a stream's error will do.
+func (w *world) everyWay(target string, statuses ...int) {
+	w.Helper()
+	w.want(get(target), statuses...)
+	for how, pairs := range map[string][]string{"HTTP/2": nil, "carried HTTP/1": {"l5d-orig-proto", "HTTP/1.1"}} {
+		h := w.h2()
+		s := h.get(target, pairs...)
+		refused := s.status() == 0 && (s.reset != nil || h.goAway != nil || h.broke()) && !slices.Contains(statuses, http.StatusOK)
+		if !refused && !slices.Contains(statuses, s.status()) {
+			w.Errorf("%s, %.120q: status %d (reset %v, connection %v %v), want one of %v", how, target, s.status(), s.reset, h.goAway, h.ended, statuses)
+		}
+		h.Close()
 	}
 }
 
@@ -38,9 +55,9 @@ func pathCases() []Case {
 		{Number: 1, Title: "slashes twice have the verdict of the merged path", Run: func(t *T) {
 			w := newWorld(t, guarded(detect))
 			for _, target := range []string{"//admin", "///admin", "//admin//x", "/admin//"} {
-				w.want(get(target), refused...)
+				w.everyWay(target, refused...)
 			}
-			w.want(get("/a//admin"), http.StatusOK)
+			w.everyWay("/a//admin", http.StatusOK)
 			if got := w.app.last(t).target; got != "/a/admin" {
 				t.Errorf("/a//admin was forwarded as %q, want the merged path that was judged", got)
 			}
@@ -54,7 +71,7 @@ func pathCases() []Case {
 		{Number: 5, Title: "escapes are decoded once, never twice", Run: func(t *T) {
 			w := newWorld(t, guarded(detect))
 			for _, target := range []string{"/%252e%252e/admin", "/%2561dmin", "/x/%252e%252e/admin"} {
-				w.want(get(target), http.StatusOK)
+				w.everyWay(target, http.StatusOK)
 				if got := w.app.last(t).target; got != target {
 					t.Errorf("%s was forwarded as %q", target, got)
 				}
@@ -63,17 +80,17 @@ func pathCases() []Case {
 		{Number: 6, Title: "overlong UTF-8, NUL, control and high bytes get 400", Run: func(t *T) {
 			w := newWorld(t, guarded(detect))
 			for _, target := range []string{"/%c0%ae%c0%ae/admin", "/%c0%afadmin", "/admin%00", "/%00", "/a\x01b", "/a\x7fb", "/\x80dmin", "/\xc0\xae/admin", "/%e0%80%ae/x", "/%1f"} {
-				w.want(get(target), http.StatusBadRequest)
+				w.everyWay(target, http.StatusBadRequest)
 			}
-			w.untouched()
+			w.unasked()
 		}},
 		{Number: 7, Title: "paths are compared with case, and no other rule is fallen through to", Run: func(t *T) {
 			w := newWorld(t, proxytest.Server(detect(proxytest.Route("admin", []string{"/admin"}, proxytest.Identities("admins", adminID)))))
-			w.want(get("/ADMIN"), http.StatusNotFound)
-			w.want(get("/Admin"), http.StatusNotFound)
-			w.untouched()
+			w.everyWay("/ADMIN", http.StatusNotFound)
+			w.everyWay("/Admin", http.StatusNotFound)
+			w.unasked()
 			w.apply(guarded(detect))
-			w.want(get("/ADMIN"), http.StatusOK) // by the rule for everything
+			w.everyWay("/ADMIN", http.StatusOK) // by the rule for everything
 		}},
 		{Number: 8, Title: "path parameters get the stricter verdict of both views", Run: targets(refused,
 			"/admin;x=1", "/admin;", "/x;a/../admin", "/admin;x=1/y", "/;/admin", "/admin%3bx=1")},
@@ -93,13 +110,13 @@ func pathCases() []Case {
 		}},
 		{Number: 10, Title: "a fragment in a target gets 400; an escaped question mark stays one", Run: func(t *T) {
 			w := newWorld(t, guarded(detect))
-			for _, target := range []string{"/x#/../admin", "/admin#", "/public#x", "/public?a#b"} {
+			for _, target := range []string{"/x#/../admin", "/admin#", "/public#x", "/public?a#b", "/public?#", `/public?a\b`, "/public?\x80", "/public?a\x7fb"} {
 				w.want(get(target), http.StatusBadRequest)
 			}
-			w.want(get("/admin?x"), http.StatusForbidden)
-			w.want(get("/admin?/../public"), http.StatusForbidden)
-			w.untouched()
-			w.want(get("/public%3f/../../admin"), refused...)
+			w.everyWay("/admin?x", http.StatusForbidden)
+			w.everyWay("/admin?/../public", http.StatusForbidden)
+			w.unasked()
+			w.everyWay("/public%3f/../../admin", refused...)
 			a := w.ask(get("/public%3fx"))
 			if a.status == http.StatusOK && !strings.EqualFold(w.app.last(t).target, "/public%3fx") {
 				t.Errorf("/public%%3fx was forwarded as %q", w.app.last(t).target)
@@ -107,22 +124,22 @@ func pathCases() []Case {
 		}},
 		{Number: 11, Title: "prefixes match whole segments", Run: func(t *T) {
 			w := newWorld(t, proxytest.Server(detect(proxytest.Route("adm", []string{"/adm"}, proxytest.Anyone("everybody"))), proxytest.Anyone("everybody")))
-			w.want(get("/admin"), http.StatusNotFound)
-			w.want(get("/adm.in"), http.StatusNotFound)
-			w.untouched()
-			w.want(get("/adm"), http.StatusOK)
-			w.want(get("/adm/in"), http.StatusOK)
+			w.everyWay("/admin", http.StatusNotFound)
+			w.everyWay("/adm.in", http.StatusNotFound)
+			w.unasked()
+			w.everyWay("/adm", http.StatusOK)
+			w.everyWay("/adm/in", http.StatusOK)
 		}},
 		{Number: 12, Title: "expressions match whole paths, in linear time", Run: func(t *T) {
 			w := newWorld(t, proxytest.Server(detect(proxytest.Route("re", []string{"~/o[a-z]+n", "~/(a+)+(a|aa)+b"}, proxytest.Anyone("everybody"))), proxytest.Anyone("everybody")))
 			for _, target := range []string{"/x/open", "/open/x", "/openx1", "/xopen", "/open%0a"} {
-				w.want(get(target), http.StatusNotFound, http.StatusBadRequest)
+				w.everyWay(target, http.StatusNotFound, http.StatusBadRequest)
 			}
 			const long, tooLong = 50_000, 1_000_000
 			w.want(get("/"+strings.Repeat("a", long)), http.StatusNotFound)
 			w.want(get("/"+strings.Repeat("a", tooLong)), http.StatusRequestHeaderFieldsTooLarge, http.StatusRequestURITooLong)
-			w.untouched()
-			w.want(get("/open"), http.StatusOK)
+			w.unasked()
+			w.everyWay("/open", http.StatusOK)
 		}},
 		{Number: 13, Title: "the method of the wire decides, nothing that overrides it", Run: func(t *T) {
 			match := &http_route.HttpRouteMatch{Path: proxytest.Path("/"), Method: &http_types.HttpMethod{Type: &http_types.HttpMethod_Registered_{Registered: http_types.HttpMethod_GET}}}
@@ -153,20 +170,20 @@ func pathCases() []Case {
 			match := &http_route.HttpRouteMatch{Path: proxytest.Path("/"), QueryParams: []*http_route.QueryParamMatch{{Name: "role", Value: &http_route.QueryParamMatch_Exact{Exact: "a b"}}}}
 			w := newWorld(t, only(match))
 			for _, query := range []string{"role=x&role=a+b", "role=a%zz+b", "role=a+b;x", "x;role=a+b", "role=a", "ROLE=a+b", "role", "rol%65=&role=a+b", "role=a%20b%"} {
-				w.want(get("/?"+query), http.StatusNotFound, http.StatusBadRequest)
+				w.everyWay("/?"+query, http.StatusNotFound, http.StatusBadRequest)
 			}
-			w.untouched()
+			w.unasked()
 			for _, query := range []string{"role=a+b", "role=a%20b", "rol%65=a+b", "role=a+b&role=x"} {
-				w.want(get("/?"+query), http.StatusOK)
+				w.everyWay("/?"+query, http.StatusOK)
 			}
 		}},
 		{Number: 16, Title: "//host/path is a path, not an authority", Run: func(t *T) {
 			w := newWorld(t, guarded(detect))
-			w.want(get("//evil/admin"), http.StatusOK)
+			w.everyWay("//evil/admin", http.StatusOK)
 			if r := w.app.last(t); r.host != "app" || r.target != "/evil/admin" {
 				t.Errorf("the application saw %s of %s, want /evil/admin of app", r.target, r.host)
 			}
-			w.want(get("//admin/x"), refused...)
+			w.everyWay("//admin/x", refused...)
 			route := proxytest.Route("by-host", []string{"/"}, proxytest.Anyone("everybody"))
 			route.Hosts = []*http_route.HostMatch{{Match: &http_route.HostMatch_Exact{Exact: "evil"}}}
 			w.apply(proxytest.Server(detect(route), proxytest.Anyone("everybody")))
