@@ -137,13 +137,13 @@ func (k *Carrier) exchange(ctx context.Context, c *Carried, sink Sink) (status, 
 	release := context.AfterFunc(ctx, func() { conn.Close() }) // whoever waits there ends
 	if err := k.app.write(k.out, time.Now(), k.limits.Stall); err != nil {
 		release()
+		k.stalled(err)
 		return 0, -1, errNoAnswer
 	}
 	var sent chan error
 	if c.Body != NoBody {
 		sent = make(chan error, 1)
-		stall := k.limits.Stall
-		k.sender.Go(func() { sent <- sendCarried(conn, c, stall) })
+		k.sender.Go(func() { sent <- k.send(conn, c) })
 	}
 	status, grpc, err = k.answer(sink)
 	failed := error(nil)
@@ -322,9 +322,9 @@ func (k *Carrier) write(c *Carried) error {
 	return nil
 }
 
-// sendCarried passes a body on. When that cannot be whole the application is hung up
-// on: it must not take a part for it.
-func sendCarried(app net.Conn, c *Carried, stall time.Duration) error {
+// send passes a body on. When that cannot be whole the application is hung up on: it
+// must not take a part for it.
+func (k *Carrier) send(app net.Conn, c *Carried) error {
 	const before, after = len("ffff\r\n"), len("\r\n")
 	buf := getBuffer()
 	defer buf.put()
@@ -340,8 +340,9 @@ func sendCarried(app net.Conn, c *Carried, stall time.Duration) error {
 			b = appendLast(append([]byte(nil), b...), c.Trailers())
 		}
 		if len(b) > 0 {
-			app.SetWriteDeadline(time.Now().Add(stall))
+			app.SetWriteDeadline(time.Now().Add(k.limits.Stall))
 			if _, err := app.Write(b); err != nil {
+				k.stalled(err)
 				return errNotTaken
 			}
 		}
@@ -368,11 +369,16 @@ func appendLast(b []byte, trailers []Field) []byte {
 	return append(b, "\r\n"...)
 }
 
+// stalled looks at why the application did not take something.
+func (k *Carrier) stalled(err error) {
+	if isTimeout(err) {
+		k.relay.bite(StallLimit)
+	}
+}
+
 func (k *Carrier) tell(r *refusal) {
 	if r.limited {
-		if k.relay.Bitten != nil {
-			k.relay.Bitten(r.limit)
-		}
+		k.relay.bite(r.limit)
 	} else if k.relay.Malformed != nil {
 		k.relay.Malformed(Application, r)
 	}

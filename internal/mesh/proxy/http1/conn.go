@@ -201,7 +201,9 @@ func (c *Conn) readHead() (size int, refused *refusal) {
 func (c *Conn) refuse(r *refusal) bool {
 	c.tell(Client, r)
 	c.x.writeAnswer(r.status, nil, true)
-	if c.client.write(c.x.out, time.Now(), c.limits.Stall) == nil {
+	if err := c.client.write(c.x.out, time.Now(), c.limits.Stall); err != nil {
+		c.blame(err)
+	} else {
 		c.linger()
 	}
 	return false
@@ -217,7 +219,7 @@ func (c *Conn) answer(failed error) bool {
 	c.now = time.Now()
 	err := c.client.write(x.out, c.now, c.limits.Stall)
 	if err != nil {
-		failed = errGone
+		failed = c.blame(err)
 	}
 	c.handler.Responded(a.Token, a.Status, -1, failed)
 	if err != nil {
@@ -319,9 +321,11 @@ func (c *Conn) hangUp() {
 	}
 }
 
-func (c *Conn) bite(l Limit) {
-	if c.relay.Bitten != nil {
-		c.relay.Bitten(l)
+func (c *Conn) bite(l Limit) { c.relay.bite(l) }
+
+func (r *Relay) bite(l Limit) {
+	if r.Bitten != nil {
+		r.Bitten(l)
 	}
 }
 

@@ -128,8 +128,8 @@ func (c *Conn) respond(again, sent bool) bool {
 		}
 		if x.request.minor == 1 && (x.response.status != http.StatusContinue || x.request.expects) {
 			x.writeResponse(false)
-			if c.client.write(x.out, time.Now(), c.limits.Stall) != nil {
-				return c.broken(0, errGone)
+			if err := c.client.write(x.out, time.Now(), c.limits.Stall); err != nil {
+				return c.broken(0, c.blame(err))
 			}
 		}
 		c.app.use(size)

@@ -152,7 +152,10 @@ func (c *Conn) send(app net.Conn) error {
 			app.Close()
 			return errBodyBad
 		}
-		if c.app.write(b[:n], now, c.limits.Stall) != nil {
+		if err := c.app.write(b[:n], now, c.limits.Stall); err != nil {
+			if isTimeout(err) && !c.hurry.Load() {
+				c.bite(StallLimit)
+			}
 			return errNotTaken
 		}
 		c.client.use(used)

@@ -68,12 +68,13 @@ const (
 	HeadTimeLimit
 	IdleLimit
 	StallLimit
+	HalfOpenLimit
 	limits
 )
 
 // String is the limit's name as a metric label.
 func (l Limit) String() string {
-	return [limits]string{"head", "fields", "trailer", "extension", "informational", "discard", "head_time", "idle", "stall"}[l]
+	return [limits]string{"head", "fields", "trailer", "extension", "informational", "discard", "head time", "idle", "stall", "half open"}[l]
 }
 
 // EachLimit ranges over the limits.

@@ -42,6 +42,9 @@ func TestEachLimitBitesAndIsTold(t *testing.T) {
 	}
 	for limit := range EachLimit {
 		row, there := rows[limit]
+		if limit == HalfOpenLimit {
+			continue // TestATunnelThatIsHalfOpenEndsWhenItIsSilent
+		}
 		if !there {
 			t.Errorf("no row for %s", limit)
 			continue
@@ -334,6 +337,37 @@ func TestTunnels(t *testing.T) {
 			})
 		}
 	}
+}
+
+// What is left of a tunnel ends when it is silent, and not before.
+func TestATunnelThatIsHalfOpenEndsWhenItIsSilent(t *testing.T) {
+	const silence, parts = 5 * short, 5
+	over := make(chan struct{})
+	defer close(over)
+	w := newWorld(t, func(c net.Conn) {
+		http.ReadRequest(bufio.NewReader(c))
+		io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: slow\r\n\r\n")
+		io.Copy(io.Discard, c)
+		tick := time.NewTicker(silence / 2)
+		defer tick.Stop()
+		for range parts {
+			<-tick.C
+			io.WriteString(c, "x")
+		}
+		<-over
+	}, func(w *world) { w.relay.Limits.HalfOpen = silence })
+	conn := w.dial()
+	io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: slow\r\n\r\n")
+	read := bufio.NewReader(conn)
+	if res, err := http.ReadResponse(read, nil); err != nil || res.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatalf("%v, %v", res, err)
+	}
+	conn.(*net.TCPConn).CloseWrite()
+	got, err := io.ReadAll(read)
+	if isTimeout(err) || string(got) != strings.Repeat("x", parts) {
+		t.Errorf("got %q, %v", got, err)
+	}
+	eventually(t, "the limit is told", func() bool { return w.bitten[HalfOpenLimit].Load() == 1 })
 }
 
 // Over TLS, where nobody can wait without a buffer, everything is the same.

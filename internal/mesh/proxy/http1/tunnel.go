@@ -39,8 +39,17 @@ func (c *Conn) copyHalf(dst net.Conn, src *end, err error) {
 		_, err = dst.Write(src.bytes())
 	}
 	src.use(len(src.bytes()))
-	if err == nil {
-		_, err = io.Copy(dst, src.conn)
+	for err == nil {
+		// There is a deadline once the other direction has ended. It is for silence: as
+		// long as bytes come it is moved.
+		var n int64
+		if n, err = io.Copy(dst, src.conn); !isTimeout(err) {
+			break
+		} else if n == 0 {
+			c.bite(HalfOpenLimit)
+			break
+		}
+		err = src.conn.SetReadDeadline(time.Now().Add(c.limits.HalfOpen))
 	}
 	half, ok := dst.(interface{ CloseWrite() error })
 	if err != nil && !isEnd(err) || !ok {

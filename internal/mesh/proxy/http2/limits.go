@@ -64,6 +64,15 @@ var limitNames = [limitCount]string{
 
 func (l Limit) String() string { return limitNames[l] }
 
+// EachLimit ranges over the limits.
+func EachLimit(yield func(Limit) bool) {
+	for l := range limitCount {
+		if !yield(l) {
+			return
+		}
+	}
+}
+
 const (
 	// blockFactor and maxFragments bound a header block as it arrives.
 	blockFactor  = 2

@@ -74,7 +74,6 @@ func (s *Server) admit(ctx context.Context, raw *net.TCPConn, dst netip.AddrPort
 func (s *Server) admitFrom(ctx context.Context, raw *net.TCPConn, peer, dst netip.AddrPort) (*session, *snapshot) {
 	sess := &session{server: s, raw: raw, dst: dst, client: policy.Client{Addr: peer}}
 	if !s.track(sess) {
-		raw.Close()
 		return nil, nil
 	}
 	snap := s.attach(ctx, sess)
@@ -91,17 +90,36 @@ func (s *Server) admitFrom(ctx context.Context, raw *net.TCPConn, peer, dst neti
 func (s *Server) attach(ctx context.Context, sess *session) *snapshot {
 	c, err := s.store.acquire(sess.dst.Port())
 	if err != nil {
+		s.bite(limitPorts)
 		s.refuse(sess, errLoadShed, "policy not watched", err)
 		return nil
 	}
 	sess.cell = c
 	c.add(sess)
-	snap := c.await(ctx, s.cfg.Timeouts.Discovery)
+	snap, held := s.hold(ctx, sess)
 	if snap == nil {
-		s.undiscovered(sess)
+		if held {
+			s.bite(limitDiscoveryTime)
+			s.undiscovered(sess)
+		}
 		sess.end()
 	}
 	return snap
+}
+
+// hold waits for the first policy of the session's port. On nil there was none in time,
+// or, when held is false, the session has been cut.
+func (s *Server) hold(ctx context.Context, sess *session) (snap *snapshot, held bool) {
+	if snap = sess.cell.current.Load(); snap.port != nil {
+		return snap, true
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if !sess.upstream.begin(&cancel) {
+		return nil, false
+	}
+	snap = sess.cell.await(ctx, s.cfg.Timeouts.Discovery)
+	return snap, sess.upstream.ended(&cancel)
 }
 
 // own tells the proxy's ports, which are never a destination.
@@ -192,7 +210,10 @@ func (s *Server) detectTLS(ctx context.Context, sess *session, snap *snapshot) (
 	if declared && !s.cfg.Dialect.CloseSilentClient && !sess.admin {
 		// Nothing is detected on such a port, so a client that speaks late is merely idle.
 		first := func(seen []byte) bool { return true }
-		if err := conn.gather(time.Now().Add(idleTimeout), maxClientHello, first); err != nil {
+		if err := conn.gather(time.Now().Add(s.cfg.fixed.idle), maxClientHello, first); err != nil {
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				s.bite(limitIdle)
+			}
 			sess.end()
 			return nil, false
 		}
@@ -204,13 +225,16 @@ func (s *Server) detectTLS(ctx context.Context, sess *session, snap *snapshot) (
 		return said.decided
 	})
 	switch {
-	case err == nil || errors.Is(err, errPeekLimit):
+	case err == nil:
+	case errors.Is(err, errPeekLimit):
+		s.bite(limitClientHello)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		if len(conn.seen) == 0 && snap.port.Protocol == policy.Detect && !s.cfg.Dialect.CloseSilentClient && !sess.admin {
 			conn.silent, conn.unheard = true, true
 			s.cfg.Metrics.detected(snap, sess, detectTimeout)
 			break
 		}
+		s.bite(limitDetectTime)
 		s.refuse(sess, errTLSTimeout, "no client hello in time", nil)
 		return nil, false
 	case errors.Is(err, io.EOF) && len(conn.seen) > 0:
@@ -247,6 +271,9 @@ func (s *Server) terminate(ctx context.Context, sess *session, conn *peekConn, c
 	defer cancel()
 	session := tls.Server(conn, config)
 	if err := session.HandshakeContext(ctx); err != nil {
+		if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) {
+			s.bite(limitDetectTime)
+		}
 		s.refuse(sess, errUnexpected, "mesh handshake failed", err)
 		return nil, false
 	}
@@ -291,6 +318,7 @@ func (s *Server) detectHTTP(ctx context.Context, sess *session, snap *snapshot, 
 	case late && len(conn.seen) > 0 && !snap.port.OnlyDefaultRoutes():
 		// It may yet become HTTP, whose routes are stricter than the list: no weaker judgement.
 		s.cfg.Metrics.detected(snap, sess, detectTimeout)
+		s.bite(limitHTTPDetectTime)
 		s.refuse(sess, errHTTPTimeout, "protocol undecided in time", nil)
 		return
 	case late || errors.Is(err, io.EOF) && len(conn.seen) > 0:

@@ -9,9 +9,6 @@ import (
 	"github.com/meshproof/meshproof/internal/mesh/proxy/http2"
 )
 
-// carriedIdle is how many idle connections serve HTTP/1 requests that came multiplexed.
-const carriedIdle = 8
-
 // carriers ask the application in HTTP/1 what one client's HTTP/2 has carried (H-01).
 type carriers struct {
 	mu     sync.Mutex

@@ -1,8 +1,5 @@
 package inbound
 
-// maxClientHello is how much of a ClientHello is looked at (T-11).
-const maxClientHello = 8 << 10
-
 // hello is what a first flight says.
 type hello struct {
 	// decided is false while more bytes are needed.

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/meshproof/meshproof/internal/mesh/proxy/http1"
-	"github.com/meshproof/meshproof/internal/mesh/proxy/http2"
 	"github.com/meshproof/meshproof/internal/mesh/proxy/policy"
 )
 
@@ -103,6 +102,7 @@ func (c *call) told(r reply) string {
 // overloaded answers before any policy is asked (H-04): it proves nothing about access.
 func (s *Server) overloaded() reply {
 	s.cfg.Metrics.httpError(errLoadShed)
+	s.bite(limitInFlight)
 	return reply{status: http.StatusServiceUnavailable, message: "too many requests in flight", close: true}
 }
 
@@ -112,6 +112,7 @@ func (s *Server) unanswered(c *call, err error) reply {
 	var timeout net.Error
 	if errors.As(err, &timeout) && timeout.Timeout() {
 		r.status, r.message, kind = http.StatusGatewayTimeout, "application connect timed out", "failfast"
+		s.bite(limitConnectTime)
 	}
 	s.cfg.Metrics.httpError(kind)
 	s.log.info("Application failed", "error", err, "target.addr", c.sess.dst.String())
@@ -124,20 +125,6 @@ const (
 	errLimit     = "limit: "
 	errMalformed = "malformed"
 )
-
-// bitten1 and bitten2 count a limit of a relay that has ended or refused something.
-// The end of an idle connection is no error.
-func (s *Server) bitten1(l http1.Limit) {
-	if l != http1.IdleLimit {
-		s.cfg.Metrics.httpError(errLimit + l.String())
-	}
-}
-
-func (s *Server) bitten2(l http2.Limit) {
-	if l != http2.LimitIdleTime {
-		s.cfg.Metrics.httpError(errLimit + l.String())
-	}
-}
 
 // malformed counts a client's message that was refused for what it is; an
 // application's is counted by what it leads to (unanswered).

@@ -28,10 +28,6 @@ const (
 	preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 	// prefaceEnough bytes of the preface decide for HTTP/2; a wrong rest fails there (T-22).
 	prefaceEnough = 14
-	// sniffLimit bounds what is gathered before a request line must have ended.
-	sniffLimit = 8 << 10
-	// firstReadLimit is the one read of dialect linkerd (T-15).
-	firstReadLimit = 1024
 )
 
 // sniff decides on the first bytes. It never calls something not HTTP that could

@@ -21,7 +21,6 @@ func (s *Server) serveDirect(ctx context.Context, raw *net.TCPConn, dst netip.Ad
 	deadline := time.Now().Add(s.cfg.Timeouts.Detect)
 	sess := &session{server: s, raw: raw, dst: dst, client: policy.Client{Addr: peerOf(raw)}}
 	if !s.track(sess) {
-		raw.Close()
 		return
 	}
 	conn := &stream{peekConn: peekConn{Conn: raw}}
@@ -32,6 +31,7 @@ func (s *Server) serveDirect(ctx context.Context, raw *net.TCPConn, dst netip.Ad
 	})
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
+		s.bite(limitDetectTime)
 		s.refuse(sess, errTLSTimeout, "no client hello in time", nil)
 		return
 	case err != nil && !errors.Is(err, errPeekLimit):
@@ -52,6 +52,9 @@ func (s *Server) serveDirect(ctx context.Context, raw *net.TCPConn, dst netip.Ad
 	session.SetReadDeadline(deadline)
 	header, err := transport.Read(session)
 	if err != nil {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			s.bite(limitDetectTime)
+		}
 		kind := errUnexpected
 		if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, io.EOF) {
 			kind = errIO

@@ -7,6 +7,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/meshproof/meshproof/internal/mesh/proxy/http1"
+	"github.com/meshproof/meshproof/internal/mesh/proxy/http2"
 	"github.com/meshproof/meshproof/internal/mesh/proxy/policy"
 )
 
@@ -47,6 +49,8 @@ type Metrics struct {
 	latency                                         histograms
 	detectResults                                   counters
 	policyUpdates, policyInvalid                    prometheus.Counter
+	// bites, bites1 and bites2 are by limit: of this half, of HTTP/1 and of HTTP/2.
+	bites, bites1, bites2 []prometheus.Counter
 
 	ports, names valueSet
 }
@@ -81,7 +85,17 @@ func newMetrics(registry prometheus.Registerer, clock func() time.Time) *Metrics
 		policyUpdates: prometheus.NewCounter(prometheus.CounterOpts{Name: "inbound_policy_updates_total", Help: "Policy messages brought into force."}),
 		policyInvalid: prometheus.NewCounter(prometheus.CounterOpts{Name: "inbound_policy_invalid_total", Help: "Policy messages that were not understood."}),
 	}
-	registry.MustRegister(m.latency, m.policyUpdates, m.policyInvalid)
+	bites := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "inbound_limits_total", Help: "Times that a limit has ended or refused something."}, []string{"part", "limit"})
+	for l := range limits {
+		m.bites = append(m.bites, bites.WithLabelValues("inbound", l.String()))
+	}
+	for l := range http1.EachLimit {
+		m.bites1 = append(m.bites1, bites.WithLabelValues("http1", l.String()))
+	}
+	for l := range http2.EachLimit {
+		m.bites2 = append(m.bites2, bites.WithLabelValues("http2", l.String()))
+	}
+	registry.MustRegister(m.latency, m.policyUpdates, m.policyInvalid, bites)
 	return m
 }
 

@@ -7,11 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-	"time"
 )
-
-// pairTimeout bounds the making of a pair of connected ends on this machine.
-const pairTimeout = 5 * time.Second
 
 // ErrOwnPort is returned by DialOwn for ports that the proxy serves itself.
 var ErrOwnPort = errors.New("a port of the proxy is reached directly")

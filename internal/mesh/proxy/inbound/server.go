@@ -75,6 +75,9 @@ type Config struct {
 	SocketMark int
 	// MaxInFlight bounds requests in progress (H-04); 0 means DefaultMaxInFlight.
 	MaxInFlight int64
+	// MaxConnections bounds the open connections of clients, the admin port's aside; 0
+	// means DefaultMaxConnections, or as many as the process has descriptors for.
+	MaxConnections int
 	// Metrics and Decisions get an entry for everything decided.
 	Metrics   *Metrics
 	Decisions *Decisions
@@ -88,64 +91,8 @@ type Config struct {
 
 	// watch is defaultWatchLimits outside tests.
 	watch watchLimits
+	fixed fixed
 }
-
-// Timeouts are the durations of the data path that an installation or a test may change.
-type Timeouts struct {
-	// Detect bounds TLS detection and the direct path's header (T-11, T-32).
-	Detect time.Duration
-	// AdminDetect bounds each detection on the admin port (B-05).
-	AdminDetect time.Duration
-	// Discovery is how long a connection is held for the first policy of its port.
-	Discovery time.Duration
-	// Connect bounds a dial to the application.
-	Connect time.Duration
-	// Drain bounds the wait for open connections after the end was asked for.
-	Drain time.Duration
-	// PortIdle is how long a port that was found lazily is watched without a connection (L-01).
-	PortIdle time.Duration
-}
-
-// The defaults of Timeouts.
-const (
-	DefaultDetect      = 10 * time.Second
-	DefaultAdminDetect = time.Second
-	// DefaultDiscovery is the ceiling of the hold: a connection that waits longer is refused.
-	DefaultDiscovery = 10 * time.Second
-	// DefaultConnect is for an application in the same pod, which refuses at once
-	// when it is not there. What takes long is a proxy that gets no processor: on
-	// a busy node it can stand still for more than a second.
-	DefaultConnect = 5 * time.Second
-	// DefaultDrain leaves half of the usual 30 s termination grace to the application.
-	DefaultDrain    = 15 * time.Second
-	DefaultPortIdle = 90 * time.Second
-)
-
-// DefaultMaxInFlight is how many requests may be in progress at once (H-04).
-const DefaultMaxInFlight = 100_000
-
-func (t *Timeouts) setDefaults() {
-	set := func(d *time.Duration, to time.Duration) {
-		if *d == 0 {
-			*d = to
-		}
-	}
-	set(&t.Detect, DefaultDetect)
-	set(&t.AdminDetect, DefaultAdminDetect)
-	set(&t.Discovery, DefaultDiscovery)
-	set(&t.Connect, DefaultConnect)
-	set(&t.Drain, DefaultDrain)
-	set(&t.PortIdle, DefaultPortIdle)
-}
-
-const (
-	// idleTimeout ends a connection that is to be HTTP and on which nothing comes; a
-	// relay's own is as long.
-	idleTimeout = http1.DefaultIdle
-	// Waits after a failed accept, for instance without file descriptors.
-	acceptRetryMin = 5 * time.Millisecond
-	acceptRetryMax = time.Second
-)
 
 // Server is made by New and runs once.
 type Server struct {
@@ -164,6 +111,8 @@ type Server struct {
 	mu       sync.Mutex
 	live     map[*session]struct{}
 	draining bool
+	// clients and admins are what connections are counted among.
+	clients, admins share
 	// open counts live; handlers counts the goroutines of accepted connections.
 	open, handlers sync.WaitGroup
 
@@ -179,11 +128,15 @@ func New(cfg Config) (*Server, error) {
 		return nil, errors.New("inbound: this dialect needs a default policy")
 	}
 	cfg.Timeouts.setDefaults()
+	cfg.fixed.setDefaults()
 	if cfg.watch == (watchLimits{}) {
 		cfg.watch = defaultWatchLimits
 	}
 	if cfg.MaxInFlight == 0 {
 		cfg.MaxInFlight = DefaultMaxInFlight
+	}
+	if cfg.MaxConnections == 0 {
+		cfg.MaxConnections = connectionsFor(openFiles())
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
@@ -192,14 +145,18 @@ func New(cfg Config) (*Server, error) {
 		cfg.OriginalDst = sockopt.OriginalDst
 	}
 	s := &Server{
-		cfg:   cfg,
-		log:   newPolicyLog(cfg.Logger),
-		live:  map[*session]struct{}{},
+		cfg:  cfg,
+		log:  newPolicyLog(cfg.Logger),
+		live: map[*session]struct{}{},
+
+		clients: share{most: cfg.MaxConnections, limit: limitConnections},
+		admins:  share{most: maxAdminConnections, limit: limitAdminConnections},
+
 		dial:  sockopt.Dialer(cfg.SocketMark),
 		admin: newAdminPort(cfg.Admin, cfg.Logger),
 	}
 	s.dial.Timeout = cfg.Timeouts.Connect
-	s.http1.Bitten, s.http1.Malformed = s.bitten1, s.malformed
+	s.http1.Limits, s.http1.Bitten, s.http1.Malformed = cfg.fixed.http1, s.bitten1, s.malformed
 	s.tlsPlain = cfg.Identity.ServerConfig()
 	s.tlsHTTP = cfg.Identity.ServerConfig("h2", "http/1.1")
 	s.tlsDirect = cfg.Identity.ServerConfig(transport.ALPN)
@@ -267,7 +224,10 @@ func (s *Server) drain() {
 	select {
 	case <-done:
 	case <-timer.C:
-		s.eachLive((*session).cut)
+		s.eachLive(func(sess *session) {
+			s.bite(limitDrainTime)
+			sess.cut()
+		})
 		<-done
 	}
 }

@@ -26,6 +26,8 @@ type session struct {
 	// agreed is the ALPN protocol of a terminated session that negotiated HTTP.
 	agreed string
 
+	// share is what the session is counted among.
+	share    *share
 	upstream upstreams
 	labels   labelCache
 
@@ -40,16 +42,37 @@ type session struct {
 // drainer is a relay: it ends when what is in progress has ended.
 type drainer interface{ Drain() }
 
-// track makes the session known to drain; false when the server takes no more.
+// share is how many sessions of a kind are open, and may be. The server's mu guards it.
+type share struct {
+	open, most int
+	limit      limit
+}
+
+// track makes the session known to drain, and counts it. When the server takes no
+// more it is false, and the connection has been closed.
 func (s *Server) track(sess *session) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.draining {
-		return false
+	among := &s.clients
+	if sess.dst.Port() == s.cfg.AdminPort {
+		among = &s.admins
 	}
-	s.live[sess] = struct{}{}
-	s.open.Add(1)
-	return true
+	s.mu.Lock()
+	ending, full := s.draining, among.open >= among.most
+	if !ending && !full {
+		sess.share = among
+		among.open++
+		s.live[sess] = struct{}{}
+		s.open.Add(1)
+	}
+	s.mu.Unlock()
+	if !ending && !full {
+		return true
+	}
+	if !ending {
+		s.bite(among.limit)
+		s.refused(sess, errLoadShed, "too many connections", nil)
+	}
+	sess.raw.Close()
+	return false
 }
 
 // end closes what belongs to the session. It is idempotent.
@@ -71,6 +94,7 @@ func (sess *session) end() {
 	}
 	s.mu.Lock()
 	delete(s.live, sess)
+	sess.share.open--
 	s.mu.Unlock()
 	s.open.Done()
 }

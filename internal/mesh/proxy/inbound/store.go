@@ -10,10 +10,6 @@ import (
 	"github.com/meshproof/meshproof/internal/mesh/proxy/policy"
 )
 
-// maxLazyPorts bounds the ports watched because somebody connected to them:
-// a port scan must not open a watch per port. Beyond it connections are refused.
-const maxLazyPorts = 512
-
 var errTooManyPorts = errors.New("too many ports in use")
 
 // Where a policy in force came from, as the control port names it.

@@ -2,14 +2,13 @@ package inbound
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"time"
 )
-
-// halfOpen is how long one direction may stay silent after the other has ended.
-const halfOpen = time.Hour
 
 // serveTCP decides on the connection as a whole and, if it is permitted, joins
 // it with the application. It ends the session.
@@ -28,48 +27,63 @@ func (s *Server) serveTCP(ctx context.Context, sess *session, conn net.Conn) {
 		sess.recheck(now)
 	}
 	s.allowed(sess, snap, permit)
-	up, err := s.dial.DialContext(ctx, "tcp", sess.dst.String())
-	if err != nil {
+	up, err := sess.connect(ctx)
+	switch {
+	case errors.Is(err, net.ErrClosed):
+		return // cut meanwhile
+	case err != nil:
+		var timeout net.Error
+		if errors.As(err, &timeout) && timeout.Timeout() {
+			s.bite(limitConnectTime)
+		}
 		s.cfg.Metrics.tcpError(errIO, sess.dst.Port())
 		s.log.info("Application not reachable", "error", err, "target.addr", sess.dst.String())
-		return
-	}
-	if !sess.upstream.add(up) {
-		up.Close()
 		return
 	}
 	if late, ok := conn.(*stream); ok && late.unheard && !s.cfg.Dialect.FirstReadDecides {
 		conn = &lateConn{stream: late, session: sess}
 	}
-	splice(conn, up)
+	if splice(conn, up, s.cfg.fixed.halfOpen) {
+		s.bite(limitHalfOpen)
+	}
 }
 
 // splice copies both ways until both directions have ended, and closes up. conn
-// is closed by the caller.
-func splice(conn, up net.Conn) {
+// is closed by the caller. It reports whether one direction had ended and the other
+// was silent for as long as half says.
+func splice(conn, up net.Conn, half time.Duration) (silent bool) {
 	conn, seen := unpeek(conn)
 	var both sync.WaitGroup
-	both.Go(func() { copyHalf(up, conn, seen) })
-	copyHalf(conn, up, nil)
+	var toApp error
+	both.Go(func() { toApp = copyHalf(up, conn, seen, half) })
+	toClient := copyHalf(conn, up, nil, half)
 	both.Wait()
 	up.Close()
+	return errors.Is(toApp, os.ErrDeadlineExceeded) || errors.Is(toClient, os.ErrDeadlineExceeded)
 }
 
 // copyHalf copies one direction to its end and passes the end on. A broken
 // direction ends the other too: bytes were lost, so the whole is.
-func copyHalf(dst, src net.Conn, first []byte) {
+func copyHalf(dst, src net.Conn, first []byte, silence time.Duration) error {
 	_, err := dst.Write(first)
-	if err == nil {
-		_, err = io.Copy(dst, src)
+	for err == nil {
+		// There is a deadline once the other direction has ended. It is for silence: as
+		// long as bytes come it is moved.
+		var n int64
+		if n, err = io.Copy(dst, src); n == 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+			break
+		}
+		err = src.SetReadDeadline(time.Now().Add(silence))
 	}
 	half, ok := dst.(halfCloser)
 	if err != nil || !ok {
 		dst.Close()
 		src.Close()
-		return
+		return err
 	}
 	half.CloseWrite()
-	dst.SetReadDeadline(time.Now().Add(halfOpen))
+	dst.SetReadDeadline(time.Now().Add(silence))
+	return nil
 }
 
 // unpeek takes what detection has looked at off a connection and returns the

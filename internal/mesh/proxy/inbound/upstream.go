@@ -12,28 +12,30 @@ import (
 type upstreams struct {
 	mu     sync.Mutex
 	closed bool
-	// conns are open; dials are on their way.
+	// conns are open; waits end when the session does.
 	conns []net.Conn
-	dials []*context.CancelFunc
+	waits []*context.CancelFunc
 }
 
-// begin registers a dial; false when the session is over already.
+// begin registers something that waits, a dial or the hold for a first policy; false
+// when the session is over already.
 func (u *upstreams) begin(cancel *context.CancelFunc) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if !u.closed {
-		u.dials = append(u.dials, cancel)
+		u.waits = append(u.waits, cancel)
 	}
 	return !u.closed
 }
 
-// ended forgets a dial.
-func (u *upstreams) ended(cancel *context.CancelFunc) {
+// ended forgets it; false when the session is over.
+func (u *upstreams) ended(cancel *context.CancelFunc) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if i := slices.Index(u.dials, cancel); i >= 0 {
-		u.dials = slices.Delete(u.dials, i, i+1)
+	if i := slices.Index(u.waits, cancel); i >= 0 {
+		u.waits = slices.Delete(u.waits, i, i+1)
 	}
+	return !u.closed
 }
 
 // end lets nothing be dialled any more and returns what is open.
@@ -41,7 +43,7 @@ func (u *upstreams) end() []net.Conn {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.closed = true
-	for _, cancel := range u.dials {
+	for _, cancel := range u.waits {
 		(*cancel)()
 	}
 	return slices.Clone(u.conns)
@@ -89,7 +91,7 @@ type trackedConn struct {
 }
 
 func (c *trackedConn) Close() error {
-	c.upstreams.remove(c)
+	c.upstreams.remove(c.TCPConn)
 	return c.TCPConn.Close()
 }
 
@@ -102,20 +104,30 @@ func (sess *session) dialContext(ctx context.Context) (net.Conn, error) {
 	if sess.admin {
 		return sess.server.dialAdmin(sess)
 	}
+	conn, err := sess.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &trackedConn{TCPConn: conn.(*net.TCPConn), upstreams: &sess.upstream}, nil
+}
+
+// connect connects to the session's destination. Who cuts the session ends the attempt
+// and the connection.
+func (sess *session) connect(ctx context.Context) (net.Conn, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if !sess.upstream.begin(&cancel) {
 		return nil, net.ErrClosed
 	}
-	defer sess.upstream.ended(&cancel)
 	conn, err := sess.server.dial.DialContext(ctx, "tcp", sess.dst.String())
-	if err != nil {
+	switch open := sess.upstream.ended(&cancel); {
+	case err != nil && open:
 		return nil, err
-	}
-	tracked := &trackedConn{TCPConn: conn.(*net.TCPConn), upstreams: &sess.upstream}
-	if !sess.upstream.add(tracked) {
+	case err != nil:
+		return nil, net.ErrClosed
+	case !sess.upstream.add(conn):
 		conn.Close()
 		return nil, net.ErrClosed
 	}
-	return tracked, nil
+	return conn, nil
 }
