@@ -32,6 +32,9 @@ type app struct {
 	addr netip.AddrPort
 	// answer, when set, writes the answer to an HTTP/1 request; false closes the connection.
 	answer func(c net.Conn, r *request) bool
+	// hasty, when set, may answer an HTTP/1 request before its body is read, and tells
+	// whether it has.
+	hasty func(c net.Conn, r *request) bool
 	// greet is sent to each connection at once, which is then an echo of bytes.
 	greet string
 	// handle, when set, answers HTTP/2 requests after they were noted.
@@ -118,9 +121,13 @@ func (a *app) serve(conn net.Conn, n int) {
 		return
 	}
 	for {
-		r, err := a.read(in, n)
+		answered := false
+		r, err := a.read(in, n, func(r *request) { answered = a.hasty != nil && a.hasty(conn, r) })
 		if err != nil {
 			return
+		}
+		if answered {
+			continue
 		}
 		if a.answer != nil {
 			if !a.answer(conn, r) {
@@ -148,8 +155,9 @@ func (p *prefixed) Read(b []byte) (int, error) { return p.in.Read(b) }
 var errNoRequest = errors.New("no request")
 
 // read takes a request as leniently as can be: bare line feeds, spaces before
-// colons, any first line, chunked before length.
-func (a *app) read(in *bufio.Reader, n int) (*request, error) {
+// colons, any first line, chunked before length. begun is called between its head
+// and its body.
+func (a *app) read(in *bufio.Reader, n int, begun func(*request)) (*request, error) {
 	line := func() (string, error) {
 		l, err := in.ReadString('\n')
 		return strings.TrimRight(l, "\r\n"), err
@@ -183,6 +191,7 @@ func (a *app) read(in *bufio.Reader, n int) (*request, error) {
 	}
 	r.host = strings.Join(r.header["Host"], ",")
 	i := a.note(*r)
+	begun(r)
 	switch {
 	case strings.Contains(strings.ToLower(r.header.Get("Transfer-Encoding")), "chunked"):
 		for {

@@ -190,9 +190,12 @@ func dribbled(t *T) {
 
 func ownPorts(t *T) {
 	w := newWorld(t, proxytest.Everybody())
+	loops := env()
 	proxied := func(dst netip.AddrPort, ips ...netip.Addr) {
 		t.Helper()
-		p, err := w.plane.Start(t.Context(), proxytest.Options{Program: *program, Apps: []netip.AddrPort{dst}, IPs: ips, Stderr: w.log})
+		options := proxytest.Options{Program: *program, Apps: []netip.AddrPort{dst}, IPs: ips, Stderr: w.log}
+		loops(&options)
+		p, err := w.plane.Start(t.Context(), options)
 		if err != nil {
 			t.Fatalf("%v", err)
 		}
@@ -212,6 +215,15 @@ func ownPorts(t *T) {
 	foreign := w.app.addr
 	proxied(foreign, netip.MustParseAddr("127.0.0.9")) // not an address of the pod
 	w.untouched()
+	// What the kernel says was meant for the proxy's own port, which would come back for ever.
+	probe, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	own := probe.Addr().(*net.TCPAddr).AddrPort()
+	probe.Close()
+	loops = env("LINKERD2_PROXY_INBOUND_LISTEN_ADDR=" + own.String())
+	proxied(own)
 
 	// The direct port without mesh TLS, and as a loop: the header names a port of the proxy.
 	raw, err := proxytest.Dialer(proxytest.Neighbour).Dial("tcp", w.proxy.Direct.String())

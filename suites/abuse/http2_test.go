@@ -273,7 +273,7 @@ func controlFloods(t *T) {
 		for range floods {
 			write(f, id)
 		}
-		w.ends(h, what, flood.Bytes())
+		w.calms(h, what, flood.Bytes())
 	}
 	h := w.h2()
 	h.sync()

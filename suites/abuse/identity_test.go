@@ -36,8 +36,19 @@ func identityCases() []Case {
 				"x-forwarded-for: 127.0.0.1", "l5d-client-id: " + adminID, "x-real-ip: 127.0.0.1", "l5d-remote-ip: 127.0.0.1", "x-original-url: /public", "x-rewrite-url: /public",
 			} {
 				w.want(get("/admin", field), http.StatusForbidden)
+				name, value, _ := strings.Cut(field, ": ")
+				for _, carried := range [][]string{nil, {"l5d-orig-proto", "HTTP/1.1"}} {
+					h := w.h2()
+					if s := h.get("/admin", append([]string{name, value}, carried...)...); s.status() != http.StatusForbidden {
+						t.Errorf("HTTP/2, %s, %q: status %d", field, carried, s.status())
+					}
+					h.Close()
+				}
+				c := w.meshed(webID)
+				c.send(get("/admin", field))
+				w.is("meshed, "+field, c.read("GET"), http.StatusForbidden)
 			}
-			w.untouched()
+			w.unasked()
 		}},
 		{Number: 21, Title: "networks are those of the socket; borders, exceptions, mapped addresses", Run: networks},
 		{Number: 22, Title: "plaintext where mTLS is required is denied; the application's TLS passes as opaque only", Run: plaintext},
