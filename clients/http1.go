@@ -62,6 +62,14 @@ func (c *Caller) doOnHTTP1(ctx context.Context, r Request, conn *connection, rea
 func (r Request) exchangeHTTP1(ctx context.Context, request *http.Request, conn *connection, reader *bufio.Reader, out *Outcome) (usable bool, err error) {
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(longAgo) })
 	defer stop()
+	request.Close = r.Connection != Reused
+	usable, err = r.converseHTTP1(request, func(to io.Writer) error { return r.write(request, to) }, conn, reader, out)
+	return usable && stop(), err
+}
+
+// converseHTTP1 has send write the request, and reads the answer to it, until the
+// connection's deadline.
+func (r Request) converseHTTP1(request *http.Request, send func(io.Writer) error, conn *connection, reader *bufio.Reader, out *Outcome) (usable bool, err error) {
 	before := conn.received.Load()
 	fail := func(what string, err error) (bool, error) {
 		if loss := conn.loss(); loss != nil {
@@ -73,8 +81,7 @@ func (r Request) exchangeHTTP1(ctx context.Context, request *http.Request, conn 
 		}
 		return false, fmt.Errorf("%s %s %s: %w", what, request.Method, r.Address, err)
 	}
-	request.Close = r.Connection != Reused
-	if err := r.write(request, conn); err != nil {
+	if err := send(conn); err != nil {
 		// A peer may answer and close before it has read everything, so what it
 		// said is read all the same.
 		conn.loss()
@@ -93,7 +100,7 @@ func (r Request) exchangeHTTP1(ctx context.Context, request *http.Request, conn 
 		return fail("read the body of the answer to", err)
 	}
 	out.Kind = httpKind(response.StatusCode)
-	return stop() && !response.Close && reader.Buffered() == 0, nil
+	return !response.Close && reader.Buffered() == 0, nil
 }
 
 // write sends the request, or what is to be sent in its place.

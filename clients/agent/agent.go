@@ -31,6 +31,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/meshproof/meshproof/clients"
@@ -51,15 +52,22 @@ type Agent struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 
+	// workers make the calls of streams, and running are those whose calls are not
+	// over.
+	workers *workers
+	running sync.WaitGroup
+
 	mu      sync.Mutex
 	streams map[string]*stream
+	// count is how many streams there are, for who does not have the lock.
+	count atomic.Int32
 	// held has a nil for a connection that is being opened.
 	held map[string]*clients.Held
 }
 
 // New returns an Agent that calls by means of caller, which it does not close.
 func New(caller *clients.Caller) *Agent {
-	a := &Agent{caller: caller, streams: map[string]*stream{}, held: map[string]*clients.Held{}}
+	a := &Agent{caller: caller, workers: newWorkers(), streams: map[string]*stream{}, held: map[string]*clients.Held{}}
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	a.mux.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	a.mux.HandleFunc("GET /time", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, time.Now()) })
@@ -87,6 +95,8 @@ func (a *Agent) Close() {
 	for _, s := range a.streams {
 		s.stop()
 	}
+	a.running.Wait() // also for those that somebody else is stopping
+	a.workers.close()
 	for _, h := range a.held {
 		if h != nil {
 			h.Close()
@@ -151,7 +161,8 @@ func (a *Agent) startStream(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, fmt.Sprintf("stream %q is there already", spec.Name), http.StatusConflict)
 		return
 	}
-	a.streams[spec.Name] = startStream(a.ctx, a.caller, spec)
+	a.streams[spec.Name] = startStream(a, spec)
+	a.count.Store(int32(len(a.streams)))
 	w.WriteHeader(http.StatusCreated)
 }
 
@@ -236,6 +247,7 @@ func (a *Agent) stopStream(w http.ResponseWriter, r *http.Request) {
 	a.mu.Lock()
 	s := a.streams[r.PathValue("name")]
 	delete(a.streams, r.PathValue("name"))
+	a.count.Store(int32(len(a.streams)))
 	a.mu.Unlock()
 	if s == nil {
 		missing(w, r)
@@ -260,6 +272,7 @@ func (a *Agent) stopStreams(w http.ResponseWriter, r *http.Request) {
 			delete(a.streams, name)
 		}
 	}
+	a.count.Store(int32(len(a.streams)))
 	a.mu.Unlock()
 	for _, s := range streams {
 		s.cancel()

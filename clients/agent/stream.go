@@ -2,36 +2,47 @@ package agent
 
 import (
 	"context"
-	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/meshproof/meshproof/clients"
 	"github.com/meshproof/meshproof/clients/agent/control"
 )
 
-// ringSize is how many answers of one stream are kept for whoever asks: at
-// 1000 calls a second, half a minute between two questions loses none.
-const ringSize = 32768
+// How many answers are kept for whoever asks.
+const (
+	// keptOfOne is how many of one stream: at 20,000 calls a second, six seconds
+	// between two questions lose none, and at 1,000 two minutes.
+	keptOfOne = 1 << 17
+	// keptOfAll is how many of all streams, each of which has an equal share: about
+	// 100 MiB. Of 2,000 streams of ten calls a second, 13 seconds lose none.
+	keptOfAll = 1 << 18
+	// keptAtLeast is how many of a stream, however many there are.
+	keptAtLeast = 128
+)
+
+// share is how many answers each of so many streams keeps.
+func share(streams int) int { return min(max(keptOfAll/max(streams, 1), keptAtLeast), keptOfOne) }
 
 // slack is how late a call may be made: what a timer on a busy machine is late by.
 // At rates with several calls in that time they are made at once, after which
 // the stream is in step again; what is later is missed.
 const slack = 2 * time.Millisecond
 
-// maxIdle is how many of those who make a stream's calls wait for the next one; the
-// others of a time in which many calls were under way leave.
-const maxIdle = 64
-
 // stream makes calls at a fixed rate.
 type stream struct {
 	spec   control.StreamSpec
+	agent  *Agent
+	series *clients.Series
 	cancel context.CancelFunc
 	done   chan struct{}
+	// slots has as many as there are calls under way, and calls waits for them.
+	slots chan struct{}
+	calls sync.WaitGroup
 
-	mu      sync.Mutex
-	ring    []control.Numbered
+	mu sync.Mutex
+	// kept are the last answers; the last of them has the number last.
+	kept    []control.Numbered
 	last    int64
 	sent    int64
 	missed  int64
@@ -41,44 +52,31 @@ type stream struct {
 	changed chan struct{}
 }
 
-func startStream(ctx context.Context, caller *clients.Caller, spec control.StreamSpec) *stream {
-	ctx, cancel := context.WithCancel(ctx)
-	s := &stream{spec: spec, cancel: cancel, done: make(chan struct{}), begun: map[int64]time.Time{}, running: true}
-	go s.run(ctx, caller)
+// startStream has an agent make a stream's calls.
+func startStream(a *Agent, spec control.StreamSpec) *stream {
+	request := spec.Request
+	if request.ID == "" {
+		request.ID = spec.Name
+	}
+	ctx, cancel := context.WithCancel(a.ctx)
+	s := &stream{spec: spec, agent: a, series: a.caller.Series(request), cancel: cancel, done: make(chan struct{}),
+		slots: make(chan struct{}, spec.InFlight()), begun: map[int64]time.Time{}, running: true}
+	a.running.Go(func() { s.run(ctx) })
 	return s
 }
 
 // run sends each call at its own time, counted from the first one's. A call
 // whose time has passed by more than the spacing and slack is missed: a burst to
 // catch up would test something else than what was asked for.
-func (s *stream) run(ctx context.Context, caller *clients.Caller) {
+func (s *stream) run(ctx context.Context) {
 	defer close(s.done)
-	var calls sync.WaitGroup
 	defer func() {
-		calls.Wait()
+		s.calls.Wait()
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.running = false
 		s.wake()
 	}()
-	slots := make(chan struct{}, s.spec.InFlight())
-	// Who has made a call makes the next one, too: its stack has grown already.
-	next := make(chan int64)
-	defer close(next)
-	var idle atomic.Int32
-	work := func(call int64) {
-		for ok := true; ok; idle.Add(-1) {
-			// Not ctx: a call that is under way when the stream is stopped ends with
-			// its own answer or its own time-out.
-			s.add(call, caller.Do(context.WithoutCancel(ctx), s.request(call)))
-			<-slots
-			if idle.Add(1) > maxIdle {
-				ok = false
-				continue
-			}
-			call, ok = <-next
-		}
-	}
 	spacing := time.Duration(float64(time.Second) / s.spec.Rate)
 	due := time.Now().Add(s.spec.Phase)
 	timer := time.NewTimer(s.spec.Phase)
@@ -101,16 +99,13 @@ func (s *stream) run(ctx context.Context, caller *clients.Caller) {
 			due = due.Add(time.Duration(late) * spacing)
 		}
 		select {
-		case slots <- struct{}{}:
+		case s.slots <- struct{}{}:
 			s.mu.Lock()
 			s.sent++
 			s.begun[call] = time.Now()
 			s.mu.Unlock()
-			select {
-			case next <- call:
-			default:
-				calls.Go(func() { work(call) })
-			}
+			s.calls.Add(1)
+			s.agent.workers.do(job{s, call})
 		default:
 			s.miss(1)
 		}
@@ -118,13 +113,12 @@ func (s *stream) run(ctx context.Context, caller *clients.Caller) {
 	}
 }
 
-func (s *stream) request(call int64) clients.Request {
-	request := s.spec.Request
-	if request.ID == "" {
-		request.ID = s.spec.Name
-	}
-	request.ID += "-" + strconv.FormatInt(call, 10)
-	return request
+// make makes one call. One that is under way when the stream is stopped ends with its
+// own answer or its own time-out.
+func (s *stream) make(call int64) {
+	defer s.calls.Done()
+	s.add(call, s.series.Do(call))
+	<-s.slots
 }
 
 func (s *stream) miss(n int64) {
@@ -138,12 +132,11 @@ func (s *stream) add(call int64, outcome clients.Outcome) {
 	defer s.mu.Unlock()
 	delete(s.begun, call)
 	s.last++
-	answer := control.Numbered{Seq: s.last, Call: call, Outcome: outcome}
-	if len(s.ring) < ringSize {
-		s.ring = append(s.ring, answer)
-	} else {
-		s.ring[(s.last-1)%ringSize] = answer
+	if spare := len(s.kept) + 1 - share(int(s.agent.count.Load())); spare > 0 {
+		clear(s.kept[:spare]) // what they hold is given up at once
+		s.kept = s.kept[spare:]
 	}
+	s.kept = append(s.kept, control.Numbered{Seq: s.last, Call: call, Outcome: outcome})
 	s.wake()
 }
 
@@ -164,11 +157,12 @@ func (s *stream) page(since int64) control.StreamPage {
 		page.UnderWay = append(page.UnderWay, at)
 	}
 	from := max(since+1, 1)
-	if oldest := s.last - int64(len(s.ring)) + 1; from < oldest {
+	oldest := s.last - int64(len(s.kept)) + 1
+	if from < oldest {
 		page.Dropped, from = oldest-from, oldest
 	}
-	for n := from; n <= s.last; n++ {
-		page.Outcomes = append(page.Outcomes, s.ring[(n-1)%ringSize])
+	if from <= s.last {
+		page.Outcomes = append(page.Outcomes, s.kept[from-oldest:]...)
 	}
 	return page
 }
