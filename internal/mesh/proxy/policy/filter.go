@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"bytes"
 	"strconv"
 	"strings"
 )
@@ -38,6 +39,9 @@ func (r *redirector) location(head *Head, sent, judged []byte, rule *Rule) (stri
 		host += ":" + strconv.Itoa(int(r.Port))
 	}
 	path := string(sent)
+	if !strings.HasPrefix(path, "/") { // OPTIONS *, CONNECT
+		path = "/"
+	}
 	switch {
 	case r.Full != nil:
 		path = *r.Full
@@ -46,7 +50,10 @@ func (r *redirector) location(head *Head, sent, judged []byte, rule *Rule) (stri
 		if !ok {
 			return "", false
 		}
-		path = strings.TrimSuffix(*r.Prefix, "/") + string(judged[len(prefix):])
+		path = strings.TrimSuffix(*r.Prefix, "/")
+		if bytes.HasPrefix(judged, []byte("/")) {
+			path += string(judged[len(prefix):])
+		}
 		if path == "" {
 			path = "/"
 		}

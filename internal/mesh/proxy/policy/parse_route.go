@@ -20,7 +20,7 @@ func (p *Port) parseHTTPRoute(msg *pb.HttpRoute) (*Route, error) {
 	for _, r := range msg.GetRules() {
 		rule := Rule{}
 		for _, m := range r.GetMatches() {
-			parsed, err := p.parseMatch(m)
+			parsed, err := p.parseMatch(m, p.dialect.RawPaths || route.Ref.Kind == "default")
 			if err != nil {
 				return nil, err
 			}
@@ -124,15 +124,17 @@ func parseHosts(msgs []*http_route.HostMatch) ([]hostMatch, error) {
 // hostName is a route's host in the form that hosts are compared with.
 func hostName(host string) string { return strings.ToLower(string(canonicalHost([]byte(host)))) }
 
-func (p *Port) parseMatch(msg *http_route.HttpRouteMatch) (match, error) {
+// parseMatch reads a match. raw: its path is compared with paths as sent, as those of
+// built-in routes are: a kubelet sends the path of a probe as it is written (P-03).
+func (p *Port) parseMatch(msg *http_route.HttpRouteMatch, raw bool) (match, error) {
 	m := match{}
 	var err error
 	if msg.GetPath() != nil {
 		switch kind := msg.GetPath().GetKind().(type) {
 		case *http_route.PathMatch_Exact:
-			m.kind, m.path = pathExact, p.routePath(kind.Exact)
+			m.kind, m.path = pathExact, routePath(kind.Exact, raw)
 		case *http_route.PathMatch_Prefix:
-			m.kind, m.path = pathPrefix, strings.TrimRight(p.routePath(kind.Prefix), "/")
+			m.kind, m.path = pathPrefix, strings.TrimRight(routePath(kind.Prefix, raw), "/")
 		case *http_route.PathMatch_Regex:
 			m.kind = pathRegex
 			if m.regex, err = anchored(kind.Regex); err != nil {
@@ -164,8 +166,8 @@ func (p *Port) parseMatch(msg *http_route.HttpRouteMatch) (match, error) {
 }
 
 // routePath gives a route's own path the form requests are matched in.
-func (p *Port) routePath(path string) string {
-	if p.dialect.RawPaths {
+func routePath(path string, raw bool) string {
+	if raw {
 		return path
 	}
 	if normal, ok := NormalPath([]byte(path), nil); ok {

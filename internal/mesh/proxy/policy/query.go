@@ -2,22 +2,26 @@ package policy
 
 import "bytes"
 
-// parameter finds the first value of a query parameter, read as net/url reads
-// queries: of pairs that are malformed, or have a semicolon, nothing counts. The
-// value lies in the query, or at the end of buf, which is returned grown.
+// parameter finds the first value of a query parameter. It has none when that value
+// is malformed, or when a semicolon is in its pair: some applications skip such a
+// pair, others read it, and a later one of the name counts for some only. The value
+// lies in the query, or at the end of buf, which is returned grown.
 func parameter(query []byte, name string, buf []byte) (value, grown []byte, ok bool) {
 	for len(query) > 0 {
 		var pair []byte
 		pair, query, _ = bytes.Cut(query, []byte{'&'})
-		if len(pair) == 0 || bytes.IndexByte(pair, ';') >= 0 {
-			continue
-		}
-		key, escaped, _ := bytes.Cut(pair, []byte{'='})
-		if key, buf, ok = unescaped(key, buf); !ok || string(key) != name {
-			continue
-		}
-		if value, buf, ok = unescaped(escaped, buf); ok {
-			return value, buf, true
+		whole := bytes.IndexByte(pair, ';') < 0
+		for len(pair) > 0 {
+			var part []byte
+			part, pair, _ = bytes.Cut(pair, []byte{';'})
+			key, escaped, _ := bytes.Cut(part, []byte{'='})
+			if key, buf, ok = unescaped(key, buf); !ok || string(key) != name {
+				continue
+			}
+			if !whole {
+				return nil, buf, false
+			}
+			return unescaped(escaped, buf)
 		}
 	}
 	return nil, buf, false

@@ -33,6 +33,11 @@ func (p *Port) Request(c Client, head *Head) Decision {
 		path = normal
 		judged, head.Scratch = matchForm(path, head.Scratch)
 	}
+	if p.Protocol == GRPC && !p.dialect.RawPaths && !isNormal(path) {
+		// Applications would read another service or method in it: it names no call
+		// (H-17). No client of gRPC's writes such a path.
+		judged = nil
+	}
 	route, rule := p.selectRoute(head, judged)
 	if route == nil {
 		d.Verdict = NotFound

@@ -41,7 +41,7 @@ const (
 // match is a conjunction (H-14).
 type match struct {
 	kind            pathKind
-	path            string
+	path            string // of pathPrefix without the slash at its end
 	regex           *regexp.Regexp
 	service, method string // of pathRPC
 	headers, query  []fieldMatch
@@ -159,7 +159,7 @@ func (m *match) holds(head *Head, path []byte) (length int, ok bool) {
 		if !hasSegmentPrefix(path, m.path) {
 			return 0, false
 		}
-		length = len(m.path)
+		length = max(1, len(m.path)) // the prefix / is one character (H-15)
 	case pathRegex:
 		if !m.regex.Match(path) {
 			return 0, false
@@ -204,8 +204,12 @@ func (f *fieldMatch) header(fields []Field) bool {
 	return found
 }
 
-// hasSegmentPrefix: /a is a prefix of /a, /a/ and /a/b, not of /ab (H-13). The prefix has no trailing slash, except "".
+// hasSegmentPrefix: /a is a prefix of /a, /a/ and /a/b, not of /ab (H-13). The prefix
+// has no trailing slash: "" is that of everything, OPTIONS * too (C-28).
 func hasSegmentPrefix(path []byte, prefix string) bool {
+	if prefix == "" {
+		return true
+	}
 	if len(path) < len(prefix) || string(path[:len(prefix)]) != prefix {
 		return false
 	}

@@ -108,7 +108,7 @@ func TestPathsMatchWholeSegmentsAndWholeExpressions(t *testing.T) {
 		{exact("/a"), "/a", "/a/ /A /ab /a/b /"},
 		{pathPrefixed("/a"), "/a /a/ /a/b", "/ab /A /"},
 		{pathPrefixed("/a/"), "/a /a/ /a/b", "/ab"},
-		{pathPrefixed("/"), "/ /x /x/y", ""},
+		{pathPrefixed("/"), "/ /x /x/y *", ""},
 		{pathRegexp("/v[0-9]+/.*"), "/v1/ /v23/x/y", "/v/x /x/v1/ /v1"},
 		{pathRegexp("/a|/b"), "/a /b", "/ab /bx /xa"},
 	} {
@@ -196,6 +196,46 @@ func TestPrecedence(t *testing.T) {
 	}
 }
 
+// The prefix / is as long as it is written: it ties with what matches / alone (H-15).
+func TestTheShortestPrefixIsOneCharacterLong(t *testing.T) {
+	get := &http_route.HttpRouteMatch{Path: pathPrefixed("/"), Method: method(http_types.HttpMethod_GET)}
+	for _, other := range []*http_route.PathMatch{exact("/"), pathRegexp("/")} {
+		p := mustParse(t, detectServer([]*pb.HttpRoute{
+			route("HTTPRoute", "other", &http_route.HttpRouteMatch{Path: other}),
+			route("HTTPRoute", "get", get),
+			route("HTTPRoute", "none", &http_route.HttpRouteMatch{}),
+		}), Dialect{})
+		for method, want := range map[string]string{"GET": "get", "POST": "other"} {
+			if got := chosen(p, text{Method: method, Path: "/"}); got != want {
+				t.Errorf("%s / beside %v: got %s, want %s", method, other, got, want)
+			}
+		}
+		p = mustParse(t, detectServer([]*pb.HttpRoute{
+			route("HTTPRoute", "none", &http_route.HttpRouteMatch{}),
+			route("HTTPRoute", "prefix", &http_route.HttpRouteMatch{Path: pathPrefixed("/")}),
+			route("HTTPRoute", "other", &http_route.HttpRouteMatch{Path: other}),
+		}), Dialect{})
+		if got := chosen(p, text{Path: "/"}); got != "prefix" {
+			t.Errorf("/ beside %v: got %s, not the first of those that tie", other, got)
+		}
+	}
+}
+
+// A probe is sent as it is written, and judged so beside the default route alone.
+func TestProbePathsAreComparedAsTheyAreWritten(t *testing.T) { // P-03
+	for _, path := range []string{"/a%2Cb", "//live", "/x/../live", "/live;v=1", "/l%69ve"} {
+		msg := probeServer()
+		msg.GetProtocol().GetDetect().GetHttpRoutes()[1].Rules[0].Matches[0].Path = exact(path)
+		p := mustParse(t, msg, Dialect{})
+		if d := p.Request(from("10.0.0.1"), text{Method: "GET", Path: path}.head()); d.Verdict != Allow || d.Path != nil {
+			t.Errorf("%s: got %+v", path, d)
+		}
+		if d := p.Request(from("10.0.0.1"), text{Method: "GET", Path: "/live"}.head()); d.Verdict != Deny {
+			t.Errorf("/live beside a probe of %s: got %+v", path, d)
+		}
+	}
+}
+
 func TestChosenRouteIsFinal(t *testing.T) {
 	narrow := route("HTTPRoute", "narrow", &http_route.HttpRouteMatch{Path: exact("/secret")})
 	wide := route("HTTPRoute", "wide", &http_route.HttpRouteMatch{Path: pathPrefixed("/")})
@@ -220,7 +260,7 @@ func TestPathsAreJudgedByTheirOneMeaning(t *testing.T) {
 		"/%2561dmin": "rest", "/a%20b": "rest", "/a%c3%a9": "rest",
 		"/x%2fadmin": "ambiguous", "/x%5cadmin": "ambiguous", `/x\admin`: "ambiguous", "/admin;x=1": "ambiguous", "/..;/admin": "ambiguous",
 		"/%c0%ae": "ambiguous", "/%00": "ambiguous", "/a%": "ambiguous", "/a%g0": "ambiguous", "/\x80": "ambiguous", "/a#b": "ambiguous",
-		"/../admin": "ambiguous", "admin": "ambiguous", "*": "-",
+		"/../admin": "ambiguous", "admin": "ambiguous", "*": "rest",
 	} {
 		if got := chosen(documented, text{Path: path}); got != want {
 			t.Errorf("%s: got %s, want %s", path, got, want)
@@ -307,6 +347,15 @@ func TestGRPCRoutesMatchServiceAndMethod(t *testing.T) {
 			t.Errorf("%s %s: got %s, want %s", tt.method, tt.path, got, tt.want)
 		}
 	}
+	// An application may read C in any of these (Go's own server decodes them).
+	for _, path := range []string{"/a.B/%43", "/a%2EB/C", "/a.B/C;x", "/a.B/./C", "/x/../a.B/C", "/a.B/C?", "/a.B/C%00", "/a.B/\\C", "/a.B/%2e"} {
+		if got := chosen(p, text{Method: "POST", Path: path}); got != "-" {
+			t.Errorf("%s: got %s", path, got)
+		}
+	}
+	if got := chosen(mustParse(t, msg, Linkerd), text{Method: "POST", Path: "/a.B/%43"}); got != "service" {
+		t.Errorf("dialect linkerd: got %s", got)
+	}
 	open := &pb.Server{Protocol: &pb.ProxyProtocol{Kind: &pb.ProxyProtocol_Grpc_{Grpc: &pb.ProxyProtocol_Grpc{Routes: []*pb.GrpcRoute{
 		{Rules: []*pb.GrpcRoute_Rule{{Matches: []*grpc_route.GrpcRouteMatch{{}}}}},
 	}}}}}
@@ -331,6 +380,13 @@ func TestFilters(t *testing.T) {
 	if d := p.Request(from("10.0.0.1"), text{Method: "GET", Path: "/old/x"}.head()); d.Verdict != Deny {
 		t.Errorf("redirect before authorization: got %+v", d)
 	}
+
+	r.Rules[0].Matches[0].Path = pathPrefixed("/")
+	p = mustParse(t, detectServer([]*pb.HttpRoute{r}), Dialect{})
+	if d := p.Request(from("127.0.0.1"), text{Method: "OPTIONS", Path: "*"}.head()); d.Location != "http://new.example/new" {
+		t.Errorf("redirect of OPTIONS *: got %+v", d)
+	}
+	r.Rules[0].Matches[0].Path = pathPrefixed("/old")
 
 	r.Rules[0].Filters = []*pb.HttpRoute_Filter{{Kind: &pb.HttpRoute_Filter_RequestHeaderModifier{RequestHeaderModifier: &http_route.RequestHeaderModifier{
 		Add:    &http_types.Headers{Headers: []*http_types.Headers_Header{{Name: "x-a", Value: []byte("2")}}},

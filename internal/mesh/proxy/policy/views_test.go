@@ -54,13 +54,13 @@ func FuzzViewsOfPaths(f *testing.F) {
 			match = pathPrefixed(guard)
 			folder := strings.TrimRight(guarded, "/")
 			if folder == "" {
-				return // as wide as the other, which comes first
+				return // as wide as the other
 			}
 			within = func(view string) bool { return readers.Under(view, folder) }
 		}
 		open := route("HTTPRoute", "open", &http_route.HttpRouteMatch{Path: pathPrefixed("/")})
 		open.Authorizations = []*pb.Authz{grant("everybody", "0.0.0.0/0")}
-		p := mustParse(t, detectServer([]*pb.HttpRoute{open, route("HTTPRoute", "nobody", &http_route.HttpRouteMatch{Path: match})}), Dialect{})
+		p := mustParse(t, detectServer([]*pb.HttpRoute{route("HTTPRoute", "nobody", &http_route.HttpRouteMatch{Path: match}), open}), Dialect{})
 		d := p.Request(from("10.0.0.1"), text{Method: "GET", Path: sent}.head())
 		if d.Verdict == Ambiguous || d.Verdict == NotFound {
 			return
