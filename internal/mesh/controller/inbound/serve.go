@@ -29,6 +29,20 @@ const (
 	// window is HTTP/2's own default: what proxies send fits many times over. To say
 	// so spares each connection the pings by which a better one would be looked for.
 	window = 1<<16 - 1
+	// maxStreams bounds what a connection can make this process run, also by streams
+	// that it opens and resets at once. It is how many ports a pod has: a proxy asks for
+	// each once, so that no honest one ever waits. A smaller number would let a scan of
+	// a pod's ports use it up and hold back the policy of the next port. Linkerd's
+	// controller sets none, and no keepalive either: it leaves both to the proxy in
+	// front of it, which this one has not.
+	maxStreams = 1<<16 - 1
+	// maxHead and maxRequest are many times what a proxy sends: a workload's name, a
+	// port and a few fields.
+	maxHead    = 16 << 10
+	maxRequest = 16 << 10
+	// handshakeTimeout is what a connection gets to become one of HTTP/2, mesh TLS
+	// included.
+	handshakeTimeout = 10 * time.Second
 )
 
 // Serve answers on the listener until ctx ends; s.Stopping must be closed then
@@ -40,6 +54,8 @@ func Serve(ctx context.Context, listener net.Listener, config *tls.Config, s *Se
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: clientKeepalive, PermitWithoutStream: true}),
 		grpc.ReadBufferSize(bufferSize), grpc.WriteBufferSize(bufferSize), grpc.SharedWriteBuffer(true),
 		grpc.StaticStreamWindowSize(window), grpc.StaticConnWindowSize(window),
+		grpc.MaxConcurrentStreams(maxStreams), grpc.MaxHeaderListSize(maxHead), grpc.MaxRecvMsgSize(maxRequest),
+		grpc.ConnectionTimeout(handshakeTimeout),
 	)
 	if config != nil {
 		options = append(options, grpc.Creds(meshTLS{credentials.NewTLS(config), config}))
