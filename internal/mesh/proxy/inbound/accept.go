@@ -224,10 +224,11 @@ func (s *Server) detectTLS(ctx context.Context, sess *session, snap *snapshot) (
 		said = parseHello(seen)
 		return said.decided
 	})
-	switch {
-	case err == nil:
-	case errors.Is(err, errPeekLimit):
+	if said.long || errors.Is(err, errPeekLimit) {
 		s.bite(limitClientHello)
+	}
+	switch {
+	case err == nil || errors.Is(err, errPeekLimit):
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		if len(conn.seen) == 0 && snap.port.Protocol == policy.Detect && !s.cfg.Dialect.CloseSilentClient && !sess.admin {
 			conn.silent, conn.unheard = true, true

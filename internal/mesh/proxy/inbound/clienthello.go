@@ -8,6 +8,8 @@ type hello struct {
 	tls        bool
 	serverName string
 	protocols  []string
+	// long: it is no hello to us because it is longer than maxClientHello.
+	long bool
 }
 
 const (
@@ -48,7 +50,7 @@ func parseHello(b []byte) hello {
 		body := rest[recordHeader:]
 		if len(body) < length {
 			if len(b) >= maxClientHello {
-				return notTLS
+				return hello{decided: true, long: true}
 			}
 			return hello{}
 		}
@@ -59,7 +61,7 @@ func parseHello(b []byte) hello {
 		}
 		want := int(message[1])<<16 | int(message[2])<<8 | int(message[3])
 		if want > maxClientHello {
-			return notTLS
+			return hello{decided: true, long: true}
 		}
 		if len(message) >= handshakeHeader+want {
 			return parseClientHello(message[handshakeHeader : handshakeHeader+want])

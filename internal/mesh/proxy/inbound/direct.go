@@ -29,6 +29,9 @@ func (s *Server) serveDirect(ctx context.Context, raw *net.TCPConn, dst netip.Ad
 		said = parseHello(seen)
 		return said.decided
 	})
+	if said.long || errors.Is(err, errPeekLimit) {
+		s.bite(limitClientHello)
+	}
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		s.bite(limitDetectTime)
