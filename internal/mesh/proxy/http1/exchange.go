@@ -2,6 +2,7 @@ package http1
 
 import (
 	"errors"
+	"net"
 	"net/http"
 	"time"
 )
@@ -104,11 +105,15 @@ func (c *Conn) respond(again, sent bool) bool {
 		if err != nil {
 			if again && errors.Is(err, errNoAnswer) {
 				again = false
-				c.hangUp()
+				if c.unwatch() != nil {
+					return c.fail(errGone)
+				}
+				c.hangUp() // after the watch, which wakes who waits for this application
 				if err := c.connect(); err != nil {
 					return c.fail(&DialError{err})
 				}
 				if c.app.write(x.out, c.now, c.limits.Stall) == nil {
+					sent = true
 					continue
 				}
 			}
@@ -175,8 +180,11 @@ func (c *Conn) fillApp(now time.Time) error {
 			return nil
 		}
 		if c.helping == sending {
-			// It may have hung up on the application.
-			if sent, ok := c.finished(); ok && errors.Is(sent, ErrClient) {
+			sent, ok := c.finished()
+			if !ok && errors.Is(err, net.ErrClosed) {
+				sent = c.result() // that has hung up on the application, or is cut as well
+			}
+			if errors.Is(sent, ErrClient) {
 				return sent
 			}
 		}
@@ -240,7 +248,6 @@ func (c *Conn) pass(size int, sent bool) bool {
 		return c.broken(status, c.blame(err))
 	}
 	for !x.down.done {
-		c.now = time.Now()
 		if err := c.fillApp(c.now); err != nil {
 			if a.body == ToClose && errors.Is(err, errNoAnswer) && c.ended {
 				break
@@ -256,7 +263,8 @@ func (c *Conn) pass(size int, sent bool) bool {
 			c.tell(Application, refused)
 			return c.broken(status, errMalformed)
 		}
-		if err := c.client.write(b[:n], time.Now(), c.limits.Stall); err != nil {
+		c.now = time.Now() // it may have been long: the next request is waited for from here
+		if err := c.client.write(b[:n], c.now, c.limits.Stall); err != nil {
 			return c.broken(status, c.blame(err))
 		}
 		c.app.use(used)
@@ -264,7 +272,7 @@ func (c *Conn) pass(size int, sent bool) bool {
 	if x.down.grpcStatus >= 0 {
 		grpc = x.down.grpcStatus
 	}
-	sent = c.settle() == nil && sent && x.up.done
+	sent = c.settle() == nil && sent && x.up.done && !c.unsent
 	c.handler.Responded(x.action.Token, status, grpc, nil)
 	if !sent || a.close || len(c.app.bytes()) > 0 {
 		c.app.use(len(c.app.bytes())) // nobody asked for it

@@ -20,6 +20,8 @@ type helper struct {
 	gone atomic.Bool
 	// hurry: the answer is complete, the body must be so soon.
 	hurry atomic.Bool
+	// unsent: a sender has ended before its body did.
+	unsent bool
 }
 
 type task uint8
@@ -52,21 +54,24 @@ func (c *Conn) start(t task, run func(app net.Conn) error) {
 }
 
 // result waits for the helper.
-func (c *Conn) result() error {
-	err := <-c.done
-	c.helping = nobody
-	return err
-}
+func (c *Conn) result() error { return c.note(<-c.done) }
 
 // finished is result for who does not wait.
 func (c *Conn) finished() (err error, ok bool) {
 	select {
 	case err = <-c.done:
-		c.helping = nobody
-		return err, true
+		return c.note(err), true
 	default:
 		return nil, false
 	}
+}
+
+// note notes the end of the helper. That a sender could not send is asked for only
+// when the answer is complete.
+func (c *Conn) note(err error) error {
+	c.unsent = c.unsent || c.helping == sending && err != nil
+	c.helping = nobody
+	return err
 }
 
 // join waits for a helper whose connections are closed.
@@ -110,6 +115,24 @@ func (c *Conn) hasten(app net.Conn) {
 	by := time.Now().Add(c.limits.Linger)
 	c.client.conn.SetReadDeadline(by)
 	app.SetWriteDeadline(by)
+}
+
+// unwatch ends a watch before its time, so that from now on nothing that the client
+// does is taken for its having gone. It returns what the watch has come to; nil if
+// the client is there.
+func (c *Conn) unwatch() error {
+	if c.helping != watching {
+		return nil
+	}
+	c.client.conn.SetReadDeadline(time.Unix(1, 0))
+	err := c.result()
+	c.gone.Store(false)
+	c.client.conn.SetReadDeadline(time.Time{})
+	c.client.readBy = time.Time{}
+	if isTimeout(err) {
+		return nil
+	}
+	return err
 }
 
 // watch looks out for the client's end; what comes instead waits in the buffer.

@@ -17,16 +17,11 @@ func (c *Conn) tunnel(status int) bool {
 	c.handler.Responded(x.action.Token, status, -1, nil)
 	c.x = nil
 	x.put()
+	begun := c.unwatch()
 	c.client.conn.SetDeadline(time.Time{})
 	c.app.conn.SetDeadline(time.Time{})
 	var toApp sync.WaitGroup
-	toApp.Go(func() {
-		var err error
-		if c.helping == watching {
-			err = c.result()
-		}
-		c.copyHalf(c.app.conn, &c.client, err)
-	})
+	toApp.Go(func() { c.copyHalf(c.app.conn, &c.client, begun) })
 	c.copyHalf(c.client.conn, &c.app, nil)
 	toApp.Wait()
 	return false
