@@ -48,7 +48,7 @@ type Metrics struct {
 	requests, responses                             counters
 	latency                                         histograms
 	detectResults                                   counters
-	policyUpdates, policyInvalid                    prometheus.Counter
+	policyUpdates, policyInvalid, policyOlder       prometheus.Counter
 	// bites, bites1 and bites2 are by limit: of this half, of HTTP/1 and of HTTP/2.
 	bites, bites1, bites2 []prometheus.Counter
 
@@ -84,6 +84,7 @@ func newMetrics(registry prometheus.Registerer, clock func() time.Time) *Metrics
 		}, concat(direction, connLabels, serverLabels, routeLabels, authzLabels, []string{"status_code"})),
 		policyUpdates: prometheus.NewCounter(prometheus.CounterOpts{Name: "inbound_policy_updates_total", Help: "Policy messages brought into force."}),
 		policyInvalid: prometheus.NewCounter(prometheus.CounterOpts{Name: "inbound_policy_invalid_total", Help: "Policy messages that were not understood."}),
+		policyOlder:   prometheus.NewCounter(prometheus.CounterOpts{Name: "inbound_policy_older_total", Help: "Policy messages turned down because a newer policy was in force."}),
 	}
 	bites := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "inbound_limits_total", Help: "Times that a limit has ended or refused something."}, []string{"part", "limit"})
 	for l := range limits {
@@ -95,7 +96,7 @@ func newMetrics(registry prometheus.Registerer, clock func() time.Time) *Metrics
 	for l := range http2.EachLimit {
 		m.bites2 = append(m.bites2, bites.WithLabelValues("http2", l.String()))
 	}
-	registry.MustRegister(m.latency, m.policyUpdates, m.policyInvalid, bites)
+	registry.MustRegister(m.latency, m.policyUpdates, m.policyInvalid, m.policyOlder, bites)
 	return m
 }
 

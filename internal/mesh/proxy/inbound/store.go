@@ -3,11 +3,15 @@ package inbound
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"google.golang.org/grpc"
+
 	"github.com/meshproof/meshproof/internal/mesh/proxy/policy"
+	"github.com/meshproof/meshproof/internal/mesh/revision"
 )
 
 var errTooManyPorts = errors.New("too many ports in use")
@@ -38,6 +42,9 @@ type cell struct {
 	stop    context.CancelFunc
 	// watched says that a stream is open on which the controller has answered.
 	watched atomic.Bool
+
+	// least is what the policy in force was computed from. Only the watch uses it.
+	least revision.Least
 
 	// mu guards sessions and orders updates.
 	mu       sync.Mutex
@@ -117,6 +124,9 @@ type store struct {
 	mu    sync.Mutex
 	cells map[uint16]*cell
 	lazy  int
+	// newest is the highest of what any port's policies were computed from, also of
+	// ports that nobody uses any more.
+	newest revision.Least
 
 	watches sync.WaitGroup
 }
@@ -125,6 +135,39 @@ func newStore(cfg Config) *store {
 	s := &store{cfg: cfg, cells: map[uint16]*cell{}}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	return s
+}
+
+// least is what a policy for the port must be as new as.
+func (s *store) least(c *cell) revision.Least {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.newest.With(c.least)
+}
+
+// hold notes what the policy in force is of; nil is a controller's that says nothing,
+// which is believed whatever it says next.
+func (s *store) hold(c *cell, of revision.Revision) {
+	c.least = of.Least()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.newest = s.newest.With(c.least)
+}
+
+// forget drops what the controller, in its answer's header, calls void: versions that
+// the cluster does not have any more. It returns what is left of the stream's bound.
+func (s *store) forget(c *cell, stream grpc.ClientStream, least revision.Least) revision.Least {
+	header, err := stream.Header()
+	if err != nil || len(header.Get(revision.VoidKey)) == 0 {
+		return least
+	}
+	void := revision.ParseKinds(header.Get(revision.VoidKey)[0])
+	s.cfg.Logger.Warn("the cluster was set back: versions that it does not have any more are forgotten", "port", c.number, "kinds", void)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	// What came since the question is of the history that goes on.
+	since := func(kind string) bool { return s.newest[kind] > least[kind] }
+	s.newest, c.least = s.newest.Without(slices.DeleteFunc(slices.Clone(void), since)), c.least.Without(void)
+	return least.Without(void)
 }
 
 // start begins the permanent watches (L-01).

@@ -1,6 +1,7 @@
 package inbound
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,9 +13,11 @@ import (
 	pb "github.com/linkerd/linkerd2-proxy-api/go/inbound"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/meshproof/meshproof/internal/mesh/proxy/policy"
+	"github.com/meshproof/meshproof/internal/mesh/revision"
 )
 
 // watchLimits are the durations of a watch.
@@ -86,7 +89,17 @@ func (s *store) watch(ctx context.Context, c *cell) {
 	}
 }
 
-// subscribe runs one stream to its end and tells whether a message came.
+// errOlder ends a stream on which a policy came that is older than one that was in
+// force: the next one begins with what the controller has by then.
+var errOlder = errors.New("the controller tells an older policy than was in force")
+
+// subscribe runs one stream to its end and tells whether a message came that was not
+// older than it may be.
+//
+// What the proxy was told for any port bounds what it takes for this one, from
+// whichever controller it comes. The bound is that of the stream's beginning, which
+// the controller is told: other ports' streams go on at their own pace, and what is
+// newer there makes nothing older here. See package revision.
 func (s *store) subscribe(ctx context.Context, c *cell) (received bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.watch.lifetime)
 	defer cancel()
@@ -94,6 +107,10 @@ func (s *store) subscribe(ctx context.Context, c *cell) (received bool, err erro
 	quiet := time.AfterFunc(s.cfg.watch.firstMessage, cancel)
 	defer quiet.Stop()
 	defer c.watched.Store(false)
+	least := s.least(c)
+	if len(least) > 0 {
+		ctx = metadata.AppendToOutgoingContext(ctx, revision.LeastKey, least.String())
+	}
 	stream, err := s.cfg.Policies.WatchPort(ctx, &pb.PortSpec{Workload: s.cfg.Workload, Port: uint32(c.number)}, grpc.WaitForReady(true))
 	if err != nil {
 		return false, fmt.Errorf("watch the policy of port %d: %w", c.number, err)
@@ -106,27 +123,53 @@ func (s *store) subscribe(ctx context.Context, c *cell) (received bool, err erro
 			}
 			return received, err
 		}
+		if !received {
+			least = s.forget(c, stream, least)
+		}
+		of, err := takeRevision(msg)
+		if behind := of.Behind(least.With(c.least)); err == nil && of != nil && len(behind) > 0 {
+			s.cfg.Metrics.policyOlder.Inc()
+			return false, fmt.Errorf("%w: of %v, port %d", errOlder, behind, c.number)
+		}
 		received = true
 		quiet.Reset(s.cfg.watch.idle)
-		s.apply(c, msg)
+		if s.apply(c, msg, err) {
+			s.hold(c, of)
+		}
 		c.watched.Store(true)
 	}
 }
 
-// apply brings a message into force. Of one that cannot be understood nothing is
+// takeRevision takes out of a message what it says of its revision, nil when it says
+// nothing, so that the rest is the policy alone.
+func takeRevision(msg *pb.Server) (revision.Revision, error) {
+	text, said := msg.GetLabels()[revision.Label]
+	if !said {
+		return nil, nil
+	}
+	delete(msg.Labels, revision.Label)
+	of, err := revision.Parse(text)
+	if err == nil && len(of) == 0 {
+		err = errors.New("a revision of nothing")
+	}
+	return of, err
+}
+
+// apply brings a message into force, and reports whether it is. Of one that cannot be understood nothing is
 // taken: the last good policy stays (W-22), and without one everything is
-// refused; or, in dialect linkerd, everything is denied from now on (N-09).
-func (s *store) apply(c *cell, msg *pb.Server) {
+// refused; or, in dialect linkerd, everything is denied from now on (N-09). unclear
+// is what was not understood already.
+func (s *store) apply(c *cell, msg *pb.Server, unclear error) bool {
 	port, err := policy.Parse(msg, s.cfg.Dialect, c.current.Load().port)
-	if err != nil {
+	if err = cmp.Or(unclear, err); err != nil {
 		s.cfg.Metrics.policyInvalid.Inc()
 		kept := !s.cfg.Dialect.InvalidDenies
 		s.cfg.Logger.Warn("Server misconfigured", "port", c.number, "error", err, "policy.kept", kept)
 		if kept {
-			return
+			return false
 		}
 		if port, err = policy.InvalidPort(msg, s.cfg.Timeouts.Detect, s.cfg.Dialect); err != nil {
-			return // it cannot even be named; the policy in force stays
+			return false // it cannot even be named; the policy in force stays
 		}
 	}
 	if c.put(port) {
@@ -134,4 +177,5 @@ func (s *store) apply(c *cell, msg *pb.Server) {
 		s.cfg.Logger.Debug("policy in force", "port", c.number, "hash", port.Hash,
 			"server.kind", port.Server.Kind, "server.name", port.Server.Name, "protocol", port.Protocol.String())
 	}
+	return true
 }

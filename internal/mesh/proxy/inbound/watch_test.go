@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -13,9 +14,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/meshproof/meshproof/internal/mesh/proxy/policy"
+	"github.com/meshproof/meshproof/internal/mesh/revision"
 )
 
 // L-05, the durations themselves.
@@ -49,8 +52,9 @@ type script struct {
 	mu      sync.Mutex
 	streams []func(context.Context) *scripted
 	begun   []time.Time
-	// asked are the questions.
+	// asked are the questions, and least what they ask to be as new as.
 	asked []*pb.PortSpec
+	least []string
 }
 
 // scripted is one stream: what it sends, and how it ends; with neither it is
@@ -63,6 +67,15 @@ type scripted struct {
 	every time.Duration
 	last  *pb.Server
 	end   error
+	// void are the kinds in the header.
+	void []string
+}
+
+func (s *scripted) Header() (metadata.MD, error) {
+	if s.void == nil {
+		return metadata.MD{}, nil
+	}
+	return metadata.Pairs(revision.VoidKey, revision.Kinds(s.void)), nil
 }
 
 func (s *script) WatchPort(ctx context.Context, spec *pb.PortSpec, _ ...grpc.CallOption) (grpc.ServerStreamingClient[pb.Server], error) {
@@ -70,6 +83,8 @@ func (s *script) WatchPort(ctx context.Context, spec *pb.PortSpec, _ ...grpc.Cal
 	defer s.mu.Unlock()
 	n := len(s.begun)
 	s.begun, s.asked = append(s.begun, time.Now()), append(s.asked, spec)
+	sent, _ := metadata.FromOutgoingContext(ctx)
+	s.least = append(s.least, strings.Join(sent.Get(revision.LeastKey), " and "))
 	if n >= len(s.streams) {
 		n = len(s.streams) - 1
 	}
