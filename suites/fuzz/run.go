@@ -34,7 +34,8 @@ const (
 
 // result is what became of a target.
 type result struct {
-	State  state
+	State state
+	// Inputs counts those that were tried beyond what was known before.
 	Inputs int
 	// Input is the file with the input that was found, or the name of a seed.
 	Input string
@@ -72,10 +73,20 @@ type runner struct {
 	Parallel int
 }
 
+// run gives the target its time. On a busy machine that can go by while what
+// earlier runs have kept is tried again; then it gets, once, so much more as that takes.
 func (r runner) run(ctx context.Context, t target) result {
-	ctx, cancel := context.WithTimeout(ctx, r.Length+beyond)
+	out, err := r.goTest(ctx, t, r.Length)
+	if more := missing(out, r.Length); more > 0 && ctx.Err() == nil {
+		out, err = r.goTest(ctx, t, r.Length+more)
+	}
+	return judge(t, out, err)
+}
+
+func (r runner) goTest(ctx context.Context, t target, length time.Duration) (out string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, length+beyond)
 	defer cancel()
-	args := []string{"test", "-run=^$", "-fuzz=^" + t.Name + "$", "-fuzztime=" + r.Length.String(), "-fuzzminimizetime=" + smallerFor.String()}
+	args := []string{"test", "-run=^$", "-fuzz=^" + t.Name + "$", "-fuzztime=" + length.String(), "-fuzzminimizetime=" + smallerFor.String()}
 	if r.Parallel > 0 {
 		args = append(args, "-parallel="+strconv.Itoa(r.Parallel))
 	}
@@ -84,16 +95,38 @@ func (r runner) run(ctx context.Context, t target) result {
 	// What go test has started would outlive it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	err := cmd.Run()
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	err = cmd.Run()
 	if ctx.Err() == context.DeadlineExceeded {
 		err = fmt.Errorf("not done %s after its time", beyond)
 	}
-	return judge(t, out.String(), err)
+	return said.String(), err
+}
+
+// missing is what it took, or would have, to try all that was kept, when length was
+// too short for that; 0 when it was not. It is told generously: kept inputs differ.
+func missing(out string, length time.Duration) time.Duration {
+	tried, all := again(out)
+	if tried >= all {
+		return 0
+	}
+	return min(2*length*time.Duration(all)/time.Duration(max(tried, 1)), beyond)
+}
+
+// again is how many of the inputs that were known before have been tried.
+func again(out string) (tried, all int) {
+	for _, m := range kept.FindAllStringSubmatch(out, -1) {
+		tried, _ = strconv.Atoi(m[1])
+		all, _ = strconv.Atoi(m[2])
+	}
+	return tried, all
 }
 
 var (
+	// kept is word of the inputs that are tried first: seeds and what earlier runs
+	// have found worth keeping.
+	kept     = regexp.MustCompile(`(?m)^fuzz: elapsed: \S+, (?:gathering baseline coverage|testing seed corpus): (\d+)/(\d+) completed`)
 	progress = regexp.MustCompile(`(?m)^fuzz: elapsed: .*, execs: (\d+) `)
 	written  = regexp.MustCompile(`(?m)^\s*Failing input written to (\S+)`)
 	seeded   = regexp.MustCompile(`(?m)^failure while testing seed corpus entry: (\S+)`)
@@ -108,6 +141,9 @@ func judge(t target, out string, err error) result {
 	if all := progress.FindAllStringSubmatch(out, -1); all != nil {
 		r.Inputs, _ = strconv.Atoi(all[len(all)-1][1])
 	}
+	// What was known before is among them, and is nothing new.
+	tried, known := again(out)
+	r.Inputs = max(0, r.Inputs-tried)
 	if m := written.FindStringSubmatch(out); m != nil {
 		r.State, r.Input = found, path.Join(t.Package, m[1])
 		return r
@@ -117,7 +153,7 @@ func judge(t target, out string, err error) result {
 		return r
 	}
 	switch {
-	case r.Inputs == 0:
+	case r.Inputs == 0 || tried < known:
 	case err == nil || outOfTime.MatchString(out):
 		r.State, r.Why = ranClean, ""
 	case strings.Contains(out, "--- FAIL: "+t.Name):
