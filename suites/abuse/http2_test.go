@@ -49,20 +49,30 @@ func http2Cases() []Case {
 				case <-time.After(soon):
 				}
 			}
-			h := w.h2()
-			h.sync()
-			var flood bytes.Buffer
-			f := http2.NewFramer(&flood, nil)
-			f.AllowIllegalWrites = true
-			for range floods {
-				id := h.next
-				h.next += 2
-				f.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: h.encode(head("/public")), EndStream: true, EndHeaders: true})
-				f.WriteWindowUpdate(id, 0)
-			}
-			w.calms(h, "resets by the proxy", flood.Bytes())
-			if most := int64(h.settings[http2.SettingMaxConcurrentStreams]); most > 0 && peak.Load() > 2*most { // it takes the application a moment to drop what was reset
-				t.Errorf("the application had %d requests at once, the limit of streams is %d", peak.Load(), most)
+			// Ways to have a stream reset: some by frames that are counted for what they are, too, and one by data alone.
+			for what, tt := range map[string]struct {
+				fields [][2]string
+				spoil  func(f *http2.Framer, id uint32)
+			}{
+				"a window by nothing":    {head("/public"), func(f *http2.Framer, id uint32) { f.WriteWindowUpdate(id, 0) }},
+				"data beyond the length": {head("/public", ":method", "POST", "content-length", "1"), func(f *http2.Framer, id uint32) { f.WriteData(id, false, []byte("more than one")) }},
+				"fields that are none":   {head("/public", "connection", "close"), func(*http2.Framer, uint32) {}},
+			} {
+				h := w.h2()
+				h.sync()
+				var flood bytes.Buffer
+				f := http2.NewFramer(&flood, nil)
+				f.AllowIllegalWrites = true
+				for range floods {
+					id := h.next
+					h.next += 2
+					f.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: h.encode(tt.fields), EndStream: what != "data beyond the length", EndHeaders: true})
+					tt.spoil(f, id)
+				}
+				w.calms(h, what, flood.Bytes())
+				if most := int64(h.settings[http2.SettingMaxConcurrentStreams]); most > 0 && peak.Load() > 2*most { // it takes the application a moment to drop what was reset
+					t.Errorf("%s: the application had %d requests at once, the limit of streams is %d", what, peak.Load(), most)
+				}
 			}
 		}},
 		{Number: 51, Title: "floods of CONTINUATION end the connection early", Run: func(t *T) {
