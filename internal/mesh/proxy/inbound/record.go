@@ -62,8 +62,12 @@ func (s *Server) denied(sess *session, snap *snapshot) {
 	s.opaque(sess, snap, "deny", snap.port.Server, nil)
 }
 
-// terminated notes an established connection that nothing covers any more.
+// terminated notes an established connection that nothing covers any more, once: it
+// may be found again while it is being cut.
 func (s *Server) terminated(sess *session, snap *snapshot) {
+	if !sess.revoke() {
+		return
+	}
 	m := s.cfg.Metrics
 	m.tcpTerminate.with(concat(sess.labels.connection(m, sess), m.serverValues(snap.port.Server, sess)), inc)
 	s.note("Connection terminated due to policy change", sess, snap.port.Server, policy.Ref{}, nil)

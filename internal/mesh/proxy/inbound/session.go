@@ -34,6 +34,8 @@ type session struct {
 	mu sync.Mutex
 	// permit is what an opaque connection lives by; nil before the decision and for HTTP.
 	permit *policy.Permit
+	// revoked: nothing covers the connection any more, which has been noted.
+	revoked bool
 	// relay serves an HTTP session.
 	relay drainer
 	ended bool
@@ -104,6 +106,18 @@ func (sess *session) cut() {
 	sess.raw.SetLinger(0)
 	sess.raw.Close()
 	sess.upstream.cut()
+}
+
+// revoke marks a session that a policy ends; false when one has before, or when it has
+// ended by itself.
+func (sess *session) revoke() bool {
+	sess.mu.Lock()
+	defer sess.mu.Unlock()
+	if sess.ended || sess.revoked {
+		return false
+	}
+	sess.revoked = true
+	return true
 }
 
 // enterHTTP makes the session one that is judged per request.

@@ -20,13 +20,13 @@ func (s *Server) serveTCP(ctx context.Context, sess *session, conn net.Conn) {
 		s.denied(sess, snap)
 		return
 	}
+	s.allowed(sess, snap, permit) // before anybody can find that nothing covers it any more
 	sess.mu.Lock()
 	sess.permit = permit
 	sess.mu.Unlock()
 	if now := sess.cell.current.Load(); now != snap {
 		sess.recheck(now)
 	}
-	s.allowed(sess, snap, permit)
 	up, err := sess.connect(ctx)
 	switch {
 	case errors.Is(err, net.ErrClosed):
