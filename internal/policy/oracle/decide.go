@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/meshproof/meshproof/internal/policy/api"
 )
@@ -22,9 +23,13 @@ func (o Oracle) decideTCP(p Policy, v Verdict, request Request, address netip.Ad
 
 // decideHTTP is H-10: route, authorization, filters, limits.
 func (o Oracle) decideHTTP(p Policy, v Verdict, request Request, client Client, address netip.Addr, session Session) Verdict {
-	path, clear := o.Rules.NormalisedPath(request.Path, o.Dialect)
-	if !clear && slices.ContainsFunc(p.Routes, func(r Route) bool { return !r.Any }) {
-		return v.end("19.1", BadRequest, "the path %s can mean two things", request.Path)
+	path, _, _ := strings.Cut(request.Path, "?")
+	if o.pathsMatter(p.Routes) {
+		normalised, clear := o.Rules.NormalisedPath(path, o.Dialect)
+		if !clear {
+			return v.end("19.1", BadRequest, "the path %s can mean two things", path)
+		}
+		path = normalised
 	}
 	chosen, found := o.choose(p.Routes, request, path, &v.Steps)
 	if !found {
@@ -88,6 +93,8 @@ func filledIn(r Request) Request {
 	case r.Protocol == GRPC:
 		r.Method = "POST"
 		r.Path = cmp.Or(r.Path, "/any.Service/Call")
+	case r.Method == "CONNECT":
+		r.Path = "" // its target is an authority
 	case r.Protocol.HTTP():
 		r.Method, r.Path = cmp.Or(r.Method, "GET"), cmp.Or(r.Path, "/")
 	}

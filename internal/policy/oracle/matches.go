@@ -2,7 +2,6 @@ package oracle
 
 import (
 	"net/url"
-	"regexp"
 	"strings"
 
 	"github.com/meshproof/meshproof/internal/policy/api"
@@ -26,44 +25,20 @@ func HostFits(pattern, authority string) (length int, fits bool) {
 	return exact, host == pattern
 }
 
-// PathFits is H-13: exact, prefix by whole segments, or an expression that must
-// match all of it. What counts for H-15 is the length of what was matched: an
-// expression matches the whole path.
-func PathFits(match api.HTTPPathMatch, path string) (length int, fits bool) {
-	value := or(match.Value, "/")
-	kind := api.MatchPathPrefix
-	if match.Type != nil {
-		kind = *match.Type
-	}
-	switch kind {
-	case api.MatchExact:
-		return len(value), path == value
-	case api.MatchRegularExpression:
-		return len(path), matchesWhole(value, path)
-	default:
-		prefix := strings.TrimSuffix(value, "/")
-		return len(value), path == prefix || strings.HasPrefix(path, prefix+"/")
-	}
-}
-
-func matchesWhole(expression, text string) bool {
-	compiled, err := regexp.Compile("^(?:" + expression + ")$")
-	return err == nil && compiled.MatchString(text)
-}
-
 // ValueFits compares one header or parameter with the values that the request
-// has for it (H-14).
+// has for it (H-14). All of several must fit: which of them an application goes
+// by, nobody knows (abuse case 14).
 func ValueFits(match api.HTTPValueMatch, values []string) bool {
 	for _, value := range values {
 		if match.Type != nil && *match.Type == api.MatchRegularExpression {
-			if matchesWhole(match.Value, value) {
-				return true
+			if !matchesWhole(match.Value, value) {
+				return false
 			}
-		} else if value == match.Value {
-			return true
+		} else if value != match.Value {
+			return false
 		}
 	}
-	return false
+	return len(values) > 0
 }
 
 // MethodFits is H-14 for methods, which are case-sensitive.
@@ -85,61 +60,6 @@ func CallFits(match *api.GRPCMethodMatch, request Request) (length int, fits boo
 	return len(wantService) + len(wantMethod), fits
 }
 
-// NormalisedPath is the last but one row of 19.1: in the documented dialect dot
-// segments, doubled slashes and escapes of unreserved characters are resolved
-// once, and what could still mean two things is not clear. The query is no part
-// of it.
-func NormalisedPath(raw string, dialect api.Dialect) (path string, clear bool) {
-	path, _, _ = strings.Cut(raw, "?")
-	if !dialect.PathsNormalised {
-		return path, true
-	}
-	var decoded strings.Builder
-	for i := 0; i < len(path); i++ {
-		c := path[i]
-		switch {
-		case c == '\\':
-			return path, false
-		case c != '%':
-			decoded.WriteByte(c)
-			continue
-		case i+2 >= len(path):
-			return path, false
-		}
-		one, err := url.PathUnescape(path[i : i+3])
-		switch {
-		case err != nil, one == "/", one == "\\", one == "\x00":
-			return path, false
-		case unreserved(one[0]):
-			decoded.WriteString(one)
-		default:
-			decoded.WriteString(path[i : i+3])
-		}
-		i += 2
-	}
-	var segments []string
-	for _, segment := range strings.Split(decoded.String(), "/") {
-		switch segment {
-		case "..":
-			segments = segments[:max(len(segments)-1, 0)]
-		case ".", "":
-		default:
-			segments = append(segments, segment)
-		}
-	}
-	whole := decoded.String()
-	path = "/" + strings.Join(segments, "/")
-	directory := strings.HasSuffix(whole, "/") || strings.HasSuffix(whole, "/.") || strings.HasSuffix(whole, "/..")
-	if directory && path != "/" {
-		path += "/"
-	}
-	return path, strings.HasPrefix(whole, "/")
-}
-
-func unreserved(c byte) bool {
-	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("-._~", c) >= 0
-}
-
 func headerValues(request Request, name string) []string {
 	var values []string
 	for key, value := range request.Headers {
@@ -150,13 +70,24 @@ func headerValues(request Request, name string) []string {
 	return values
 }
 
-// queryValues is the first value of a parameter, which is the one that counts.
+// queryValues is the first value of a parameter, which is the one that counts;
+// none when it is malformed, or when it or one before it is the first for those
+// only who take a semicolon for a border (abuse case 15).
 func queryValues(request Request, name string) []string {
 	_, query, _ := strings.Cut(request.Path, "?")
-	parsed, err := url.ParseQuery(query)
-	if err != nil {
-		return nil
+	for _, pair := range strings.Split(query, "&") {
+		parts := strings.Split(pair, ";")
+		for _, part := range parts {
+			key, value, _ := strings.Cut(part, "=")
+			if decoded, err := url.QueryUnescape(key); err != nil || decoded != name || part == "" {
+				continue
+			}
+			decoded, err := url.QueryUnescape(value)
+			if err != nil || len(parts) > 1 {
+				return nil
+			}
+			return []string{decoded}
+		}
 	}
-	values := parsed[name]
-	return values[:min(1, len(values))]
+	return nil
 }

@@ -38,12 +38,19 @@ func ProbePort(port intstr.IntOrString, container corev1.Container) (uint16, boo
 	return 0, false
 }
 
-// ProbePath is P-03: by default /, without its query; what is no path is left out.
+// ProbePath is P-03: by default /, without a query or fragment, which the kubelet
+// does not send as a path; what is no path of a URI is left out.
 func ProbePath(path string) (string, bool) {
 	if path == "" {
 		return "/", true
 	}
+	path, _, _ = strings.Cut(path, "#")
 	path, _, _ = strings.Cut(path, "?")
+	for _, c := range []byte(path) {
+		if c <= ' ' || c > '~' {
+			return "", false
+		}
+	}
 	return path, strings.HasPrefix(path, "/")
 }
 

@@ -288,7 +288,7 @@ func (o Oracle) fits(route Route, request Request, path string) []choice {
 	}
 	if route.Any {
 		// The default route of a gRPC port matches calls, and no other requests (P-08).
-		if _, call := o.Rules.CallFits(nil, request); route.GRPC == nil || call {
+		if _, call := o.callFits(nil, request); route.GRPC == nil || call {
 			add(0, nil, Fit{})
 		}
 		return out
@@ -317,7 +317,7 @@ func (o Oracle) fits(route Route, request Request, path string) []choice {
 			matches = []api.GRPCRouteMatch{{}}
 		}
 		for _, match := range matches {
-			length, ok := o.Rules.CallFits(match.Method, request)
+			length, ok := o.callFits(match.Method, request)
 			for _, header := range match.Headers {
 				ok = ok && o.Rules.ValueFits(header, headerValues(request, header.Name))
 			}
@@ -336,7 +336,16 @@ func (o Oracle) matchHTTP(match api.HTTPRouteMatch, request Request, path string
 	if match.Path != nil {
 		pathMatch = *match.Path
 	}
+	// A route's own path means what a request's would, and one that means nothing
+	// clear matches nothing.
+	clear := true
+	if kindOf(pathMatch) != api.MatchRegularExpression {
+		value := or(pathMatch.Value, "/")
+		value, clear = o.Rules.NormalisedPath(value, o.Dialect)
+		pathMatch.Value = &value
+	}
 	length, ok := o.Rules.PathFits(pathMatch, path)
+	ok = ok && clear
 	for _, header := range match.Headers {
 		ok = ok && o.Rules.ValueFits(header, headerValues(request, header.Name))
 	}
