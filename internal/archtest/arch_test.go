@@ -47,7 +47,7 @@ var rules = []rule{
 	{
 		name:  "clients do not know who drives them",
 		from:  []string{"clients"},
-		never: []string{"internal/engine", "internal/cluster", "scenarios", "suites", "reports"},
+		never: []string{"internal/engine", "internal/cluster", "internal/calibrate", "scenarios", "suites", "reports"},
 	},
 	{
 		name:  "workloads stand alone",
@@ -105,6 +105,16 @@ var rules = []rule{
 		name:  "who has generated scenarios carried out knows nothing of the mesh's logic",
 		from:  []string{"internal/fuzz"},
 		never: []string{"internal/mesh/", "internal/session", "internal/cli", "suites"},
+	},
+	{
+		name:  "who measures what the machine and its clients can do knows nothing of policy and of clusters",
+		from:  []string{"internal/calibrate"},
+		never: []string{"internal/", "scenarios", "suites", "workloads", "cmd/", "k8s.io/", "clients/certify"},
+	},
+	{
+		name:  "who keeps the book of time knows nothing of what it went into",
+		from:  []string{"internal/walltime"},
+		never: []string{"internal/", "clients", "scenarios", "suites", "workloads", "cmd/", "k8s.io/"},
 	},
 	{
 		name:  "the command line is the last to know",

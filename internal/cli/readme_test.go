@@ -122,6 +122,9 @@ func TestTheReferenceListsEveryVerb(t *testing.T) {
 			continue
 		}
 		for _, verb := range regexp.MustCompile("`([a-z]+)").FindAllStringSubmatch(cells[1], -1) {
+			if listed[verb[1]] {
+				t.Errorf("README.md lists %q twice", verb[1])
+			}
 			listed[verb[1]] = true
 		}
 	}
