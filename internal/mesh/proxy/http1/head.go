@@ -78,7 +78,7 @@ func (r *request) parse(b []byte, l *Limits) *refusal {
 	if err := r.requestLine(line); err != nil {
 		return err
 	}
-	if err := r.readFields(b, l); err != nil {
+	if err := r.readFields(b, l, Client); err != nil {
 		return err
 	}
 	if err := r.readHost(); err != nil {
@@ -210,7 +210,7 @@ var (
 )
 
 // readFields reads field lines up to the empty one.
-func (m *message) readFields(b []byte, l *Limits) *refusal {
+func (m *message) readFields(b []byte, l *Limits, from Side) *refusal {
 	for {
 		var line []byte
 		if line, b = nextLine(b); len(line) == 0 {
@@ -232,8 +232,17 @@ func (m *message) readFields(b []byte, l *Limits) *refusal {
 				k = plain
 			}
 		}
+		if from == Client && (k == contentLength || k == transferEncoding) && padded(line[len(f.Name)+len(":"):]) {
+			return errPadded
+		}
 		m.fields, m.kinds = append(m.fields, f), append(m.kinds, k)
 	}
+}
+
+// padded tells of more white space before a value than the one space that clients
+// write. There are readers that take the rest for a part of the value.
+func padded(v []byte) bool {
+	return len(v) > 0 && v[0] == '\t' || len(v) > 1 && v[0] == ' ' && (v[1] == ' ' || v[1] == '\t')
 }
 
 // parseField reads name, colon and value.

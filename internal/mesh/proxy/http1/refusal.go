@@ -37,6 +37,7 @@ var (
 	errHosts        = bad("two hosts")
 	errHostDiffers  = bad("host and request target differ")
 	errLength       = bad("malformed content-length")
+	errPadded       = bad("white space before what frames the message")
 	errLengths      = bad("two content-lengths")
 	errCoding       = bad("unsupported transfer-encoding")
 	errCodings      = bad("two transfer-encodings")

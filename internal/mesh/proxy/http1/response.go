@@ -20,7 +20,7 @@ func (a *response) parse(b []byte, r *request, l *Limits) *refusal {
 	if err := a.statusLine(line); err != nil {
 		return err
 	}
-	if err := a.readFields(b, l); err != nil {
+	if err := a.readFields(b, l, Application); err != nil {
 		return err
 	}
 	if err := a.frame(); err != nil {
