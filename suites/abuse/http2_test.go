@@ -91,7 +91,7 @@ func http2Cases() []Case {
 				for range pieces {
 					f.WriteContinuation(1, false, piece)
 				}
-				w.ends(h, what+" continuations", flood.Bytes())
+				w.calms(h, what+" continuations", flood.Bytes())
 			}
 			const grown = 16 << 20
 			if _, peak := w.memory(); peak-before > grown {
@@ -169,20 +169,15 @@ func (w *world) flooded(h *h2, raw []byte) (ended bool, written int) {
 	return ended || h.goAway != nil, written
 }
 
-// ends wants that a flood ends the connection.
-func (w *world) ends(h *h2, what string, raw []byte) {
+// calms wants that a flood ends the connection with ENHANCE_YOUR_CALM, not for
+// what comes behind it, which is an error of its own in the middle of a head. A server that closes with
+// bytes unread resets the connection, and what it said may be lost by that.
+func (w *world) calms(h *h2, what string, raw []byte) {
 	w.Helper()
 	if ended, written := w.flooded(h, raw); !ended {
 		w.Errorf("%s: %d bytes were taken and the connection goes on", what, written)
 	}
 	w.alive()
-}
-
-// calms wants that it ends with ENHANCE_YOUR_CALM. A server that closes with
-// bytes unread resets the connection, and what it said may be lost by that.
-func (w *world) calms(h *h2, what string, raw []byte) {
-	w.Helper()
-	w.ends(h, what, raw)
 	if h.goAway == nil && !errors.Is(h.ended, syscall.ECONNRESET) {
 		w.Errorf("%s: the connection ended without GOAWAY: %v", what, h.ended)
 	} else if h.goAway != nil && *h.goAway != http2.ErrCodeEnhanceYourCalm {
