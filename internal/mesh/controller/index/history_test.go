@@ -1,6 +1,7 @@
 package index
 
 import (
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"reflect"
@@ -20,13 +21,14 @@ import (
 // and what is answered to those who only ask. It shows,
 //
 func TestRandomHistoriesAreAsARecomputeOfEverythingHasThem(t *testing.T) {
-	const steps = 100_000
-	histories, each := 20, steps/20
+	const histories = 20
+	each := *historySteps / histories
 	if testing.Short() {
 		each = 500
 	}
 	for _, dialect := range []api.Dialect{api.Documented(), api.Linkerd()} {
-		for seed := range uint64(histories) {
+		for n := range uint64(histories) {
+			seed := *historySeed + n
 			t.Run(fmt.Sprintf("%s, seed %d", dialect, seed), func(t *testing.T) {
 				t.Parallel()
 				newHistory(seed, dialect).run(t, each)
@@ -34,6 +36,14 @@ func TestRandomHistoriesAreAsARecomputeOfEverythingHasThem(t *testing.T) {
 		}
 	}
 }
+
+// A longer run, or one of other histories, is
+//
+//	go test -run RandomHistories . -args -history-steps=10000000 -history-seed=1000
+var (
+	historySteps = flag.Int("history-steps", 100_000, "steps of random histories, of each dialect")
+	historySeed  = flag.Uint64("history-seed", 0, "the first of their seeds")
+)
 
 // history makes random changes to an index and to its naive twin.
 type history struct {
