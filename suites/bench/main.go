@@ -113,6 +113,9 @@ func do(ctx context.Context, args []string, out io.Writer) (int, error) {
 		err = r.controller(ctx, size, measured)
 	}
 	report.Rows = append(judge(measured), sideBySide(measured, chosen)...)
+	if controller {
+		report.Rows = append(report.Rows, asides(measured)...)
+	}
 	for what, err := range r.failures {
 		if report.Failures == nil {
 			report.Failures = map[string]string{}

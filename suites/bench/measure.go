@@ -36,6 +36,8 @@ type sample struct {
 	// Resident is in MiB, PerConnection in KiB.
 	Resident      float64 `json:"residentMiB,omitempty"`
 	PerConnection float64 `json:"perConnectionKiB,omitempty"`
+	// HeapPerConnection is in KiB, live heap and stacks after a collection.
+	HeapPerConnection float64 `json:"heapPerConnectionKiB,omitempty"`
 }
 
 // round is scenario id -> contender -> sample.
@@ -112,7 +114,11 @@ func (r *runner) all(ctx context.Context, chosen []scenario) ([]round, error) {
 func (r *runner) measure(ctx context.Context, s scenario, c contender) (_ sample, err error) {
 	target := r.running[c.target]
 	if s.fresh {
-		fresh, err := r.started[c.target](ctx)
+		start := r.started[c.target]
+		if s.heap {
+			start = r.profiled
+		}
+		fresh, err := start(ctx)
 		if err != nil {
 			return sample{}, err
 		}
@@ -133,10 +139,31 @@ func (r *runner) measure(ctx context.Context, s scenario, c contender) (_ sample
 		plan.TLS = r.world.client
 	}
 	r.workers(plan)
-	if s.idle {
-		return idle(ctx, plan, target)
+	switch {
+	case s.heap:
+		each, err := idle(ctx, plan, func() (float64, error) { return target.(ours).heap(ctx) })
+		return sample{HeapPerConnection: each}, err
+	case s.idle:
+		each, err := idle(ctx, plan, func() (float64, error) {
+			used, err := usageOf(target.pid())
+			return float64(used.resident), err
+		})
+		return sample{PerConnection: each}, err
 	}
 	return loaded(ctx, plan, target)
+}
+
+// profiled starts a proxy of ours that tells what its time and memory go to.
+func (r *runner) profiled(ctx context.Context) (i instance, err error) {
+	free, err := freePorts([]service{{}})
+	if err != nil {
+		return nil, err
+	}
+	err = on(r.where.target, func() (err error) {
+		i, err = startProfiled(ctx, r.world, free[service{}])
+		return err
+	})
+	return i, err
 }
 
 // badShare of calls may fail before a sample is no sample.
@@ -211,36 +238,33 @@ const settleFor = time.Second
 
 // idle measures what a connection takes. A few connections are opened before, so
 // that what the first one makes a target set up is not counted.
-func idle(ctx context.Context, plan load.Plan, target instance) (sample, error) {
+func idle(ctx context.Context, plan load.Plan, memory func() (float64, error)) (perConnection float64, err error) {
 	few := plan
 	few.Connections = plan.Connections / 10
 	first, err := load.Idle(ctx, few)
 	if err != nil {
-		return sample{}, err
+		return 0, err
 	}
 	defer closeAll(first)
-	settle := func() (use, error) {
+	settled := func() (float64, error) {
 		select {
 		case <-time.After(settleFor):
-			return usageOf(target.pid())
+			return memory()
 		case <-ctx.Done():
-			return use{}, ctx.Err()
+			return 0, ctx.Err()
 		}
 	}
-	before, err := settle()
+	before, err := settled()
 	if err != nil {
-		return sample{}, err
+		return 0, err
 	}
 	rest, err := load.Idle(ctx, plan)
 	if err != nil {
-		return sample{}, err
+		return 0, err
 	}
 	defer closeAll(rest)
-	after, err := settle()
-	if err != nil {
-		return sample{}, err
-	}
-	return sample{PerConnection: float64(after.resident-before.resident) / 1024 / float64(len(rest))}, nil
+	after, err := settled()
+	return (after - before) / float64(len(rest)) / (1 << 10), err
 }
 
 func closeAll[C io.Closer](conns []C) {

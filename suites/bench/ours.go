@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
+	"net/http"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -18,15 +20,22 @@ import (
 type ours struct {
 	*proxytest.Proxy
 	sinks []netip.AddrPort
+	// profiles is where it serves profiles, "" for nowhere.
+	profiles string
 }
 
 func startOurs(ctx context.Context, w *world, _ string) (instance, error) {
-	o := ours{}
+	return startProfiled(ctx, w, "")
+}
+
+// startProfiled starts a proxy that serves its profiles at the address.
+func startProfiled(ctx context.Context, w *world, profiles string) (instance, error) {
+	o := ours{profiles: profiles}
 	for _, protocol := range protocols {
 		o.sinks = append(o.sinks, netip.MustParseAddrPort(w.sink[protocol]))
 	}
 	var err error
-	if o.Proxy, err = w.plane.Start(ctx, proxytest.Options{Program: w.standalone, Apps: o.sinks, Env: []string{"GOMAXPROCS=1"}}); err != nil {
+	if o.Proxy, err = w.plane.Start(ctx, proxytest.Options{Program: w.standalone, Apps: o.sinks, Env: []string{"GOMAXPROCS=1", "MESHPROOF_STANDALONE_PPROF=" + profiles}}); err != nil {
 		return nil, err
 	}
 	for _, protocol := range protocols {
@@ -67,6 +76,45 @@ func (o ours) allocations(ctx context.Context) (float64, error) {
 		return 0, fmt.Errorf("read the proxy's allocations: %w", err)
 	}
 	return n, nil
+}
+
+// heap is the live heap with the stacks, in bytes, after a collection.
+func (o ours) heap(ctx context.Context) (float64, error) {
+	text, err := o.profile(ctx, "heap?gc=1&debug=1")
+	if err != nil {
+		return 0, err
+	}
+	sum := 0.0
+	for _, name := range []string{"\n# HeapAlloc = ", "\n# Stack = "} {
+		_, rest, found := strings.Cut(string(text), name)
+		value, _, _ := strings.Cut(rest, "\n")
+		value, _, _ = strings.Cut(value, " /") // what is in use / what was obtained for it
+		n, err := strconv.ParseFloat(value, 64)
+		if err != nil || !found {
+			return 0, fmt.Errorf("read the proxy's heap: no%s", strings.TrimSpace(name))
+		}
+		sum += n
+	}
+	return sum, nil
+}
+
+// profile reads one of the proxy's own profiles.
+func (o ours) profile(ctx context.Context, name string) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+o.profiles+"/debug/pprof/"+name, nil)
+	if err != nil {
+		return nil, err
+	}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	response, err := client.Do(request)
+	if err != nil {
+		return nil, fmt.Errorf("profile the proxy: %w", err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("profile the proxy: %s: %s", response.Status, body)
+	}
+	return body, err
 }
 
 // clientName is the identity of the load's client.

@@ -124,8 +124,9 @@ var table = []judged{
 	{"P10/http1", "HTTP/1 at 2,000/s: added p50 / haproxy's", false, 2.0, 1.3, added("http1-sparse", nameHAProxy)},
 	{"P10/grpc", "gRPC at 2,000/s: added p50 / haproxy's", false, 1.2, 0.7, added("frames-sparse", nameHAProxy)},
 	{"P11/resident", "resident memory at 32 connections / haproxy's", false, 1.2, 0.8, ratio(resident, "memory", nameHAProxy)},
-	{"P11/idle", "KiB per idle connection", false, 16, 6, of(func(s sample) float64 { return s.PerConnection }, "idle", nameOurs)},
-	{"P11/idle-mtls", "KiB per idle mTLS connection", false, 48, 32, of(func(s sample) float64 { return s.PerConnection }, "idle-mtls", nameOurs)},
+	{"P11/idle", "KiB of resident memory per idle connection", false, 16, 6, of(func(s sample) float64 { return s.PerConnection }, "idle", nameOurs)},
+	{"P11/idle-mtls", "KiB of resident memory per idle mTLS connection", false, 48, 32, of(func(s sample) float64 { return s.PerConnection }, "idle-mtls", nameOurs)},
+	{"P11/idle-heap", "KiB of heap and stacks per idle connection", false, 24, 6, of(func(s sample) float64 { return s.HeapPerConnection }, "idle-heap", nameOurs)},
 	{"P12", "CPU per request with 10,000 authorizations / with 1", false, 1.10, 1.02, between(cpu, "policy-size", manyAuthorizations, oneAuthorization)},
 	{"P13", "CPU per request with enforcement / without", false, 1.10, 1.05, between(cpu, "enforcement", enforcementOn, enforcementOff)},
 	{"P14/http1", "HTTP/1: allocations per request", false, 1, 0, allocations("http1")},
@@ -139,7 +140,8 @@ var table = []judged{
 	{"C7/messages", "messages of updates that change nothing", false, 0, 0, figure(control.NoOp)},
 	{"C7/time", "µs of an update that changes nothing", false, none, 1, figure(control.NoOpMicros)},
 	{"C8", "snapshots published in a burst of 1,000 authorizations", false, 50, 5, figure(control.Published)},
-	{"C9", "all streams back after a restart / one change at all streams", false, 5, 2, figure(control.Reconnect)},
+	{"C9/streams", "CPU of all streams begun again, connections aside / of a change at all streams", false, 5, 2, figure(control.Restream)},
+	{"C9/restart", "CPU of all connections and streams back after a restart / of a change at all streams", false, 5, 2, figure(control.Restart)},
 	{"C11", "ms until a change is in force at a proxy, p99", false, 200, 50, figure(control.InForceMillis)},
 }
 
@@ -228,6 +230,13 @@ var (
 	showPerConnection = shown{"per-connection", "KiB per connection", func(s sample) float64 { return s.PerConnection }}
 )
 
+// asides are figures of the controller to look at.
+func asides(rounds []round) []Row {
+	row := Row{ID: "controller/bare-restart", Name: "C9/restart with a grpc-go server that has no policies: its CPU of all back / of bare sends"}
+	row.take(rounds, figure(control.BareRestart))
+	return []Row{row}
+}
+
 // sideBySide makes a row for every target in every scenario it can take part in.
 // Rows of a target that is not there are null, so that files of two machines have
 // the same rows.
@@ -268,6 +277,8 @@ func rowID(s scenario, f shown, contender string) string {
 // figures are those that a scenario gives.
 func (s scenario) figures() []shown {
 	switch {
+	case s.heap:
+		return nil
 	case s.idle:
 		return []shown{showPerConnection}
 	case s.id == "memory":

@@ -26,7 +26,7 @@ func full() round {
 			if name == nameDirect {
 				v = 1
 			}
-			r[s.id][name] = sample{CPU: v, Busy: v, PerSecond: v, P50: v, P99: v, Gbit: v, CPUPerGB: v, Resident: v, PerConnection: v, Allocations: &none}
+			r[s.id][name] = sample{CPU: v, Busy: v, PerSecond: v, P50: v, P99: v, Gbit: v, CPUPerGB: v, Resident: v, PerConnection: v, HeapPerConnection: v, Allocations: &none}
 		}
 	}
 	r[scenarioController] = map[string]sample{}

@@ -15,6 +15,8 @@ type scenario struct {
 	// idle scenarios look at memory: connections that made one request each are
 	// left open at a target that was just started.
 	idle bool
+	// heap scenarios are idle ones that look at what the proxy's own runtime tells.
+	heap bool
 	// fresh scenarios run against a target that was just started.
 	fresh bool
 	// contenders replaces the targets.
@@ -86,6 +88,8 @@ var scenarios = []scenario{
 	{id: "memory", name: "memory at 32 connections", fresh: true, load: overHTTP1},
 	{id: "idle", name: "memory of an idle connection", idle: true, fresh: true, load: load.Plan{Protocol: load.HTTP1, Connections: idleConnections}},
 	{id: "idle-mtls", name: "memory of an idle mTLS connection", idle: true, fresh: true, mesh: true, load: load.Plan{Protocol: load.HTTP1, Connections: idleConnections}},
+	{id: "idle-heap", name: "heap of an idle connection", idle: true, heap: true, fresh: true, load: load.Plan{Protocol: load.HTTP1, Connections: idleConnections},
+		contenders: []contender{{nameOurs, nameOurs, nil}}},
 	{id: "policy-size", name: "HTTP/1 under a small and a large policy", load: overHTTP1, contenders: []contender{
 		{oneAuthorization, nameOurs, func() *pb.Server { return authorizations(1) }},
 		{manyAuthorizations, nameOurs, func() *pb.Server { return authorizations(many) }},

@@ -54,11 +54,13 @@ const (
 	NoOpMicros    = "no-op-micros" // microseconds of one, C7
 	Published     = "published"    // transactions of a burst that changed something, C8
 	Burst         = "burst-wrong"  // 1 when the last policy after the burst is not the right one, C8
-	Reconnect     = "reconnect"    // time until all streams are back / of one change at all of them, C9
+	Restart       = "restart"      // CPU until all connections and streams are back / of a change at all of them, C9
+	Restream      = "restream"     // of that, the streams on connections that are back already, C9
+	BareRestart   = "bare-restart" // the same as Restart with bare sends
 	InForceMillis = "in-force-ms"  // p99 from a change to its being in force at a proxy, C11
 )
 
 // Names are those of all figures.
 func Names() []string {
-	return []string{IndexBuild, PodBytes, StreamBytes, Ring, FanOut, Growth, NoOp, NoOpMicros, Published, Burst, Reconnect, InForceMillis}
+	return []string{IndexBuild, PodBytes, StreamBytes, Ring, FanOut, Growth, NoOp, NoOpMicros, Published, Burst, Restart, Restream, BareRestart, InForceMillis}
 }

@@ -25,45 +25,62 @@ import (
 type fleet struct {
 	conns   []net.Conn
 	readers sync.WaitGroup
-	// messages counts them all; last is when the latest came, in nanoseconds since
-	// the epoch.
+	// greeted counts connections on which the server's settings came, messages all
+	// messages; last is when the latest came, in nanoseconds since the epoch.
+	greeted  atomic.Int64
 	messages atomic.Int64
 	last     atomic.Int64
 	ended    atomic.Int64
 }
 
-// dialers is how many connect at the same time.
+// dialers is how many connect, or begin a stream, at the same time.
 const dialers = 64
 
-// launchFleet connects n proxies that watch pods of the namespace, and returns
-// when each has its first message.
-func launchFleet(ctx context.Context, address, namespace string, n int) (*fleet, error) {
+// launchFleet connects n proxies and returns when each has been greeted.
+func launchFleet(ctx context.Context, address string, n int) (*fleet, error) {
 	f := &fleet{conns: make([]net.Conn, n)}
-	var dialing sync.WaitGroup
+	err := f.each(func(i int) error { return f.enlist(ctx, address, i) })
+	if err == nil && !poll(ctx, func() bool { return f.greeted.Load() == int64(n) || f.ended.Load() > 0 }) || f.ended.Load() > 0 {
+		err = fmt.Errorf("%d were greeted, %d have ended", f.greeted.Load(), f.ended.Load())
+	}
+	if err != nil {
+		f.close()
+		return nil, fmt.Errorf("connect %d proxies: %w", n, err)
+	}
+	return f, nil
+}
+
+// watch begins a stream on every connection, for pods of the namespace, and
+// returns when each has its first message.
+func (f *fleet) watch(ctx context.Context, namespace string) error {
+	if err := f.each(func(i int) error { return f.begin(i, namespace+":"+watchedName(i)) }); err != nil {
+		return fmt.Errorf("begin %d streams: %w", len(f.conns), err)
+	}
+	return f.await(ctx, len(f.conns))
+}
+
+// each does something for every proxy, and ends with the first error.
+func (f *fleet) each(do func(i int) error) error {
+	var doing sync.WaitGroup
 	var failed atomic.Pointer[error]
-	next := atomic.Int64{}
+	var next atomic.Int64
 	for range dialers {
-		dialing.Go(func() {
-			for i := int(next.Add(1)) - 1; i < n && failed.Load() == nil; i = int(next.Add(1)) - 1 {
-				if err := f.enlist(ctx, address, i, namespace+":"+watchedName(i)); err != nil {
+		doing.Go(func() {
+			for i := int(next.Add(1)) - 1; i < len(f.conns) && failed.Load() == nil; i = int(next.Add(1)) - 1 {
+				if err := do(i); err != nil {
 					failed.Store(&err)
 				}
 			}
 		})
 	}
-	dialing.Wait()
+	doing.Wait()
 	if err := failed.Load(); err != nil {
-		f.close()
-		return nil, fmt.Errorf("connect %d proxies: %w", n, *err)
+		return *err
 	}
-	if err := f.await(ctx, n); err != nil {
-		f.close()
-		return nil, err
-	}
-	return f, nil
+	return nil
 }
 
-func (f *fleet) enlist(ctx context.Context, address string, i int, workload string) error {
+func (f *fleet) enlist(ctx context.Context, address string, i int) error {
 	dialer := net.Dialer{KeepAlive: -1, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}, Control: anyPort}
 	conn, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
@@ -74,23 +91,28 @@ func (f *fleet) enlist(ctx context.Context, address string, i int, workload stri
 	if err := conn.(*net.TCPConn).SetLinger(0); err != nil {
 		return err
 	}
-	spec, err := proto.Marshal(&inboundpb.PortSpec{Workload: workload, Port: port})
-	if err != nil {
-		return err
-	}
-	out := frame.Greeting(nil, true)
-	head := frame.NewEncoder(4096).Encode(
-		hpack.HeaderField{Name: ":method", Value: "POST"}, hpack.HeaderField{Name: ":scheme", Value: "http"},
-		hpack.HeaderField{Name: ":path", Value: inboundpb.InboundServerPolicies_WatchPort_FullMethodName}, hpack.HeaderField{Name: ":authority", Value: "policy"},
-		hpack.HeaderField{Name: "content-type", Value: "application/grpc"}, hpack.HeaderField{Name: "te", Value: "trailers"})
-	out = frame.Append(out, http2.FrameHeaders, http2.FlagHeadersEndHeaders, 1, head.Next())
-	message := append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(spec))), spec...)
-	out = frame.Append(out, http2.FrameData, http2.FlagDataEndStream, 1, message)
-	if _, err := conn.Write(out); err != nil {
+	if _, err := conn.Write(frame.Greeting(nil, true)); err != nil {
 		return err
 	}
 	f.readers.Go(func() { f.read(conn) })
 	return nil
+}
+
+// begin is WatchPort.
+func (f *fleet) begin(i int, workload string) error {
+	spec, err := proto.Marshal(&inboundpb.PortSpec{Workload: workload, Port: port})
+	if err != nil {
+		return err
+	}
+	head := frame.NewEncoder(4096).Encode(
+		hpack.HeaderField{Name: ":method", Value: "POST"}, hpack.HeaderField{Name: ":scheme", Value: "http"},
+		hpack.HeaderField{Name: ":path", Value: inboundpb.InboundServerPolicies_WatchPort_FullMethodName}, hpack.HeaderField{Name: ":authority", Value: "policy"},
+		hpack.HeaderField{Name: "content-type", Value: "application/grpc"}, hpack.HeaderField{Name: "te", Value: "trailers"})
+	out := frame.Append(nil, http2.FrameHeaders, http2.FlagHeadersEndHeaders, 1, head.Next())
+	message := append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(spec))), spec...)
+	out = frame.Append(out, http2.FrameData, http2.FlagDataEndStream, 1, message)
+	_, err = f.conns[i].Write(out)
+	return err
 }
 
 // anyPort leaves the choice of the local port to connecting, when it is known what
@@ -124,6 +146,7 @@ func (f *fleet) read(conn net.Conn) {
 			switch in.Type {
 			case http2.FrameSettings:
 				if !in.Flags.Has(http2.FlagSettingsAck) {
+					f.greeted.Add(1)
 					out = frame.Append(out, http2.FrameSettings, http2.FlagSettingsAck, 0, nil)
 				}
 			case http2.FramePing:

@@ -149,11 +149,14 @@ func ringing(ctx context.Context, p Program, size Size, figures Figures) error {
 			return err
 		}
 	}
-	f, err := launchFleet(ctx, r.Policy, watched, few)
+	f, err := launchFleet(ctx, r.Policy, few)
 	if err != nil {
 		return err
 	}
 	defer f.close()
+	if err := f.watch(ctx, watched); err != nil {
+		return err
+	}
 	conn, err := grpc.NewClient("passthrough:///"+r.Policy, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy())
 	if err != nil {
 		return err
@@ -202,67 +205,82 @@ func p99(d []time.Duration) time.Duration {
 // fanning is C3, C5 and C9: one change at all streams, and the same bytes sent
 // without a policy behind them.
 func fanning(ctx context.Context, p Program, size Size, figures Figures) error {
-	ours, took, connected, perStream, err := fan(ctx, p, size, func(r *process) string { return r.Policy }, "change")
+	ours, err := fan(ctx, p, size, func(r *process) string { return r.Policy }, "change")
 	if err != nil {
 		return err
 	}
-	bare, _, _, _, err := fan(ctx, p, size, func(r *process) string { return r.Bare }, "bare")
+	bare, err := fan(ctx, p, size, func(r *process) string { return r.Bare }, "bare")
 	if err != nil {
 		return fmt.Errorf("bare: %w", err)
 	}
-	figures[FanOut], figures[Reconnect], figures[StreamBytes] = float64(ours)/float64(bare), float64(connected)/float64(took), perStream
+	figures[FanOut] = float64(ours.changing) / float64(bare.changing)
+	figures[Restart] = float64(ours.connecting+ours.beginning) / float64(ours.changing)
+	figures[Restream] = float64(ours.beginning) / float64(ours.changing)
+	figures[BareRestart] = float64(bare.connecting+bare.beginning) / float64(bare.changing)
+	figures[StreamBytes] = ours.perStream
 	return nil
 }
 
-// fan returns the processor time of all changes, how long one of them took, how
-// long all streams took to connect, and the memory of one.
-func fan(ctx context.Context, p Program, size Size, address func(*process) string, order string) (used, took, connected time.Duration, perStream float64, err error) {
-	fail := func(err error) (time.Duration, time.Duration, time.Duration, float64, error) { return 0, 0, 0, 0, err }
+// fanned is what a fleet costs.
+type fanned struct {
+	// connecting is the role's processor time until all connections were greeted,
+	// beginning that from then until all streams had their first message, changing
+	// that of one change at all streams, the mean.
+	connecting, beginning, changing time.Duration
+	// perStream is the memory of one in bytes.
+	perStream float64
+}
+
+func fan(ctx context.Context, p Program, size Size, address func(*process) string, order string) (got fanned, err error) {
 	r, err := p.start()
 	if err != nil {
-		return fail(err)
+		return got, err
 	}
 	defer r.stop()
 	if _, err := r.do(Order{Do: "watched", Namespace: watched, Pods: size.Streams}); err != nil {
-		return fail(err)
+		return got, err
 	}
 	if order == "change" {
 		if _, err := r.do(Order{Do: "fill", Size: size}); err != nil {
-			return fail(err)
+			return got, err
 		}
 	}
 	before, err := r.do(Order{Do: "heap"})
 	if err != nil {
-		return fail(err)
+		return got, err
 	}
-	from := time.Now()
-	f, err := launchFleet(ctx, address(r), watched, size.Streams)
+	var f *fleet
+	got.connecting, err = r.used(func() (err error) {
+		f, err = launchFleet(ctx, address(r), size.Streams)
+		return err
+	})
 	if err != nil {
-		return fail(err)
+		return got, err
 	}
 	defer f.close()
-	connected = time.Since(from)
+	got.beginning, err = r.used(func() error { return f.watch(ctx, watched) })
+	if err != nil {
+		return got, err
+	}
 	after, err := r.do(Order{Do: "heap"})
 	if err != nil {
-		return fail(err)
+		return got, err
 	}
-	var durations []time.Duration
+	got.perStream = (after.Value - before.Value) / float64(size.Streams)
 	for turn := range fanOuts {
 		spent, err := r.used(func() error {
-			a, err := r.do(Order{Do: order, Namespace: watched, Turn: turn})
+			_, err := r.do(Order{Do: order, Namespace: watched, Turn: turn})
 			if err == nil {
 				err = f.await(ctx, size.Streams)
 			}
-			durations = append(durations, time.Duration(f.last.Load()-a.At))
 			return err
 		})
 		if err != nil {
-			return fail(err)
+			return got, err
 		}
-		used += spent
+		got.changing += spent / fanOuts
 	}
-	slices.Sort(durations)
-	return used, durations[len(durations)/2], connected, (after.Value - before.Value) / float64(size.Streams), nil
+	return got, nil
 }
 
 // cleanups ends what was started with it.
