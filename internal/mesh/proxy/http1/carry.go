@@ -181,6 +181,9 @@ func (k *Carrier) answer(sink Sink) (status, grpc int, err error) {
 	size := 0
 	for informational := 0; ; k.app.use(size) {
 		if size, err = k.readHead(); err != nil {
+			if informational > 0 && errors.Is(err, errNoAnswer) {
+				err = errBrokeOff // it had begun
+			}
 			return 0, -1, err
 		}
 		refused := a.parse(k.app.bytes()[:size], &k.request, k.limits)

@@ -275,6 +275,20 @@ func TestACarriedRequestIsAskedAgainOnlyWhereNothingWasAnswered(t *testing.T) {
 	}
 }
 
+// Hints are an answer's beginning: what broke off after them is not asked again.
+func TestACarriedRequestThatGotHintsIsNotAskedAgain(t *testing.T) {
+	saw := make(chan string, 8)
+	k, _ := carrier(t, scripted(saw, plainAnswer, "HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n\x00", plainAnswer))
+	for i := range 2 {
+		if _, _, _, err := k.Do(t.Context(), carriedGet(), &sunk{}); (err == nil) != (i == 0) {
+			t.Errorf("request %d: %v", i, err)
+		}
+	}
+	if len(saw) != 2 {
+		t.Errorf("asked %d times", len(saw))
+	}
+}
+
 func TestAClientThatGoesEndsItsCarriedRequest(t *testing.T) {
 	asked := make(chan string, 1)
 	gone := make(chan struct{})
