@@ -111,6 +111,7 @@ func TestNothingThatIsShownIsMarkup(t *testing.T) {
 	for i := range run.Evidence.Changes {
 		run.Evidence.Changes[i].Kind = evil
 	}
+	run.WallTime[1].On, run.Scenarios[1].Name = evil, evil
 	run.Evidence.Coverage.Rules[0].Text, run.Evidence.Coverage.Columns[0].Class = evil, evil
 	v := visit(t, run)
 	v.open("")

@@ -4,7 +4,8 @@
 // The page says first what the verdict is, then whether the traffic that was
 // meant to be sent was sent, then what needs attention, then every scenario: the
 // time line of its requests, and for each step the matrix of client by target
-// before and after it. How long changes took and what was never seen follow.
+// before and after it. How long changes took, what was never seen and what the run's
+// time went into follow.
 // Time lines are drawn by the page's own script from columns that stand in it
 // once, compressed; everything else is there without a script, too. The page
 // adds no judgement of its own.
@@ -64,6 +65,7 @@ type view struct {
 	Scenarios []scenarioView
 	Curves    []curve
 	Coverage  *coverage
+	WallTime  *wallTime
 	// Profiles tell of features; none where the run tells of none.
 	Profiles []conformance.Profile
 }
@@ -111,6 +113,7 @@ func Write(w io.Writer, run *result.Run) error {
 	v.Findings = findings(run, lines)
 	counts := map[result.Outcome]int{}
 	ids := anchors(run.Scenarios)
+	v.WallTime = wallTimeOf(run, ids)
 	for i, scenario := range run.Scenarios {
 		one := result.Run{Scenarios: []result.Scenario{scenario}}
 		s := scenarioView{Scenario: scenario, ID: ids[i], Count: one.Count(), Steps: steps(scenario), Line: lines[scenario.Name]}

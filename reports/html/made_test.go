@@ -131,9 +131,11 @@ func madeRun(n int) *result.Run {
 		Features: []result.Feature{{Name: "transitions", Profile: "extended"}},
 		Figures:  []result.Figure{{Name: "cluster ready", Unit: "s", N: 1, Value: 4.2, Target: 10}},
 		Timings:  []result.Timing{{Name: "total", Seconds: 31.2}},
+		WallTime: []result.Spent{{On: "cluster", Seconds: 4.2}, {On: "pods", Seconds: 9.1, Work: 11.4}, {On: "in force", Seconds: 1.4, Work: 1.6}, {On: "windows", Seconds: 14.4, Work: 15}, {On: "rest", Seconds: 2.1}},
 		Scenarios: []result.Scenario{
 			{Name: "revoke-alice", Summary: "A revocation reaches every replica, with the controller away in between", Labels: []string{"transitions", "revocation"}, Outcome: failed, Duration: 12.4,
 				Source: result.Source{File: "scenarios/library/transitions/revoke.yaml", Line: 3}, Reason: "1 claim failed",
+				WallTime: []result.Spent{{On: "pods", Seconds: 5.1}, {On: "in force", Seconds: 1.2}, {On: "windows", Seconds: 6.1}},
 				Steps: []result.Step{
 					{Name: "grant alice", Outcome: passed, Duration: 4, Source: result.Source{Line: 22}, Actions: []string{"apply ServerAuthorization/alice"}, Claims: []result.Claim{
 						claim("alice after: allowed", passed, "alice", "app:http", "allowed"), claim("stranger after: denied", passed, "stranger", "app:http", "denied")}},
@@ -141,7 +143,8 @@ func madeRun(n int) *result.Run {
 						claim("alice after: denied", failed, "alice", "app:http", "allowed"), claim("stranger after: denied", passed, "stranger", "app:http", "denied")}},
 				}},
 			{Name: "walk-through", Summary: "The walk through the documents", Labels: []string{"conformance"}, Outcome: passed, Duration: 3.1, Source: result.Source{File: "scenarios/library/walk-through.yaml", Line: 1},
-				Steps: []result.Step{{Name: "first", Outcome: passed, Claims: []result.Claim{claim("web may call", passed, "web", "voting", "allowed")}}}},
+				WallTime: []result.Spent{{On: "pods", Seconds: 2.9}},
+				Steps:    []result.Step{{Name: "first", Outcome: passed, Claims: []result.Claim{claim("web may call", passed, "web", "voting", "allowed")}}}},
 		}}
 	run.Summary = run.Count()
 	line := madeLine("revoke-alice", n)
