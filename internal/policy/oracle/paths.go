@@ -92,7 +92,7 @@ func NormalisedPath(raw string, dialect api.Dialect) (path string, clear bool) {
 // for the end of a segment or of the path (abuse cases 4, 6, 8 and 10).
 func oneReading(segment, text string) bool {
 	for _, c := range []byte(segment) {
-		if c <= ' ' || c > '~' || strings.IndexByte(`\;#?`, c) >= 0 {
+		if c <= ' ' || c > '~' || c == '#' || c == '?' {
 			return false
 		}
 	}
