@@ -79,6 +79,8 @@ func framingCases() []Case {
 				post(chunks+smuggled, "Transfer-Encoding: chunked;q=1"),
 				post(chunks+smuggled, "Transfer-Encoding: \"chunked\""),
 				post(chunks+smuggled, "Transfer-Encoding:"),
+				post(chunks+smuggled, "Transfer-Encoding:  chunked"),
+				post(chunks+smuggled, "Transfer-Encoding:\tchunked"),
 				post(chunks+smuggled, "Transfer-Encoding: ,chunked"),
 				post(chunks+smuggled, "Transfer-Encoding: gzip, chunked"),
 				post(chunks+smuggled, " Transfer-Encoding: chunked"),
@@ -98,6 +100,8 @@ func framingCases() []Case {
 				post("hello"+smuggled, "Content-Length: 5", "Content-Length: 0"),
 				post("hello"+smuggled, "Content-Length : 5"),
 				post("hello"+smuggled, "Content-Length:\x0b5"),
+				post("hello"+smuggled, "Content-Length:  5"),
+				post("hello"+smuggled, "Content-Length:\t5"),
 			)
 			framed(t, requests...)
 		}},
