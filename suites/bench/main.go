@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -60,8 +61,18 @@ func do(ctx context.Context, args []string, out io.Writer) (int, error) {
 	anywhere := flags.Bool("anywhere", false, "leave it to the kernel which processors the parts run on")
 	dir := flags.String("out", "artifacts", "folder for bench.json and bench.md")
 	standalone := flags.String("proxy", "bin/meshproof-standalone", "program of the proxy")
+	readme := flags.String("readme", "", "measure nothing, but write the table of bench.json into this page")
+	profiles := flags.Bool("profiles", false, "take processor profiles of the hot paths instead of measuring")
+	page := flags.String("page", "", "with -profiles: write them into this page")
 	if err := flags.Parse(args); err != nil {
 		return exitUsage, err
+	}
+	if *readme != "" {
+		report, err := readReport(*dir)
+		if err == nil {
+			err = insert(*readme, markFigures, report.Readme())
+		}
+		return codeOf(err)
 	}
 	if flags.NArg() > 0 || *rounds < 1 || *per <= 0 || *warm < 0 {
 		return exitUsage, errors.New("bench takes flags with positive values and nothing else")
@@ -70,7 +81,11 @@ func do(ctx context.Context, args []string, out io.Writer) (int, error) {
 	if err != nil {
 		return exitUsage, err
 	}
-	programs, err := installed(targets, words(*against))
+	needed := words(*against)
+	if *profiles {
+		needed = []string{nameOurs}
+	}
+	programs, err := installed(targets, needed)
 	if err != nil {
 		return exitSetup, err
 	}
@@ -89,6 +104,13 @@ func do(ctx context.Context, args []string, out io.Writer) (int, error) {
 	}
 	r := &runner{settings: settings{*rounds, *warm, *per}, world: w, where: where, running: map[string]instance{}, started: map[string]func(context.Context) (instance, error){}, talk: os.Stderr, failures: map[string]error{}}
 	defer r.stop()
+	if *profiles {
+		err := r.profiles(ctx, *dir)
+		if err == nil && *page != "" {
+			err = insertFile(*page, markProfiles, filepath.Join(*dir, profilesFile))
+		}
+		return codeOf(err)
+	}
 	for _, t := range targets {
 		program, ok := programs[t.name]
 		if !ok {
@@ -112,7 +134,11 @@ func do(ctx context.Context, args []string, out io.Writer) (int, error) {
 		}
 		err = r.controller(ctx, size, measured)
 	}
-	report.Rows = append(judge(measured), sideBySide(measured, chosen)...)
+	rows := judge(measured)
+	if err == nil && *only == "" {
+		r.byTests(ctx, rows)
+	}
+	report.Rows = append(rows, sideBySide(measured, chosen)...)
 	if controller {
 		report.Rows = append(report.Rows, asides(measured)...)
 	}

@@ -117,7 +117,7 @@ func (r Report) SideBySide(chosen []scenario) string {
 
 // Judged is the report with the rows that are held against something.
 func (r Report) Judged() Report {
-	r.Rows = slices.DeleteFunc(slices.Clone(r.Rows), func(row Row) bool { return row.Top == nil })
+	r.Rows = slices.DeleteFunc(slices.Clone(r.Rows), func(row Row) bool { return !row.judged() })
 	return r
 }
 
@@ -126,17 +126,19 @@ func (r Report) Verdict() string {
 	var gates, gatesMet, tops, topsMet, missing int
 	for _, row := range r.Rows {
 		switch {
-		case row.Top == nil:
+		case !row.judged():
 			continue
 		case row.Measured == nil:
 			missing++
 			continue
 		}
-		tops++
-		if *row.TopMet {
-			topsMet++
+		if row.TopMet != nil {
+			tops++
+			if *row.TopMet {
+				topsMet++
+			}
 		}
-		if row.Gate != nil {
+		if row.GateMet != nil {
 			gates++
 			if *row.GateMet {
 				gatesMet++

@@ -19,6 +19,8 @@ type judged struct {
 	gate, top float64
 	// of is false when the round lacks something.
 	of func(round) (float64, bool)
+	// runBy is who takes the figure when it is none of a round.
+	runBy string
 }
 
 // none is a bound that there is not.
@@ -99,51 +101,61 @@ func kib(name string) func(round) (float64, bool) {
 	}
 }
 
-// table are the targets of the data path, then those of the controller. P15 compares two versions of this tree
-// and C10 an index with a naive one; both run with the tests.
+// table are the targets of the data path, then those of the controller.
 var table = []judged{
-	{"P1/saturated", "HTTP/1: CPU per request / haproxy's, saturated", false, 1.5, 1.0, ratio(cpu, "http1", nameHAProxy)},
-	{"P1/sparse", "HTTP/1: CPU per request / haproxy's, 2,000/s", false, 1.8, 1.3, ratio(cpu, "http1-sparse", nameHAProxy)},
-	{"P2/saturated", "HTTP/1 over mTLS: CPU per request / haproxy's, saturated", false, 1.3, 1.0, ratio(cpu, "http1-mtls", nameHAProxy)},
-	{"P2/sparse", "HTTP/1 over mTLS: CPU per request / haproxy's, 2,000/s", false, 1.5, 1.0, ratio(cpu, "http1-mtls-sparse", nameHAProxy)},
-	{"P3/saturated", "gRPC: CPU per request / haproxy's, saturated", false, 0.6, 0.35, ratio(cpu, "frames", nameHAProxy)},
-	{"P3/sparse", "gRPC: CPU per request / haproxy's, 2,000/s", false, 1.2, 0.9, ratio(cpu, "frames-sparse", nameHAProxy)},
-	{"P3/grpc-go", "gRPC, grpc-go at both ends: CPU per request / haproxy's", false, 0.8, 0.5, ratio(cpu, "grpc-go", nameHAProxy)},
-	{"P4/saturated", "gRPC over mTLS: CPU per request / haproxy's, saturated", false, 0.6, 0.35, ratio(cpu, "frames-mtls", nameHAProxy)},
-	{"P4/sparse", "gRPC over mTLS: CPU per request / haproxy's, 2,000/s", false, 1.2, 0.9, ratio(cpu, "frames-mtls-sparse", nameHAProxy)},
-	{"P5/http1", "HTTP/1: CPU per request / ReverseProxy's", false, 0.45, 0.3, ratio(cpu, "http1", nameReverse)},
-	{"P5/grpc", "gRPC: CPU per request / ReverseProxy's", false, 0.2, 0.1, ratio(cpu, "frames", nameReverse)},
-	{"P6/http1", "HTTP/1: requests per second / direct", true, 0.45, 0.65, ratio(perSecond, "http1", nameDirect)},
-	{"P6/grpc", "gRPC: requests per second / direct", true, 0.25, 0.40, ratio(perSecond, "frames", nameDirect)},
-	{"P7/throughput", "TCP: Gbit/s / direct", true, 0.45, 0.65, ratio(gbit, "bulk", nameDirect)},
-	{"P7/cpu", "TCP: CPU per GB / haproxy's", false, 1.0, 0.8, ratio(cpuPerGB, "bulk", nameHAProxy)},
-	{"P8/throughput", "TCP over mTLS: Gbit/s / haproxy's", true, 0.9, 1.15, ratio(gbit, "bulk-mtls", nameHAProxy)},
-	{"P8/cpu", "TCP over mTLS: CPU per GB / haproxy's", false, 1.2, 1.0, ratio(cpuPerGB, "bulk-mtls", nameHAProxy)},
-	{"P9/rate", "new mTLS connections per second / haproxy's", true, 1.3, 2, ratio(perSecond, "connect-mtls", nameHAProxy)},
-	{"P9/cpu", "new mTLS connection: CPU / haproxy's", false, 0.8, 0.5, ratio(cpu, "connect-mtls", nameHAProxy)},
-	{"P10/http1", "HTTP/1 at 2,000/s: added p50 / haproxy's", false, 2.0, 1.3, added("http1-sparse", nameHAProxy)},
-	{"P10/grpc", "gRPC at 2,000/s: added p50 / haproxy's", false, 1.2, 0.7, added("frames-sparse", nameHAProxy)},
-	{"P11/resident", "resident memory at 32 connections / haproxy's", false, 1.2, 0.8, ratio(resident, "memory", nameHAProxy)},
-	{"P11/idle", "KiB of resident memory per idle connection", false, 16, 6, of(func(s sample) float64 { return s.PerConnection }, "idle", nameOurs)},
-	{"P11/idle-mtls", "KiB of resident memory per idle mTLS connection", false, 48, 32, of(func(s sample) float64 { return s.PerConnection }, "idle-mtls", nameOurs)},
-	{"P11/idle-heap", "KiB of heap and stacks per idle connection", false, 24, 6, of(func(s sample) float64 { return s.HeapPerConnection }, "idle-heap", nameOurs)},
-	{"P12", "CPU per request with 10,000 authorizations / with 1", false, 1.10, 1.02, between(cpu, "policy-size", manyAuthorizations, oneAuthorization)},
-	{"P13", "CPU per request with enforcement / without", false, 1.10, 1.05, between(cpu, "enforcement", enforcementOn, enforcementOff)},
-	{"P14/http1", "HTTP/1: allocations per request", false, 1, 0, allocations("http1")},
-	{"P14/grpc", "gRPC: allocations per request", false, 1, 0, allocations("frames")},
-	{"C1", "CPU of building the index / of listing and decoding", false, 0.5, 0.1, figure(control.IndexBuild)},
-	{"C2", "KiB per pod beyond the trimmed pod", false, 2, 0.6, kib(control.PodBytes)},
-	{"C3", "KiB per connected stream", false, 48, 24, kib(control.StreamBytes)},
-	{"C4", "a change at the last of 20 streams, p99 / a ping, p99", false, 10, 3, figure(control.Ring)},
-	{"C5", "CPU of a change at all streams / of bare sends", false, 2, 1.2, figure(control.FanOut)},
-	{"C6", "CPU of a change among all pods / among a tenth", false, 2, 1.2, figure(control.Growth)},
-	{"C7/messages", "messages of updates that change nothing", false, 0, 0, figure(control.NoOp)},
-	{"C7/time", "µs of an update that changes nothing", false, none, 1, figure(control.NoOpMicros)},
-	{"C8", "snapshots published in a burst of 1,000 authorizations", false, 50, 5, figure(control.Published)},
-	{"C9/streams", "CPU of all streams begun again, connections aside / of a change at all streams", false, 5, 2, figure(control.Restream)},
-	{"C9/restart", "CPU of all connections and streams back after a restart / of a change at all streams", false, 5, 2, figure(control.Restart)},
-	{"C11", "ms until a change is in force at a proxy, p99", false, 200, 50, figure(control.InForceMillis)},
+	{"P1/saturated", "HTTP/1: CPU per request / haproxy's, saturated", false, 1.5, 1.0, ratio(cpu, "http1", nameHAProxy), ""},
+	{"P1/sparse", "HTTP/1: CPU per request / haproxy's, 2,000/s", false, 1.8, 1.3, ratio(cpu, "http1-sparse", nameHAProxy), ""},
+	{"P2/saturated", "HTTP/1 over mTLS: CPU per request / haproxy's, saturated", false, 1.3, 1.0, ratio(cpu, "http1-mtls", nameHAProxy), ""},
+	{"P2/sparse", "HTTP/1 over mTLS: CPU per request / haproxy's, 2,000/s", false, 1.5, 1.0, ratio(cpu, "http1-mtls-sparse", nameHAProxy), ""},
+	{"P3/saturated", "gRPC: CPU per request / haproxy's, saturated", false, 0.6, 0.35, ratio(cpu, "frames", nameHAProxy), ""},
+	{"P3/sparse", "gRPC: CPU per request / haproxy's, 2,000/s", false, 1.2, 0.9, ratio(cpu, "frames-sparse", nameHAProxy), ""},
+	{"P3/grpc-go", "gRPC, grpc-go at both ends: CPU per request / haproxy's", false, 0.8, 0.5, ratio(cpu, "grpc-go", nameHAProxy), ""},
+	{"P4/saturated", "gRPC over mTLS: CPU per request / haproxy's, saturated", false, 0.6, 0.35, ratio(cpu, "frames-mtls", nameHAProxy), ""},
+	{"P4/sparse", "gRPC over mTLS: CPU per request / haproxy's, 2,000/s", false, 1.2, 0.9, ratio(cpu, "frames-mtls-sparse", nameHAProxy), ""},
+	{"P5/http1", "HTTP/1: CPU per request / ReverseProxy's", false, 0.45, 0.3, ratio(cpu, "http1", nameReverse), ""},
+	{"P5/grpc", "gRPC: CPU per request / ReverseProxy's", false, 0.2, 0.1, ratio(cpu, "frames", nameReverse), ""},
+	{"P6/http1", "HTTP/1: requests per second / direct", true, 0.45, 0.65, ratio(perSecond, "http1", nameDirect), ""},
+	{"P6/grpc", "gRPC: requests per second / direct", true, 0.25, 0.40, ratio(perSecond, "frames", nameDirect), ""},
+	{"P7/throughput", "TCP: Gbit/s / direct", true, 0.45, 0.65, ratio(gbit, "bulk", nameDirect), ""},
+	{"P7/cpu", "TCP: CPU per GB / haproxy's", false, 1.0, 0.8, ratio(cpuPerGB, "bulk", nameHAProxy), ""},
+	{"P8/throughput", "TCP over mTLS: Gbit/s / haproxy's", true, 0.9, 1.15, ratio(gbit, "bulk-mtls", nameHAProxy), ""},
+	{"P8/cpu", "TCP over mTLS: CPU per GB / haproxy's", false, 1.2, 1.0, ratio(cpuPerGB, "bulk-mtls", nameHAProxy), ""},
+	{"P9/rate", "new mTLS connections per second / haproxy's", true, 1.3, 2, ratio(perSecond, "connect-mtls", nameHAProxy), ""},
+	{"P9/cpu", "new mTLS connection: CPU / haproxy's", false, 0.8, 0.5, ratio(cpu, "connect-mtls", nameHAProxy), ""},
+	{"P10/http1", "HTTP/1 at 2,000/s: added p50 / haproxy's", false, 2.0, 1.3, added("http1-sparse", nameHAProxy), ""},
+	{"P10/grpc", "gRPC at 2,000/s: added p50 / haproxy's", false, 1.2, 0.7, added("frames-sparse", nameHAProxy), ""},
+	{"P11/resident", "resident memory at 32 connections / haproxy's", false, 1.2, 0.8, ratio(resident, "memory", nameHAProxy), ""},
+	{"P11/idle", "KiB of resident memory per idle connection", false, 16, 6, of(func(s sample) float64 { return s.PerConnection }, "idle", nameOurs), ""},
+	{"P11/idle-mtls", "KiB of resident memory per idle mTLS connection", false, 48, 32, of(func(s sample) float64 { return s.PerConnection }, "idle-mtls", nameOurs), ""},
+	{"P11/idle-heap", "KiB of heap and stacks per idle connection", false, 24, 6, of(func(s sample) float64 { return s.HeapPerConnection }, "idle-heap", nameOurs), ""},
+	{"P12", "CPU per request with 10,000 authorizations / with 1", false, 1.10, 1.02, between(cpu, "policy-size", manyAuthorizations, oneAuthorization), ""},
+	{"P13", "CPU per request with enforcement / without", false, 1.10, 1.05, between(cpu, "enforcement", enforcementOn, enforcementOff), ""},
+	{"P14/http1", "HTTP/1: allocations per request", false, 1, 0, allocations("http1"), ""},
+	{"P14/grpc", "gRPC: allocations per request", false, 1, 0, allocations("frames"), ""},
+	{"P15/http1", "HTTP/1: instructions per request / those before the last change", false, 1.03, none, nil, byTests},
+	{"P15/grpc", "gRPC: instructions per request / those before the last change", false, 1.03, none, nil, byTests},
+	{"P16/scenario", "ms of one policy scenario, p50", false, 50, 15, nil, bySuite},
+	{"P16/suite", "seconds for 500 scenarios", false, 180, 45, nil, bySuite},
+	{"C1", "CPU of building the index / of listing and decoding", false, 0.5, 0.1, figure(control.IndexBuild), ""},
+	{"C2", "KiB per pod beyond the trimmed pod", false, 2, 0.6, kib(control.PodBytes), ""},
+	{"C3", "KiB per connected stream", false, 48, 24, kib(control.StreamBytes), ""},
+	{"C4", "a change at the last of 20 streams, p99 / a ping, p99", false, 10, 3, figure(control.Ring), ""},
+	{"C5", "CPU of a change at all streams / of bare sends", false, 2, 1.2, figure(control.FanOut), ""},
+	{"C6", "CPU of a change among all pods / among a tenth", false, 2, 1.2, figure(control.Growth), ""},
+	{"C7/messages", "messages of updates that change nothing", false, 0, 0, figure(control.NoOp), ""},
+	{"C7/time", "µs of an update that changes nothing", false, none, 1, figure(control.NoOpMicros), ""},
+	{"C8", "snapshots published in a burst of 1,000 authorizations", false, 50, 5, figure(control.Published), ""},
+	{"C9/streams", "CPU of all streams begun again, connections aside / of a change at all streams", false, 5, 2, figure(control.Restream), ""},
+	{"C9/restart", "CPU of all connections and streams back after a restart / of a change at all streams", false, 5, 2, figure(control.Restart), ""},
+	{"C10", "differences from a recompute of everything in 100,000 random steps", false, 0, 0, nil, byTests},
+	{"C11", "ms until a change is in force at a proxy, p99", false, 200, 50, figure(control.InForceMillis), ""},
 }
+
+// Who takes figures besides the rounds.
+const (
+	byTests = "make test"
+	bySuite = "make e2e"
+)
 
 // Row is a line of the table and of bench.json.
 type Row struct {
@@ -152,7 +164,7 @@ type Row struct {
 	// Measured is the median over the rounds, null when nothing was measured.
 	Measured *float64 `json:"measured"`
 	// Gate must be met and Top is the goal; both are null in rows that are there
-	// to be looked at, and Gate is where there is a goal only.
+	// to be looked at, and one of them where there is the other only.
 	Gate    *float64 `json:"gate"`
 	Top     *float64 `json:"top"`
 	GateMet *bool    `json:"gate_met"`
@@ -162,37 +174,50 @@ type Row struct {
 	Values []float64 `json:"values,omitempty"`
 	// Bound says how Measured compares to Gate and Top: "at most" or "at least".
 	Bound string `json:"bound,omitempty"`
+	// RunBy is what takes the figure when make bench does not itself.
+	RunBy string `json:"runBy,omitempty"`
 }
 
-// judge makes the rows with a gate.
+// judge makes the rows that are held against something.
 func judge(rounds []round) []Row {
 	var rows []Row
 	for _, j := range table {
-		row := Row{ID: j.id, Name: j.name, Top: &j.top, Bound: "at most"}
+		row := Row{ID: j.id, Name: j.name, Bound: "at most", RunBy: j.runBy}
 		if j.gate != none {
 			row.Gate = &j.gate
+		}
+		if j.top != none {
+			row.Top = &j.top
 		}
 		if j.atLeast {
 			row.Bound = "at least"
 		}
-		row.take(rounds, j.of)
-		if row.Measured != nil {
-			met := func(bound float64) *bool {
-				ok := *row.Measured <= bound
-				if j.atLeast {
-					ok = *row.Measured >= bound
-				}
-				return &ok
-			}
-			row.TopMet = met(j.top)
-			if row.Gate != nil {
-				row.GateMet = met(j.gate)
-			}
+		if j.of != nil {
+			row.take(rounds, j.of)
 		}
+		row.hold()
 		rows = append(rows, row)
 	}
 	return rows
 }
+
+// hold says whether what was measured meets gate and top.
+func (row *Row) hold() {
+	met := func(bound *float64) *bool {
+		if row.Measured == nil || bound == nil {
+			return nil
+		}
+		ok := *row.Measured <= *bound
+		if row.Bound == "at least" {
+			ok = *row.Measured >= *bound
+		}
+		return &ok
+	}
+	row.GateMet, row.TopMet = met(row.Gate), met(row.Top)
+}
+
+// judged tells rows that are held against something from those to look at.
+func (row Row) judged() bool { return row.Gate != nil || row.Top != nil }
 
 func (row *Row) take(rounds []round, of func(round) (float64, bool)) {
 	for _, r := range rounds {

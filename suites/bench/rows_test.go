@@ -39,7 +39,10 @@ func full() round {
 
 func TestEveryRowIsOfALoadThatIsMade(t *testing.T) {
 	for _, row := range judge([]round{full()}) {
-		if row.Measured == nil || row.GateMet == nil != (row.Gate == nil) || row.TopMet == nil || row.Rounds != 1 {
+		if row.RunBy != "" {
+			continue
+		}
+		if row.Measured == nil || row.GateMet == nil != (row.Gate == nil) || row.TopMet == nil != (row.Top == nil) || row.Rounds != 1 {
 			t.Errorf("%s: nothing measured", row.ID)
 		}
 	}
@@ -79,7 +82,7 @@ func TestASlowRoundChangesNoRatio(t *testing.T) {
 
 func TestTheMedianIsJudgedByItsBound(t *testing.T) {
 	for _, row := range judge([]round{full()}) {
-		if row.Gate == nil {
+		if row.Gate == nil || row.Top == nil || row.Measured == nil {
 			continue
 		}
 		atLeast := row.Bound == "at least"
