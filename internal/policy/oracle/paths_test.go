@@ -20,11 +20,9 @@ func agreed(t *testing.T, name string) (cases [][2]string) {
 		t.Fatal(err)
 	}
 	for line := range strings.Lines(string(text)) {
-		if fields := strings.Fields(line); len(fields) > 0 && fields[0] != "#" {
-			if len(fields) > 2 {
-				fields[1] = strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(line), fields[0]))
-			}
-			cases = append(cases, [2]string{fields[0], fields[1]})
+		sent, meant, ok := strings.Cut(strings.TrimSpace(line), " ")
+		if ok && sent != "#" {
+			cases = append(cases, [2]string{sent, strings.TrimSpace(meant)})
 		}
 	}
 	if len(cases) == 0 {
