@@ -272,6 +272,19 @@ func deniedBodies(t *T) {
 	if a := c.read("GET"); a.status != 0 && a.body != "/public/after" {
 		t.Errorf("after a denied chunked request: status %d, body %q", a.status, a.body)
 	}
+	// What comes only after the denial is its body all the same.
+	for how, parts := range map[string][2]string{
+		"length":  {fmt.Sprintf("Content-Length: %d", len(body)), body},
+		"chunked": {"Transfer-Encoding: chunked", fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(body), body)},
+	} {
+		c = w.dial()
+		c.send("POST /admin HTTP/1.1\r\nHost: app\r\n" + parts[0] + "\r\n\r\n")
+		w.is("denied before its body came, "+how, c.read("POST"), http.StatusForbidden)
+		c.send(parts[1] + get("/public/after"))
+		if a := c.read("GET"); a.status != 0 && a.body != "/public/after" {
+			t.Errorf("%s, after a denied request whose body came late: status %d, body %q", how, a.status, a.body)
+		}
+	}
 	const large = 8 << 20
 	c = w.dial()
 	go func() {
