@@ -48,6 +48,7 @@ var (
 	errChunkSize    = bad("malformed chunk size")
 	errChunkEnd     = bad("a chunk without its end")
 	errSwitched     = bad("protocols switched unasked")
+	errEarlyBody    = bad("a body with an informational answer")
 	errExpect       = &refusal{why: "unknown expectation", status: http.StatusExpectationFailed}
 
 	errHeadLimit      = beyond(HeadLimit, http.StatusRequestHeaderFieldsTooLarge, "head too large")

@@ -53,7 +53,14 @@ func (a *response) parse(b []byte, r *request, l *Limits) *refusal {
 		a.body, a.close = ToClose, true
 	}
 	if a.switched || a.status/100 == 1 || a.status == 204 {
-		// Such an answer has neither, whatever it says.
+		// Such an answer has neither, whatever it says. What it says it has may come yet,
+		// and would be the next answer.
+		if !a.switched && a.body != NoBody {
+			if a.status != 204 {
+				return errEarlyBody
+			}
+			a.close = true
+		}
 		a.dropKind(contentLength)
 	}
 	if a.bodiless(r) {
