@@ -1,12 +1,11 @@
 package calibrate
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
-	"os"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -43,6 +42,8 @@ type Load struct {
 	Rate    int `json:"rate"`
 	// Connection says whether each call has a connection of its own.
 	Connection clients.Connection `json:"connection"`
+	// Protocol is clients.HTTP1, also when it is empty, or clients.GRPC.
+	Protocol clients.Protocol `json:"protocol"`
 }
 
 // Calls a second in all.
@@ -57,8 +58,16 @@ type Kept struct {
 	Missed int64 `json:"missed"`
 	Late   int64 `json:"late"`
 	Wrong  int64 `json:"wrong"`
-	// CPU is what the client used for each call, everything counted.
-	CPU time.Duration `json:"cpu"`
+	// Called are those that were made.
+	Called int64 `json:"called"`
+	// CPU is what the client used for each call, everything counted, and TargetCPU
+	// what the target did.
+	CPU       time.Duration `json:"cpu"`
+	TargetCPU time.Duration `json:"targetCPU"`
+	// Others is what everything else on the machine used in that time, in
+	// nanoseconds, and Idle the share of the processors that nobody used.
+	Others float64 `json:"others"`
+	Idle   float64 `json:"idle"`
 	// Wall is for how long calls were made.
 	Wall time.Duration `json:"wall"`
 }
@@ -72,21 +81,37 @@ func (k Kept) OK() bool {
 type Client struct {
 	agent *control.Client
 	pid   int
-	// target answers it.
-	target string
+	// targets answer it, by what is spoken.
+	targets map[clients.Protocol]string
 }
 
 // newClient is a client that is answered by an application of this process; the
 // function that is returned ends the application.
 func newClient(ctx context.Context, agent *control.Client, pid int) (*Client, func(), error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, nil, fmt.Errorf("listen for the calls: %w", err)
-	}
 	ctx, cancel := context.WithCancel(ctx)
 	var serving sync.WaitGroup
-	serving.Go(func() { _ = sink.Serve(ctx, listener, load.HTTP1) })
-	return &Client{agent, pid, listener.Addr().String()}, func() { cancel(); serving.Wait() }, nil
+	end := func() { cancel(); serving.Wait() }
+	c := &Client{agent, pid, map[clients.Protocol]string{}}
+	for spoken, answers := range map[clients.Protocol]load.Protocol{clients.HTTP1: load.HTTP1, clients.GRPC: load.Frames} {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			end()
+			return nil, nil, fmt.Errorf("listen for the calls: %w", err)
+		}
+		serving.Go(func() { _ = sink.Serve(ctx, listener, answers) })
+		c.targets[spoken] = listener.Addr().String()
+	}
+	return c, end, nil
+}
+
+// request is what a load's calls are.
+func (c *Client) request(l Load) clients.Request {
+	r := clients.Request{Protocol: cmp.Or(l.Protocol, clients.HTTP1), Path: load.Path, Connection: l.Connection}
+	if r.Protocol == clients.GRPC {
+		r.Method, r.Path = load.Method, ""
+	}
+	r.Address = c.targets[r.Protocol]
+	return r
 }
 
 // Carry has the client carry a load for so long.
@@ -94,8 +119,8 @@ func (c *Client) Carry(ctx context.Context, l Load, long time.Duration) (Kept, e
 	kept := Kept{Load: l}
 	count := int64(float64(l.Rate) * long.Seconds())
 	spacing := time.Second / time.Duration(l.Rate)
-	before, err := cpuTime(c.pid)
-	if err != nil {
+	var before, after used
+	if err := before.read(c.pid); err != nil {
 		return kept, err
 	}
 	began := time.Now()
@@ -104,8 +129,8 @@ func (c *Client) Carry(ctx context.Context, l Load, long time.Duration) (Kept, e
 		names[i] = "calibrate-" + strconv.Itoa(i)
 	}
 	defer c.stop(context.WithoutCancel(ctx), names)
-	err = c.each(ctx, names, func(i int) error {
-		request := clients.Request{Protocol: clients.HTTP1, Address: c.target, Path: load.Path, Connection: l.Connection}
+	request := c.request(l)
+	err := c.each(ctx, names, func(i int) error {
 		return c.agent.StartStream(ctx, control.StreamSpec{Name: names[i], Request: request, Rate: float64(l.Rate), Count: count,
 			Phase: spacing * time.Duration(i) / time.Duration(l.Streams)})
 	})
@@ -114,6 +139,7 @@ func (c *Client) Carry(ctx context.Context, l Load, long time.Duration) (Kept, e
 	}
 	seen, first := map[string]control.StreamPage{}, map[string]time.Time{}
 	since := map[string]int64{} // of those that still run
+	read := int64(0)
 	for _, name := range names {
 		since[name] = 0
 	}
@@ -127,7 +153,7 @@ func (c *Client) Carry(ctx context.Context, l Load, long time.Duration) (Kept, e
 		}
 		for _, page := range pages {
 			for _, one := range page.Outcomes {
-				if one.Outcome.Kind != clients.Allowed {
+				if read++; one.Outcome.Kind != clients.Allowed {
 					kept.Wrong++
 				}
 				// By the stream's own first call, which is as late as any.
@@ -147,17 +173,16 @@ func (c *Client) Carry(ctx context.Context, l Load, long time.Duration) (Kept, e
 		}
 	}
 	kept.Wall = time.Since(began)
-	after, err := cpuTime(c.pid)
-	if err != nil {
+	if err := after.read(c.pid); err != nil {
 		return kept, err
 	}
-	answered := int64(0)
 	for _, page := range seen {
 		kept.Due += page.Sent + page.Missed
 		kept.Missed += page.Missed
-		answered += page.Sent
+		kept.Called += page.Sent
 	}
-	kept.CPU = (after - before) / time.Duration(max(answered, 1))
+	kept.Late += kept.Called - read // answers that were no longer kept when they were asked for
+	kept.spent(before, after)
 	return kept, nil
 }
 
@@ -207,24 +232,32 @@ func (c *Client) stop(ctx context.Context, names []string) {
 	_, _ = c.agent.StopStreams(ctx, since)
 }
 
+// Found is the greatest load of its kind that a client keeps. Its Streams is 0 when it
+// does not even keep the first.
+type Found struct {
+	Kept
+	// Beyond is the next one, which was not kept; nil when it was not tried.
+	Beyond *Kept `json:"beyond,omitempty"`
+}
+
 // Most finds the greatest load of that kind that the client keeps, by doubling it:
-// many streams at StreamRate, or one stream that is ever faster. Kept.Streams is 0
-// when it does not even keep the first.
-func (c *Client) Most(ctx context.Context, many bool, connection clients.Connection, long time.Duration) (most Kept, err error) {
-	most.Connection = connection
+// many streams at StreamRate, or one stream that is ever faster.
+func (c *Client) Most(ctx context.Context, many bool, kind Load, long time.Duration) (most Found, err error) {
+	most.Load = Load{Connection: kind.Connection, Protocol: cmp.Or(kind.Protocol, clients.HTTP1)}
 	for calls := firstCalls; calls <= goalCalls; calls *= 2 {
-		l := Load{Streams: 1, Rate: calls, Connection: connection}
-		if many {
-			l = Load{Streams: min(calls/StreamRate, goalStreams), Rate: StreamRate, Connection: connection}
+		l := most.Load
+		if l.Streams, l.Rate = 1, calls; many {
+			l.Streams, l.Rate = min(calls/StreamRate, goalStreams), StreamRate
 		}
 		kept, err := c.Carry(ctx, l, long)
 		if err != nil {
 			return most, fmt.Errorf("%d streams of %d calls a second: %w", l.Streams, l.Rate, err)
 		}
 		if !kept.OK() {
+			most.Beyond = &kept
 			break
 		}
-		most = kept
+		most.Kept = kept
 	}
 	return most, nil
 }
@@ -238,29 +271,4 @@ func wait(ctx context.Context, d time.Duration) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-}
-
-// tick is what the kernel counts CPU time in.
-const tick = 10 * time.Millisecond
-
-// cpuTime is what a process has used.
-func cpuTime(pid int) (time.Duration, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, fmt.Errorf("read the client's CPU time: %w", err)
-	}
-	_, rest, _ := strings.Cut(string(text), ") ") // the program's name may have blanks
-	fields := strings.Fields(rest)
-	if len(fields) < 13 {
-		return 0, fmt.Errorf("read the client's CPU time: %d fields", len(fields))
-	}
-	sum := int64(0)
-	for _, field := range fields[11:13] {
-		n, err := strconv.ParseInt(field, 10, 64)
-		if err != nil {
-			return 0, fmt.Errorf("read the client's CPU time: %w", err)
-		}
-		sum += n
-	}
-	return time.Duration(sum) * tick, nil
 }
