@@ -88,11 +88,11 @@ type Handler interface {
 	// Decide fills the Action for a well-formed request head.
 	Decide(*Head, *Action)
 	// Failed fills an Answer for an application that could not (N-10): err is a
-	// *DialError, or wraps ErrApplication. Nothing has been answered yet. Status 0
+	// *DialError, or wraps ErrApplication. No final head has been sent yet. Status 0
 	// resets the stream.
 	Failed(token any, err error, a *Action)
 	// Responded is called exactly once for each Decide, HandOut aside: the answer is
-	// complete, or has broken off. status is what was sent, 0 if nothing was;
+	// complete, or has broken off. status is the final one that was sent, 0 for none;
 	// grpcStatus is what the application sent with its head or trailers, -1 if
 	// nothing or no number. err is nil, or wraps ErrClient or ErrApplication, or is
 	// what Failed was told.

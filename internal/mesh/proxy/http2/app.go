@@ -8,14 +8,17 @@ import (
 
 // upstream returns the connection to the application for a new stream. The lock is
 // not held while it dials: this is the client's reader, so that no other stream
-// can begin meanwhile.
+// can begin meanwhile. What others have been answered does not wait for it.
 func (c *Conn) upstream() (*peer, error) {
 	if c.app != nil && !c.app.gone {
 		return c.app, nil
 	}
+	c.dialing = true
+	c.flushAll()
 	c.mu.Unlock()
 	conn, err := c.cfg.Dial(c.ctx)
 	c.mu.Lock()
+	c.dialing = false
 	if err != nil {
 		return nil, &DialError{err}
 	}
@@ -148,7 +151,7 @@ func (c *Conn) badAnswer(s *stream) {
 // a complete answer to.
 func (c *Conn) unanswered(s *stream, err error, code ErrCode) {
 	id, ended, token := s.id, s.toApp.ended, s.token
-	if s.status != 0 || s.told {
+	if s.status >= 200 || s.told {
 		c.breakClient(id, code)
 		c.tell(s, err)
 		c.forget(s)
@@ -199,9 +202,28 @@ func (c *Conn) appGone(p *peer, err error) {
 		}
 		c.unanswered(s, fmt.Errorf("%w: %w", ErrApplication, err), http2.ErrCodeInternal)
 	}
+	c.allow()
+}
+
+// allow tells the client how many streams it may have open: no more than the
+// application takes, so that it waits with the others instead of losing them. One
+// it may always have, to be told what becomes of it.
+func (c *Conn) allow() {
+	n := c.limits.Streams
+	if c.app != nil && !c.app.gone {
+		n = max(1, min(n, c.app.maxStreams))
+	}
+	if n == c.allowed {
+		return
+	}
+	c.allowed = n
+	o := c.client.buf()
+	o.b = appendFrameHeader(o.b, settingSize, http2.FrameSettings, 0, 0)
+	o.b = appendSetting(o.b, http2.SettingMaxConcurrentStreams, uint32(n))
 }
 
 // appGoAway: streams above last were not begun; their clients may send them again.
+// When the others have ended the connection is closed (flushAll).
 func (c *Conn) appGoAway(p *peer, last uint32) {
 	p.gone = true
 	for _, s := range c.streams {
@@ -211,4 +233,5 @@ func (c *Conn) appGoAway(p *peer, last uint32) {
 			c.forget(s)
 		}
 	}
+	c.allow()
 }

@@ -9,6 +9,9 @@ import (
 // clientFrame handles one frame from the client.
 func (c *Conn) clientFrame(f *frame) *connError {
 	p := c.client
+	if p.settled && p.fragments == 0 {
+		p.headSince = 0 // the head that it began with, if any, is here
+	}
 	switch {
 	case !p.settled && (f.kind != http2.FrameSettings || f.flags&http2.FlagSettingsAck != 0):
 		return &connError{http2.ErrCodeProtocol, "the first frame is not SETTINGS"}
@@ -238,12 +241,19 @@ func (c *Conn) clientBlock(b *begun, block []byte) *connError {
 		return c.strike(nil, id, http2.ErrCodeProtocol)
 	case b.end && c.head.ContentLength > 0:
 		return c.strike(nil, id, http2.ErrCodeProtocol)
+	case !all(c.pseudo.path.Value, inTarget):
+		c.reply(id, b.end, &badTarget)
+		return nil
 	}
 	c.head.StreamID, c.head.EndStream = id, b.end
 	return c.judge()
 }
 
-var tooLarge = Action{Status: 431, Fields: []Header{{"content-length", "0"}}}
+// Answers to heads that the Handler is not asked about.
+var (
+	tooLarge  = Action{Status: 431, Fields: []Header{{"content-length", "0"}}}
+	badTarget = Action{Status: 400, Fields: []Header{{"content-length", "0"}}}
+)
 
 func (c *Conn) clientTrailers(s *stream, b *begun, in *fields) *connError {
 	h := &s.toApp

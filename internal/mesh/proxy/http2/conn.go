@@ -43,6 +43,11 @@ type Conn struct {
 	// last stream. finished: nothing is relayed any more; err is why.
 	draining, leaving, finished, halfClosed bool
 	err                                     error
+	// dialing: the client's reader waits for a connection to the application, with
+	// the head of a stream that is not open yet.
+	dialing bool
+	// allowed is how many streams the client has been told that it may have open.
+	allowed int
 
 	clock              *time.Timer
 	every              time.Duration
@@ -73,6 +78,7 @@ func New(client net.Conn, seen []byte, handler Handler, cfg *Config) *Conn {
 	c.ended.ids = make([]uint32, 0, endedKept)
 	c.client.headSince = 1
 	c.client.greet(&c.limits)
+	c.allowed = c.limits.Streams
 	c.every = tick
 	for _, d := range []time.Duration{c.limits.HeadTime, c.limits.IdleTime, c.limits.WriteTime} {
 		c.every = min(c.every, max(d/2, time.Millisecond))
@@ -159,7 +165,7 @@ func (c *Conn) goAwayAfter(last uint32) {
 
 // drained ends the connection when it is leaving and nothing is open.
 func (c *Conn) drained() {
-	if c.leaving && len(c.streams) == 0 {
+	if c.leaving && len(c.streams) == 0 && !c.dialing {
 		c.finish(nil)
 	}
 }
@@ -218,16 +224,24 @@ func (c *Conn) flush(p *peer) {
 	for p.pending() > 0 && p.err == nil {
 		out := p.out
 		p.out = nil
-		p.writeSince = c.ticks + 1
-		c.mu.Unlock()
-		_, err := p.conn.Write(out.b)
-		c.mu.Lock()
-		p.writeSince = 0
-		recycle(out)
-		if err != nil {
-			c.writeFailed(p, err)
+		for rest := out.b; len(rest) > 0 && p.err == nil; {
+			part := rest[:min(len(rest), maxWrite)]
+			rest = rest[len(part):]
+			p.writeSince = c.ticks + 1
+			c.mu.Unlock()
+			_, err := p.conn.Write(part)
+			c.mu.Lock()
+			p.writeSince = 0
+			if err != nil {
+				c.writeFailed(p, err)
+			}
 		}
+		recycle(out)
 		c.cond.Broadcast()
+	}
+	if p.err != nil && p.out != nil {
+		recycle(p.out) // nobody will ever take it
+		p.out = nil
 	}
 	p.flushing = false
 	if p == c.client && c.finished && !c.halfClosed {
@@ -253,8 +267,12 @@ func (c *Conn) writeFailed(p *peer, err error) {
 func (c *Conn) flushAll() {
 	c.sendStops()
 	for i := 0; i < len(c.apps); i++ {
-		if p := c.apps[i]; p.pending() > 0 {
+		p := c.apps[i]
+		if p.pending() > 0 {
 			c.flush(p)
+		}
+		if p.gone && p.open == 0 && !p.flushing {
+			p.conn.Close() // its reader finds the end
 		}
 	}
 	if c.client.pending() > 0 || c.finished {
@@ -402,6 +420,17 @@ func (c *Conn) look() {
 	case time.Duration(c.idleFor)*c.every > c.limits.IdleTime:
 		c.bite(LimitIdleTime)
 		c.goAwayAfter(c.lastID)
+	}
+	for _, p := range append([]*peer{c.client}, c.apps...) {
+		switch {
+		case p.room >= maxFrame:
+			p.fullSince = 0
+		case p.fullSince == 0:
+			p.fullSince = c.ticks
+		case over(p.fullSince, c.limits.WriteTime):
+			c.bite(LimitWriteTime)
+			c.overfull(p)
+		}
 	}
 	c.wg.Add(1)
 	c.clock.Reset(c.every)

@@ -77,7 +77,7 @@ func (c *Conn) settings(p *peer, f *frame) *connError {
 	switch {
 	case f.stream != 0:
 		return &connError{http2.ErrCodeProtocol, "SETTINGS on a stream"}
-	case ack && len(f.payload) > 0 || len(f.payload)%6 != 0:
+	case ack && len(f.payload) > 0 || len(f.payload)%settingSize != 0:
 		return &connError{http2.ErrCodeFrameSize, "SETTINGS of a wrong size"}
 	case ack:
 		return nil
@@ -89,6 +89,9 @@ func (c *Conn) settings(p *peer, f *frame) *connError {
 	p.settled = true
 	o := p.buf()
 	o.b = appendFrameHeader(o.b, 0, http2.FrameSettings, http2.FlagSettingsAck, 0)
+	if p.app {
+		c.allow()
+	}
 	if changed != 0 {
 		return c.widen(p, changed)
 	}

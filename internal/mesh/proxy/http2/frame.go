@@ -6,7 +6,10 @@ import (
 	"golang.org/x/net/http2"
 )
 
-const frameHeader = 9
+const (
+	frameHeader = 9
+	settingSize = 6
+)
 
 // frame is one whole frame; its payload lies in the read buffer.
 type frame struct {

@@ -80,11 +80,15 @@ type relay struct {
 
 func startRelay(t testing.TB, app string, h Handler, limits Limits, bite func(Limit)) *relay {
 	t.Helper()
+	return startRelayWith(t, h, &Config{Limits: limits, Bite: bite, Dial: func(ctx context.Context) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", app)
+	}})
+}
+
+func startRelayWith(t testing.TB, h Handler, cfg *Config) *relay {
+	t.Helper()
 	l := listen(t)
 	r := &relay{addr: l.Addr().String()}
-	cfg := &Config{Limits: limits, Bite: bite, Dial: func(ctx context.Context) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "tcp", app)
-	}}
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {

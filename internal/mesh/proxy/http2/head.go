@@ -16,7 +16,10 @@ const (
 const (
 	inName = 1 << iota
 	inValue
-	inPath
+	inPseudo
+	// inTarget is what may stand in a path and its query, as in HTTP/1's target:
+	// applications end a path, or a query, at other bytes (abuse case 10).
+	inTarget
 )
 
 var octets = func() (t [256]uint8) {
@@ -29,7 +32,10 @@ var octets = func() (t [256]uint8) {
 			t[c] |= inValue
 		}
 		if c > ' ' && c != 0x7f {
-			t[c] |= inPath
+			t[c] |= inPseudo
+		}
+		if c > ' ' && c < 0x7f && c != '#' && c != '\\' {
+			t[c] |= inTarget
 		}
 	}
 	return t
@@ -94,7 +100,7 @@ type field struct {
 func (ps *pseudo) parse(f *fields, head *Head) bool {
 	*ps = pseudo{}
 	*head = Head{ContentLength: -1, Fields: f.list[:0]}
-	kept := 0
+	kept, regular := 0, false
 	var host []byte
 	hosts := 0
 	for i := range f.list {
@@ -111,12 +117,13 @@ func (ps *pseudo) parse(f *fields, head *Head) bool {
 			case ":path":
 				to = &ps.path
 			}
-			if to == nil || to.Name != nil || kept > 0 || hosts > 0 || head.OrigProto != nil || !all(fl.Value, inPath) {
+			if to == nil || to.Name != nil || regular || !all(fl.Value, inPseudo) {
 				return false
 			}
 			*to = field{*fl, m}
 			continue
 		}
+		regular = true
 		if !wellFormed(fl) || hopByHop(fl.Name) {
 			return false
 		}
@@ -126,7 +133,7 @@ func (ps *pseudo) parse(f *fields, head *Head) bool {
 				return false
 			}
 		case "host":
-			if hosts++; hosts > 1 || !all(fl.Value, inPath) {
+			if hosts++; hosts > 1 || !all(fl.Value, inPseudo) {
 				return false
 			}
 			host = fl.Value
@@ -181,7 +188,7 @@ func (ps *pseudo) parse(f *fields, head *Head) bool {
 // token: method names may have upper case letters, which field names may not.
 func token(b []byte) bool {
 	for _, c := range b {
-		if octets[c|0x20]&inName == 0 || octets[c]&inName == 0 && (c < 'A' || c > 'Z') {
+		if octets[c]&inName == 0 && (c < 'A' || c > 'Z') {
 			return false
 		}
 	}

@@ -84,44 +84,45 @@ func TestHeadsThatAreMalformedReachNobody(t *testing.T) { // cases 18, 55, 56
 	c := dialRaw(t, startRelay(t, app, h, Limits{}, nil).addr)
 	id := uint32(1)
 	for name, fields := range map[string][]string{
-		"no method":                   {":scheme", "http", ":authority", "web", ":path", "/"},
-		"no path":                     {":method", "GET", ":scheme", "http", ":authority", "web"},
-		"no scheme":                   {":method", "GET", ":authority", "web", ":path", "/"},
-		"two paths":                   request("/", ":path", "/"),
-		"no authority":                {":method", "GET", ":scheme", "http", ":path", "/"},
-		"empty authority":             {":method", "GET", ":scheme", "http", ":authority", "", ":path", "/"},
-		"carriage return in a method": {":method", "GET\r\n", ":scheme", "http", ":authority", "web", ":path", "/"},
-		"length that is no number":    request("/", "content-length", "x"),
-		"empty path":                  request(""),
-		"path without a slash":        request("admin"),
-		"asterisk with POST":          request("*"),
-		"space in the path":           request("/a b"),
-		"control in the path":         request("/a\x01"),
-		"pseudo after regular":        {":method", "GET", ":scheme", "http", ":authority", "web", "x-a", "1", ":path", "/"},
-		"pseudo after the mesh's own": {":method", "GET", ":scheme", "http", ":authority", "web", "l5d-orig-proto", "HTTP/1.1", ":path", "/"},
-		"unknown pseudo":              request("/", ":protocol", "websocket"),
-		"status":                      request("/", ":status", "200"),
-		"upper case name":             request("/", "X-Upper", "1"),
-		"empty name":                  request("/", "", "1"),
-		"space in a name":             request("/", "a b", "1"),
-		"line feed in a value":        request("/", "x-a", "1\nx-b: 2"),
-		"carriage return in a value":  request("/", "x-a", "1\r"),
-		"NUL in a value":              request("/", "x-a", "1\x00"),
-		"space before a value":        request("/", "x-a", " 1"),
-		"connection":                  request("/", "connection", "close"),
-		"transfer-encoding":           request("/", "transfer-encoding", "chunked"),
-		"keep-alive":                  request("/", "keep-alive", "1"),
-		"upgrade":                     request("/", "upgrade", "h2c"),
-		"te":                          request("/", "te", "gzip"),
-		"host unlike authority":       request("/", "host", "other"),
-		"two hosts":                   request("/", "host", "web", "host", "web"),
-		"two lengths":                 request("/", "content-length", "0", "content-length", "0"),
-		"length with a sign":          request("/", "content-length", "+0"),
-		"empty length":                request("/", "content-length", ""),
-		"length without a body":       request("/", "content-length", "1"),
-		"method with a space":         {":method", "GET /", ":scheme", "http", ":authority", "web", ":path", "/"},
-		"connect with a path":         {":method", "CONNECT", ":authority", "web:80", ":path", "/"},
-		"connect without authority":   {":method", "CONNECT"},
+		"no method":                      {":scheme", "http", ":authority", "web", ":path", "/"},
+		"no path":                        {":method", "GET", ":scheme", "http", ":authority", "web"},
+		"no scheme":                      {":method", "GET", ":authority", "web", ":path", "/"},
+		"two paths":                      request("/", ":path", "/"),
+		"no authority":                   {":method", "GET", ":scheme", "http", ":path", "/"},
+		"empty authority":                {":method", "GET", ":scheme", "http", ":authority", "", ":path", "/"},
+		"carriage return in a method":    {":method", "GET\r\n", ":scheme", "http", ":authority", "web", ":path", "/"},
+		"length that is no number":       request("/", "content-length", "x"),
+		"empty path":                     request(""),
+		"path without a slash":           request("admin"),
+		"asterisk with POST":             request("*"),
+		"space in the path":              request("/a b"),
+		"control in the path":            request("/a\x01"),
+		"pseudo after regular":           {":method", "GET", ":scheme", "http", ":authority", "web", "x-a", "1", ":path", "/"},
+		"pseudo after the client's name": {":method", "GET", ":scheme", "http", ":authority", "web", "l5d-client-id", "x", ":path", "/"},
+		"pseudo after the mesh's own":    {":method", "GET", ":scheme", "http", ":authority", "web", "l5d-orig-proto", "HTTP/1.1", ":path", "/"},
+		"unknown pseudo":                 request("/", ":protocol", "websocket"),
+		"status":                         request("/", ":status", "200"),
+		"upper case name":                request("/", "X-Upper", "1"),
+		"empty name":                     request("/", "", "1"),
+		"space in a name":                request("/", "a b", "1"),
+		"line feed in a value":           request("/", "x-a", "1\nx-b: 2"),
+		"carriage return in a value":     request("/", "x-a", "1\r"),
+		"NUL in a value":                 request("/", "x-a", "1\x00"),
+		"space before a value":           request("/", "x-a", " 1"),
+		"connection":                     request("/", "connection", "close"),
+		"transfer-encoding":              request("/", "transfer-encoding", "chunked"),
+		"keep-alive":                     request("/", "keep-alive", "1"),
+		"upgrade":                        request("/", "upgrade", "h2c"),
+		"te":                             request("/", "te", "gzip"),
+		"host unlike authority":          request("/", "host", "other"),
+		"two hosts":                      request("/", "host", "web", "host", "web"),
+		"two lengths":                    request("/", "content-length", "0", "content-length", "0"),
+		"length with a sign":             request("/", "content-length", "+0"),
+		"empty length":                   request("/", "content-length", ""),
+		"length without a body":          request("/", "content-length", "1"),
+		"method with a space":            {":method", "GET /", ":scheme", "http", ":authority", "web", ":path", "/"},
+		"connect with a path":            {":method", "CONNECT", ":authority", "web:80", ":path", "/"},
+		"connect without authority":      {":method", "CONNECT"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.t = t
@@ -136,6 +137,20 @@ func TestHeadsThatAreMalformedReachNobody(t *testing.T) { // cases 18, 55, 56
 			}
 			id += 2
 		})
+	}
+}
+
+// What applications read in more than one way is answered as HTTP/1's is.
+func TestTargetsThatHTTP1CannotHaveReachNobody(t *testing.T) { // abuse case 10
+	h := &asked{decide: func(head *Head, a *Action) {
+		t.Errorf("the Handler was asked about %q ? %q", head.Path, head.Query)
+		deny(a)
+	}}
+	c := dialRaw(t, startRelay(t, "127.0.0.1:1", h, Limits{}, nil).addr)
+	for i, path := range []string{"/a#b", "/?a#b", "/a\\b", "/?a\\b", "/\xc3\xa9", "/?a=\xc3\xa9", "/#"} {
+		id := uint32(2*i + 1)
+		c.open(id, true, request(path)...)
+		c.want(id, "400")
 	}
 }
 

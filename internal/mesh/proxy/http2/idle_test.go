@@ -30,6 +30,9 @@ func converse(conn net.Conn, in []byte) {
 // What a connection pair costs after it has had a request, with both goroutines'
 // stacks, is far from a read buffer each.
 func TestIdleConnectionsHoldNoBuffers(t *testing.T) { // P11
+	if raced {
+		t.Skip("pools keep nothing under the race detector")
+	}
 	const pairs, limit = 200, 24 << 10
 	l := listen(t)
 	var wg sync.WaitGroup

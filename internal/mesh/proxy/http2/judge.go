@@ -80,6 +80,7 @@ func (c *Conn) newStream(up *peer) *stream {
 
 // forward opens the stream on the connection to the application.
 func (c *Conn) forward() {
+	defer c.drained() // when it has come to no stream, and was the last
 	id, token, end := c.head.StreamID, c.action.Token, c.head.EndStream
 	up, err := c.upstream()
 	switch {

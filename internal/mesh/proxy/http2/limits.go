@@ -34,7 +34,8 @@ type Limits struct {
 	Resets, Control int
 	// HeadTime bounds the time from the first byte of a head, or of the preface, to
 	// its last. IdleTime ends a connection without streams. WriteTime ends one that
-	// takes nothing while there is something to send.
+	// takes nothing while there is something to send, and breaks streams that are not
+	// taken when they have left no window to others for so long.
 	HeadTime, IdleTime, WriteTime time.Duration
 }
 
@@ -81,8 +82,18 @@ const (
 	// smallest that RFC 9113 allows, so every peer can take what we pass on.
 	maxFrame = 16 << 10
 	// streamWindow and connWindow are what each peer may send before it is credited.
-	streamWindow = 256 << 10
-	connWindow   = 1 << 20
+	// What a receiver does not take of its streams stays in the window of their
+	// sender's connection, and what is left of that serves the others: one is many
+	// times the other, so that some dozens of streams may wait for a slow reader.
+	// When there are so many that nothing is left, those that hold most are broken
+	// after WriteTime (overfull).
+	streamWindow = 64 << 10
+	connWindow   = 4 << 20
+	// creditStep is how much a connection is credited at a time. It is little beside
+	// connWindow, since what has not been credited yet is missing there too.
+	creditStep = 256 << 10
+	// maxWrite is the most that a peer must take within WriteTime.
+	maxWrite = 64 << 10
 	// smallCredit is less than any client widens a window by that waits for some of it
 	// to be used.
 	smallCredit = 256

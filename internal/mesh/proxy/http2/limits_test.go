@@ -234,7 +234,7 @@ func TestWhatAClientDoesNotTakeIsBounded(t *testing.T) { // case 54
 	})
 	r := startRelay(t, app, &asked{}, Limits{}, nil)
 	c := dialRaw(t, r.addr, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
-	for id := uint32(1); id < 41; id += 2 {
+	for id := uint32(1); id < 2*connWindow/streamWindow+20; id += 2 {
 		c.open(id, true, request("/")...)
 	}
 	conn := r.conns()[0]
@@ -356,7 +356,7 @@ func TestBodiesBeyondTheWindowsAreRefused(t *testing.T) { // invariant 5
 	t.Run("of the connection", func(t *testing.T) {
 		c := dialRaw(t, r.addr)
 		c.SetWriteDeadline(time.Now().Add(patience))
-		for id := uint32(1); id < 20; id += 2 {
+		for id := uint32(1); id < 2*connWindow/streamWindow+20; id += 2 {
 			c.open(id, false, request("/")...)
 			for range streamWindow / maxFrame {
 				if c.WriteData(id, false, make([]byte, maxFrame)) != nil {

@@ -63,9 +63,9 @@ type peer struct {
 	gone             bool // GOAWAY has come, or the connection has ended
 	lost             bool // the connection has ended
 
-	// In ticks: since when a write, or a head that is not complete, has lasted; 0 for
-	// not at all.
-	writeSince, headSince int
+	// In ticks: since when a write, or a head that is not complete, has lasted, or
+	// the peer has had no window left for a frame; 0 for not at all.
+	writeSince, headSince, fullSince int
 
 	control, resets budget
 	// answers is how many small credits and pings DATA frames sent to the peer may
@@ -128,9 +128,10 @@ func (p *peer) taken(n int) bool {
 	return p.room >= 0
 }
 
-// refund credits the connection (invariant 4), in steps of half its window.
+// refund credits the connection (invariant 4), in steps.
 func (p *peer) refund(n int) {
-	if p.credit += n; p.credit >= connWindow/2 {
+	if p.credit += n; p.credit >= creditStep {
+		p.fullSince = 0
 		o := p.buf()
 		o.b = appendCredit(o.b, 0, p.credit)
 		p.room += p.credit
@@ -161,7 +162,7 @@ func (p *peer) greet(l *Limits) {
 // settings takes the peer's SETTINGS over; changed is by how much streams' windows
 // change.
 func (p *peer) settings(f *frame) (changed int, err *connError) {
-	for b := f.payload; len(b) > 0; b = b[6:] {
+	for b := f.payload; len(b) > 0; b = b[settingSize:] {
 		value := binary.BigEndian.Uint32(b[2:])
 		switch http2.SettingID(binary.BigEndian.Uint16(b)) {
 		case http2.SettingHeaderTableSize:

@@ -194,7 +194,11 @@ func (c *Conn) settle(s *stream) {
 func (c *Conn) tell(s *stream, err error) {
 	if s.handed == nil && !s.told {
 		s.told = true
-		c.handler.Responded(s.token, s.status, s.grpc, err)
+		status := s.status
+		if status < 200 {
+			status = 0 // an interim head is no answer
+		}
+		c.handler.Responded(s.token, status, s.grpc, err)
 	}
 }
 
@@ -279,6 +283,31 @@ func (c *Conn) leave(s *stream, code ErrCode, err error) {
 	}
 	c.tell(s, err)
 	c.forget(s)
+}
+
+// overfull breaks the streams off of which most waits that has come from p, until p
+// has a window again for the others.
+func (c *Conn) overfull(p *peer) {
+	for p.room < maxFrame && !p.lost {
+		var most *half
+		for _, s := range c.streams {
+			h := &s.toClient
+			if !p.app {
+				h = &s.toApp
+			}
+			if c.other(h) == p && h.queued() > 0 && (most == nil || h.queued() > most.queued()) {
+				most = h
+			}
+		}
+		if most == nil {
+			return
+		}
+		err := ErrClient
+		if !p.app {
+			err = &ResetError{http2.ErrCodeCancel}
+		}
+		c.abort(most.stream, http2.ErrCodeCancel, err)
+	}
 }
 
 // widen applies a change of SETTINGS_INITIAL_WINDOW_SIZE.
