@@ -138,6 +138,9 @@ func do(ctx context.Context, args []string, out io.Writer) (int, error) {
 	if err == nil && *only == "" {
 		r.byTests(ctx, rows)
 	}
+	if runErr := fromRun(filepath.Join(*dir, "latest", "run.json"), rows); runErr != nil {
+		r.failures["the suite"] = runErr
+	}
 	report.Rows = append(rows, sideBySide(measured, chosen)...)
 	if controller {
 		report.Rows = append(report.Rows, asides(measured)...)
