@@ -66,24 +66,25 @@ const sharedCalls = 100
 func (p *pool) reserve(key poolKey) *http2Conn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var found *http2Conn
-	p.shared[key] = slices.DeleteFunc(p.shared[key], func(conn *http2Conn) bool {
+	// Nobody is asked but those with room, up to the first that has it: all calls wait
+	// for this lock.
+	for i := 0; i < len(p.shared[key]); {
+		conn := p.shared[key][i]
 		switch {
-		case !conn.client.CanTakeNewRequest():
+		case conn.calls >= sharedCalls:
+			i++
+		case conn.client.CanTakeNewRequest():
+			conn.calls++
+			return conn
+		default:
 			conn.shared = false
 			if conn.calls == 0 {
 				conn.close()
 			}
-			return true
-		case found == nil && conn.calls < sharedCalls:
-			found = conn
+			p.shared[key] = slices.Delete(p.shared[key], i, i+1)
 		}
-		return false
-	})
-	if found != nil {
-		found.calls++
 	}
-	return found
+	return nil
 }
 
 // share offers a new connection to later calls.
