@@ -230,7 +230,7 @@ func TestTheEndLetsFinishWhatIsInProgressAndCutsItInTheEnd(t *testing.T) {
 // TestTheEndHasALimit. One that is held for the first policy of its port is not waited
 // for: the proxy will never serve it.
 func TestTheEndDoesNotWaitForConnectionsThatAreHeld(t *testing.T) {
-	const long = time.Hour
+	const long = 2 * soon
 	w := newWorld(t, application(t, nil), func(c *Config) { c.Timeouts.Discovery, c.Timeouts.Drain = long, long })
 	conn, err := w.dial(client{from: neighbourIP})
 	if err != nil {

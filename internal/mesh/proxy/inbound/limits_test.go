@@ -337,10 +337,11 @@ var biters = []bite{
 		b.redirectTo(netip.MustParseAddrPort(b.inbound))
 		refusal(b, b.dial())
 	}},
-	{part: "inbound", limit: "detect time", name: "a direct connection without a header", kind: errIO, edit: detectsShortly, do: func(b *biting) {
-		b.redirectTo(netip.MustParseAddrPort(b.inbound))
-		refusal(b, b.dialAs(client{from: neighbourIP, tls: true, identity: webName, alpn: []string{transport.ALPN}}))
-	}},
+	{part: "inbound", limit: "detect time", name: "a direct connection without a header", kind: errIO, edit: func(c *Config) { c.Timeouts.Detect = 10 * short }, // for the handshake too
+		do: func(b *biting) {
+			b.redirectTo(netip.MustParseAddrPort(b.inbound))
+			refusal(b, b.dialAs(client{from: neighbourIP, tls: true, identity: webName, alpn: []string{transport.ALPN}}))
+		}},
 	{part: "inbound", limit: "detect time", name: "at the admin port", kind: errTLSTimeout, edit: func(c *Config) { c.Timeouts.AdminDetect = short }, do: func(b *biting) {
 		b.applyTo(b.server.cfg.AdminPort, server(detect(), anyone(b, "all")))
 		conn, err := b.dialTo(b.world.admin, client{from: neighbourIP})
@@ -357,12 +358,14 @@ var biters = []bite{
 	{part: "inbound", limit: "discovery time", kind: errNoPolicy, edit: func(c *Config) { c.Timeouts.Discovery = short }, do: func(b *biting) {
 		refusal(b, b.dial())
 	}},
-	{part: "inbound", limit: "connect time", name: "of a request", kind: "failfast", policy: allowing(detect()), edit: connectsShortly, do: func(b *biting) {
+	{part: "inbound", limit: "connect time", name: "of a request", kind: "failfast", edit: connectsShortly, do: func(b *biting) {
 		b.unreachable()
+		b.apply(server(detect(), anyone(b, "all")))
 		b.gets(get, "504", true)
 	}},
-	{part: "inbound", limit: "connect time", name: "of bytes", kind: errIO, policy: allowing(opaque()), edit: connectsShortly, do: func(b *biting) {
+	{part: "inbound", limit: "connect time", name: "of bytes", kind: errIO, edit: connectsShortly, do: func(b *biting) {
 		b.unreachable()
+		b.apply(server(opaque(), anyone(b, "all")))
 		refusal(b, b.dial())
 	}},
 	{part: "inbound", limit: "idle", policy: allowing(http1Protocol()), edit: func(c *Config) { c.fixed.idle = short }, do: func(b *biting) {
