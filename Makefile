@@ -172,7 +172,8 @@ bin/meshproof-standalone: TAGS := -tags grpcnotrace
 
 # The proxy side by side with nginx, haproxy, Go's ReverseProxy and, where it is
 # installed, Envoy: ROUNDS rounds of FOR for each load. ONLY=http1,frames takes some
-# of the loads. The table is artifacts/bench.md, too.
+# of the loads. The table is artifacts/bench.md, too. ARGS=-profiles takes profiles of
+# the hot paths instead.
 ROUNDS ?= 5
 ONLY   ?=
 
@@ -181,7 +182,7 @@ bin/bench: FORCE
 	$(GO) build $(LDFLAGS) -o $@ ./suites/bench
 
 bench: bin/bench bin/meshproof-standalone
-	bin/bench -rounds $(ROUNDS) -for $(if $(filter file,$(origin FOR)),2s,$(FOR)) $(if $(ONLY),-only $(ONLY)) -out $(or $(ARTIFACTS),artifacts) $(ARGS)
+	bin/bench -rounds $(ROUNDS) -for $(if $(filter file,$(origin FOR)),1s,$(FOR)) $(if $(ONLY),-only $(ONLY)) -out $(or $(ARTIFACTS),artifacts) $(ARGS)
 
 # What every kind of cluster is counted on for, as a suite of e2e-framework.
 bin/clusters.test: FORCE
