@@ -17,6 +17,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -24,9 +25,11 @@ import (
 	pb "github.com/linkerd/linkerd2-proxy-api/go/inbound"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/meshproof/meshproof/internal/mesh/identity/identitytest"
+	"github.com/meshproof/meshproof/internal/mesh/revision"
 )
 
 // The names of the plane's world.
@@ -101,6 +104,14 @@ func (p *Plane) Set(port uint16, server *pb.Server) { p.policies.set(port, serve
 // port: as when another controller takes over.
 func (p *Plane) Replace(port uint16, server *pb.Server) { p.policies.replace(port, server) }
 
+// Asked is how new the proxy that last asked for a port's policy wants it to be: see
+// package revision.
+func (p *Plane) Asked(port uint16) string {
+	p.policies.mu.Lock()
+	defer p.policies.mu.Unlock()
+	return p.policies.asked[uint32(port)]
+}
+
 // Watched waits until a proxy has been told the newest policy of a port.
 func (p *Plane) Watched(ctx context.Context, port uint16) error { return p.policies.told(ctx, port) }
 
@@ -126,10 +137,12 @@ type policies struct {
 	// cut is closed and made anew when all streams are to end; sent is what was last told of a port, and changes with it.
 	cut  chan struct{}
 	sent map[uint32]*pb.Server
+	// asked is what was last asked for, by port.
+	asked map[uint32]string
 }
 
 func newPolicies() *policies {
-	return &policies{servers: map[uint32]*pb.Server{}, sent: map[uint32]*pb.Server{}, changed: make(chan struct{}), cut: make(chan struct{})}
+	return &policies{servers: map[uint32]*pb.Server{}, sent: map[uint32]*pb.Server{}, asked: map[uint32]string{}, changed: make(chan struct{}), cut: make(chan struct{})}
 }
 
 func (p *policies) replace(port uint16, server *pb.Server) {
@@ -176,7 +189,9 @@ func (p *policies) set(port uint16, server *pb.Server) {
 // WatchPort implements the API.
 func (p *policies) WatchPort(spec *pb.PortSpec, stream pb.InboundServerPolicies_WatchPortServer) error {
 	var sent *pb.Server
+	least := metadata.ValueFromIncomingContext(stream.Context(), revision.LeastKey)
 	p.mu.Lock()
+	p.asked[spec.Port] = strings.Join(least, " and ")
 	cut := p.cut
 	p.mu.Unlock()
 	for {

@@ -19,10 +19,12 @@ import (
 	"time"
 
 	pb "github.com/linkerd/linkerd2-proxy-api/go/inbound"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/meshproof/meshproof/internal/mesh/proxy"
 	"github.com/meshproof/meshproof/internal/mesh/proxy/inbound"
 	"github.com/meshproof/meshproof/internal/mesh/proxy/policy"
+	"github.com/meshproof/meshproof/internal/mesh/revision"
 )
 
 const (
@@ -180,9 +182,12 @@ func (p *Proxy) poll(ctx context.Context, ok func() bool) error {
 // PID is the proxy's process id, for /proc.
 func (p *Proxy) PID() int { return p.cmd.Process.Pid }
 
-// Apply brings a policy for a port into force here.
+// Apply brings a policy for a port into force here. A revision among its labels is no
+// part of the policy.
 func (p *Proxy) Apply(ctx context.Context, port uint16, server *pb.Server) error {
-	hash, err := policy.Hash(server)
+	bare := proto.Clone(server).(*pb.Server)
+	delete(bare.Labels, revision.Label)
+	hash, err := policy.Hash(bare)
 	if err != nil {
 		return fmt.Errorf("encode the policy of port %d: %w", port, err)
 	}

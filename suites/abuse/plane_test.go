@@ -3,6 +3,9 @@ package abuse
 import (
 	"net/http"
 
+	pb "github.com/linkerd/linkerd2-proxy-api/go/inbound"
+
+	"github.com/meshproof/meshproof/internal/mesh/revision"
 	"github.com/meshproof/meshproof/internal/proxytest"
 )
 
@@ -13,7 +16,11 @@ const (
 	controllerStatus  = "internal/mesh/controller/status"
 	proxyPolicy       = "internal/mesh/proxy/policy"
 	proxyInbound      = "internal/mesh/proxy/inbound"
+	policyRevision    = "internal/mesh/revision"
 )
+
+// olderTotal counts messages that were turned down.
+const olderTotal = "inbound_policy_older_total"
 
 func planeCases() []Case {
 	return []Case{
@@ -80,24 +87,55 @@ func planeCases() []Case {
 		}},
 		{Number: 80, Title: "a controller whose cache is behind does not take back what was in force", Run: func(t *T) {
 			w := newWorld(t, proxytest.Server(detect(), proxytest.Anyone("everybody")))
-			w.apply(proxytest.Server(detect(), proxytest.Identities("admins", adminID)))
-			w.want(get("/public"), http.StatusForbidden)
-			// The controller goes; the one that takes its place has not seen the
-			// newest change yet, and serves what was there before it.
-			w.plane.Replace(w.app.addr.Port(), proxytest.Server(detect(), proxytest.Anyone("everybody")))
-			if err := w.plane.Watched(t.Context(), w.app.addr.Port()); err != nil {
-				t.Fatalf("%v", err)
+			port := w.app.addr.Port()
+			of := func(text string, authz *pb.Authz) *pb.Server {
+				server := proxytest.Server(detect(), authz)
+				server.Labels[revision.Label] = text
+				return server
 			}
-			const asks = 20
-			for range asks {
-				if a := w.ask(get("/public")); a.status != http.StatusForbidden {
-					t.Fatalf("the older policy of another controller came into force: status %d, want 403", a.status)
+			everybody, admins := proxytest.Anyone("everybody"), proxytest.Identities("admins", adminID)
+			// stays: the controller goes, and what the one in its place tells does not
+			// come into force.
+			turnedDown := 0.0
+			stays := func(text string, authz *pb.Authz, status int) {
+				w.plane.Replace(port, of(text, authz))
+				if err := w.plane.Watched(t.Context(), port); err != nil {
+					t.Fatalf("%v", err)
+				}
+				w.eventually("the older policy is counted", func() bool { return w.metrics(olderTotal)[olderTotal] > turnedDown })
+				turnedDown = w.metrics(olderTotal)[olderTotal]
+				const asks = 20
+				for range asks {
+					if a := w.ask(get("/public")); a.status != status {
+						t.Fatalf("the older policy of another controller (%s) came into force: status %d, want %d", text, a.status, status)
+					}
 				}
 			}
+			w.apply(of("serverauthorizations=90,servers=50-100", admins))
+			w.want(get("/public"), http.StatusForbidden)
+			stays("serverauthorizations=89,servers=50-100", everybody, http.StatusForbidden)
+			stays("serverauthorizations=50,servers=110", everybody, http.StatusForbidden)
+			stays("servers=110", everybody, http.StatusForbidden)
+			if asked := w.plane.Asked(port); asked != "serverauthorizations=90,servers=50" {
+				t.Errorf("the proxy asks for a policy as new as %q", asked)
+			}
+			// It catches up: the same policy, now of a revision that is no older.
+			w.apply(of("serverauthorizations=70-95,servers=50-60", everybody))
+			w.want(get("/public"), http.StatusOK)
+			// A controller that says no revision is believed, and what was known before
+			// it still counts.
+			w.apply(proxytest.Server(detect(), admins))
+			w.want(get("/public"), http.StatusForbidden)
+			stays("serverauthorizations=89,servers=49", everybody, http.StatusForbidden)
 		}, Shown: map[string][]string{
-			controllerWatch:   {"TestListsAskForThePresentState", "TestNothingIsCompleteBeforeEveryKindIs", "TestWhatChangedWhileTheWatchWasCutIsFoundByTheNextList"},
-			controllerInbound: {"TestNobodyIsAnsweredBeforeTheIndexIsComplete", "TestAProxyThatComesBackFindsThePresentState"},
-			controllerStatus:  {"TestAChangeOfAnOlderVersionIsNotWritten", "TestOneReplicaWritesAndTheNextTakesOver"},
+			proxyInbound:   {"TestNoReplicaTakesBackWhatWasInForce", "TestAReplicaIsToldWhatItMustBeAsNewAs", "TestAPortThatComesBackIsNoOlderThanItWas", "TestWhoIsTurnedDownIsAskedAgain"},
+			policyRevision: {"TestAPolicyIsOlderWhenItLacksAChangeOfAnyKind", "TestNothingThatIsLetThroughIsOlder"},
+			controllerWatch: {"TestReachWaitsUntilTheIndexIsAsNew", "TestVersionsBeyondTheClustersPresentAreVoid", "TestWhoCannotAskTheAPIServerProvesNothing",
+				"TestARevisionIsFromTheNewestChangeToWhereTheKindIsComplete", "TestAChangeIsToldWithItsRevision", "TestAChangeAndItsReversalInOneStepAreToldForTheirRevision",
+				"TestListsAskForThePresentState", "TestNothingIsCompleteBeforeEveryKindIs", "TestWhatChangedWhileTheWatchWasCutIsFoundByTheNextList"},
+			controllerInbound: {"TestAReplicaThatIsBehindSaysNothingUntilItIsNot", "TestVoidKindsAreToldBeforeTheFirstMessage", "TestARevisionIsOneLabelMoreAndNotPartOfThePolicy",
+				"TestNobodyIsAnsweredBeforeTheIndexIsComplete", "TestAProxyThatComesBackFindsThePresentState"},
+			controllerStatus: {"TestAChangeOfAnOlderVersionIsNotWritten", "TestOneReplicaWritesAndTheNextTakesOver"},
 		}},
 	}
 }

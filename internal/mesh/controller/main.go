@@ -189,7 +189,7 @@ func (c *controller) servePolicy(ctx context.Context, group *errgroup.Group) err
 	}
 	close(c.serving)
 	slog.Info("serving policy", "address", listener.Addr().String(), "mesh_tls", config != nil)
-	service := &inbound.Service{Index: c.index, Synced: c.watcher.Synced(), Stopping: ctx.Done()}
+	service := &inbound.Service{Index: c.index, Synced: c.watcher.Synced(), Reach: c.watcher.Reach, Stopping: ctx.Done()}
 	return inbound.Serve(ctx, listener, config, service, admin.GRPCMetrics(c.admin.Registry)...)
 }
 

@@ -163,6 +163,19 @@ func (s *Server) Expire() {
 	s.wake()
 }
 
+// SetBack ends all watches and goes on from an older version with what there is, as
+// a store that was brought back from a backup does.
+func (s *Server) SetBack(version uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.epoch++
+	s.version, s.oldest = version, 0
+	for _, r := range s.resources {
+		r.events = nil
+	}
+	s.wake()
+}
+
 // WithoutStreamedLists makes the server one that has no such feature.
 func (s *Server) WithoutStreamedLists() {
 	s.mu.Lock()

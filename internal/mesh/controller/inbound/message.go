@@ -10,10 +10,12 @@ import (
 	inboundpb "github.com/linkerd/linkerd2-proxy-api/go/inbound"
 	metapb "github.com/linkerd/linkerd2-proxy-api/go/meta"
 	netpb "github.com/linkerd/linkerd2-proxy-api/go/net"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/meshproof/meshproof/internal/mesh/controller/index"
+	"github.com/meshproof/meshproof/internal/mesh/revision"
 )
 
 // Message is a snapshot as proxies are told it. It is shared and never changed.
@@ -22,7 +24,7 @@ type Message struct {
 	// Encoded is the deterministic encoding, which is what is sent.
 	Encoded []byte
 	// Hash is the hexadecimal SHA-256 of Encoded: the proxy computes the same over
-	// what it holds, which is how a write is known to be in force.
+	// what it holds, the revision aside, which is how a write is known to be in force.
 	Hash string
 }
 
@@ -40,6 +42,43 @@ func encode(server *index.InboundServer) any {
 	sum := sha256.Sum256(message.Encoded)
 	message.Hash = hex.EncodeToString(sum[:])
 	return message
+}
+
+// told is a message with what it is of, as it is sent.
+type told struct {
+	*Message
+	// revision is the encoding of one more label; nil for none.
+	revision []byte
+}
+
+func tell(p *index.Published) told {
+	t := told{Message: MessageOf(p.Snapshot)}
+	if p.Stamp != nil {
+		t.revision = p.Stamp.Derive(encodeRevision).([]byte)
+	}
+	return t
+}
+
+// labelsField, keyField and valueField are the numbers of Server.labels, a map, and
+// of what its entries hold.
+const (
+	labelsField protowire.Number = 4
+	keyField    protowire.Number = 1
+	valueField  protowire.Number = 2
+)
+
+// encodeRevision makes what, put behind the encoding of a Server, gives it one label
+// more: what is repeated, as entries of a map are, may stand anywhere. So a new
+// revision costs no new encoding of a policy, and its hash is that of the policy.
+func encodeRevision(r revision.Revision) any {
+	var entry []byte
+	for number, text := range []string{keyField: revision.Label, valueField: r.String()} {
+		if number > 0 {
+			entry = protowire.AppendTag(entry, protowire.Number(number), protowire.BytesType)
+			entry = protowire.AppendString(entry, text)
+		}
+	}
+	return protowire.AppendBytes(protowire.AppendTag(nil, labelsField, protowire.BytesType), entry)
 }
 
 func toProto(server *index.InboundServer) *inboundpb.Server {

@@ -5,13 +5,16 @@ import (
 	"encoding/json"
 	"errors"
 	"strings"
+	"sync"
 
 	inboundpb "github.com/linkerd/linkerd2-proxy-api/go/inbound"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	grpcmetadata "google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/meshproof/meshproof/internal/mesh/controller/index"
+	"github.com/meshproof/meshproof/internal/mesh/revision"
 )
 
 // Service answers proxies from the index.
@@ -24,6 +27,10 @@ type Service struct {
 	// as their callers do: an answer from half a cluster could be wider than the
 	// policy, and an error would send proxies into back-off. Nil means complete.
 	Synced <-chan struct{}
+	// Reach waits until the index is as new as a proxy asks for, which has what another
+	// replica told it, and returns the kinds of which it must forget that. Nil means
+	// that this is the only replica there ever was.
+	Reach func(ctx context.Context, least revision.Least) (void []string, err error)
 	// Stopping is closed when the process is about to end; streams then end
 	// without an error (W-05). Nil means never.
 	Stopping <-chan struct{}
@@ -55,12 +62,15 @@ func (s *Service) WatchPort(spec *inboundpb.PortSpec, stream grpc.ServerStreamin
 	if err := s.ready(stream.Context()); err != nil {
 		return err
 	}
+	if err := s.reach(stream); err != nil {
+		return err
+	}
 	watch, err := s.Index.Watch(namespace, pod, port)
 	if err != nil {
 		return lookupError(err)
 	}
 	defer watch.Close()
-	var sent *Message
+	var sent *index.Published
 	left := stream.Context().Done()
 	for {
 		select {
@@ -68,21 +78,55 @@ func (s *Service) WatchPort(spec *inboundpb.PortSpec, stream grpc.ServerStreamin
 			if !there {
 				return nil // the pod is gone
 			}
-			// A change and its reversal between two sends are no change.
-			message := MessageOf(watch.Snapshot())
-			if sent != nil && message.Hash == sent.Hash {
+			// A change and its reversal between two sends are no change, and told for
+			// their revision only.
+			next := watch.Latest()
+			if sent == next || sent != nil && next.Stamp == nil && MessageOf(next.Snapshot).Hash == MessageOf(sent.Snapshot).Hash {
 				continue
 			}
-			if err := stream.SendMsg(message); err != nil {
+			if err := stream.SendMsg(tell(next)); err != nil {
 				return err
 			}
-			sent = message
+			sent = next
 		case <-s.Stopping:
 			return nil
 		case <-left:
 			return status.FromContextError(stream.Context().Err()).Err()
 		}
 	}
+}
+
+// reach waits until what will be told is no older than what the proxy holds. The
+// index is then, and stays, as new as that: what is told first counts already.
+func (s *Service) reach(stream grpc.ServerStream) error {
+	texts := grpcmetadata.ValueFromIncomingContext(stream.Context(), revision.LeastKey)
+	if s.Reach == nil || len(texts) == 0 {
+		return nil
+	}
+	least, err := revision.ParseLeast(texts[0])
+	if err != nil {
+		// InvalidArgument would end the proxy's questions for good (L-07).
+		return status.Error(codes.Unavailable, err.Error())
+	}
+	ctx, cancel := context.WithCancel(stream.Context())
+	var ending sync.WaitGroup
+	defer ending.Wait()
+	defer cancel()
+	ending.Go(func() {
+		select {
+		case <-s.Stopping:
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	void, err := s.Reach(ctx, least)
+	if err != nil {
+		return status.Errorf(codes.Unavailable, "this replica is older than what the proxy has: %v", err)
+	}
+	if len(void) > 0 {
+		return stream.SetHeader(grpcmetadata.Pairs(revision.VoidKey, revision.Kinds(void)))
+	}
+	return nil
 }
 
 func (s *Service) ready(ctx context.Context) error {

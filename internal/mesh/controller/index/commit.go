@@ -3,6 +3,8 @@ package index
 import (
 	"maps"
 	"slices"
+
+	"github.com/meshproof/meshproof/internal/mesh/revision"
 )
 
 // commit recomputes the watched ports that were marked, wakes the watchers of
@@ -14,12 +16,12 @@ func (tx *Tx) commit() {
 	same := comparisons{}
 	for c := range tx.cells {
 		c.decide(x.winner(c.namespace, c.pod.spec, c.port))
-		x.refresh(c, &same)
+		tx.refresh(c, &same)
 	}
 	for at := range tx.servers {
 		if s := x.server(at); s != nil {
 			for _, c := range s.cells {
-				x.refresh(c, &same)
+				tx.refresh(c, &same)
 			}
 		}
 	}
@@ -39,7 +41,11 @@ func (tx *Tx) commit() {
 func (tx *Tx) Settle() {
 	tx.neglect()
 	clear(tx.reduced)
+	tx.events++
 }
+
+// Stamp says what the index is of once the transaction is done.
+func (tx *Tx) Stamp(r revision.Revision) { tx.index.stamp = &Stamp{Revision: r} }
 
 // spread prepares what follows from the Servers that were marked: their policy is
 // to be computed anew, and where they may select other ports, those that they did
@@ -84,14 +90,25 @@ func (tx *Tx) reach(ns *namespace, spec *ServerSpec) {
 }
 
 // refresh brings a watched port up to date with the Server that decides on it.
-func (x *Index) refresh(c *cell, same *comparisons) {
+//
+// What was changed by one event and changed back by another of the same
+// transaction is told again where there are revisions: whoever has it must not be
+// led back to what was between, by another replica that is there still.
+func (tx *Tx) refresh(c *cell, same *comparisons) {
+	x := tx.index
 	next := x.snapshot(c.namespace, c.pod.spec, c.port, c.server)
 	if next == c.snapshot || same.equal(c.snapshot, next) {
-		return
+		if tx.events < 2 || x.stamp == nil {
+			return
+		}
+		next = c.snapshot
 	}
 	c.snapshot = next
+	if tx.latest == nil || tx.latest.Snapshot != next {
+		tx.latest = &Published{next, x.stamp}
+	}
 	for _, w := range c.watchers {
-		w.publish(next)
+		w.publish(tx.latest)
 	}
 }
 

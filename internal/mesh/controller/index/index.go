@@ -25,6 +25,8 @@ type Index struct {
 	// defaults holds one snapshot per distinct policy without a Server, so that
 	// ports with the same policy share it.
 	defaults map[defaultKey]*Snapshot
+	// stamp says what the index is of; nil where nobody has told it.
+	stamp *Stamp
 	// concerned is told the namespaces that transactions have changed; see
 	// OnChange.
 	concerned func(namespaces []string)

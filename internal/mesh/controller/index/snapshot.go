@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/meshproof/meshproof/internal/mesh/revision"
 	"github.com/meshproof/meshproof/internal/policy/api"
 )
 
@@ -143,6 +144,28 @@ type Snapshot struct {
 
 	once    sync.Once
 	derived any
+}
+
+// Published is a snapshot and what the index was of when it was published. It is
+// shared by many watches.
+type Published struct {
+	Snapshot *Snapshot
+	// Stamp is nil where nobody has told the index what it is of.
+	Stamp *Stamp
+}
+
+// Stamp says what an index was computed from.
+type Stamp struct {
+	Revision revision.Revision
+
+	once    sync.Once
+	derived any
+}
+
+// Derive is Snapshot's, for a stamp.
+func (s *Stamp) Derive(build func(revision.Revision) any) any {
+	s.once.Do(func() { s.derived = build(s.Revision) })
+	return s.derived
 }
 
 // Derive returns what build makes of the server, made at most once for all who

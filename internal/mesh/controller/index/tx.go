@@ -23,6 +23,10 @@ type Tx struct {
 	// touched are the namespaces where findings may be others, and reduced those
 	// where something was deleted.
 	touched, reduced map[string]bool
+	// events counts what has been settled.
+	events int
+	// latest is what was published last, for long runs of the same.
+	latest *Published
 }
 
 // place is an object's name in a namespace.

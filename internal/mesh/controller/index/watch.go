@@ -5,7 +5,7 @@ import "sync/atomic"
 // Watch follows the policy of one pod port. Only the latest value is kept: who
 // reads slowly misses what was superseded meanwhile and never holds up others.
 type Watch struct {
-	snapshot atomic.Pointer[Snapshot]
+	latest atomic.Pointer[Published]
 	// changed holds one token while there is a value that was not yet read. The
 	// index closes it, under its lock, when the pod goes.
 	changed chan struct{}
@@ -32,12 +32,12 @@ func (x *Index) Watch(namespace, name string, port uint16) (*Watch, error) {
 	}
 	w := &Watch{changed: make(chan struct{}, 1), index: x, name: name, cell: c, at: len(c.watchers)}
 	c.watchers = append(c.watchers, w)
-	w.publish(c.snapshot)
+	w.publish(&Published{c.snapshot, x.stamp})
 	return w, nil
 }
 
-func (w *Watch) publish(s *Snapshot) {
-	w.snapshot.Store(s)
+func (w *Watch) publish(p *Published) {
+	w.latest.Store(p)
 	select {
 	case w.changed <- struct{}{}:
 	default:
@@ -49,7 +49,10 @@ func (w *Watch) publish(s *Snapshot) {
 func (w *Watch) Changed() <-chan struct{} { return w.changed }
 
 // Snapshot is the latest value.
-func (w *Watch) Snapshot() *Snapshot { return w.snapshot.Load() }
+func (w *Watch) Snapshot() *Snapshot { return w.latest.Load().Snapshot }
+
+// Latest is the latest value with what it is of. The same pointer is the same word.
+func (w *Watch) Latest() *Published { return w.latest.Load() }
 
 // Close ends the watch. It may be called more than once.
 func (w *Watch) Close() {

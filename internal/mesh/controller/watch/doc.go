@@ -14,6 +14,11 @@
 // has taken (Marks). That is what a writer waits for to know that a write, or
 // its absence, has been observed.
 //
+// It also tells the index with each transaction what it is then of: the span of
+// versions of each kind (package revision), which every message to proxies carries.
+// Who holds the policy of another replica says so, and Reach waits until this one
+// is as new, listing quiet kinds anew to find out.
+//
 // It refuses to let one object that cannot be decoded hold up or hide others,
 // and never applies a part of a list.
 package watch

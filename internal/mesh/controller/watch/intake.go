@@ -1,10 +1,13 @@
 package watch
 
 import (
+	"cmp"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/meshproof/meshproof/internal/mesh/controller/index"
+	"github.com/meshproof/meshproof/internal/mesh/revision"
 )
 
 const (
@@ -23,6 +26,8 @@ const (
 // change in quiet times waits for nothing.
 type intake struct {
 	index *index.Index
+	// spans are those of all kinds that have been listed, by kind. Only run uses them.
+	spans revision.Revision
 
 	mu     sync.Mutex
 	queue  []entry
@@ -37,6 +42,8 @@ type intake struct {
 
 // entry is an event, a list, or word of how far the feed is.
 type entry struct {
+	// seen is what the entry says of the kind's completeness.
+	seen sight
 	// change is nil where nothing changes.
 	change func(*index.Tx)
 	// taken, when not nil, is called when the change, and all before it, is in force.
@@ -127,8 +134,16 @@ func (in *intake) take(spare []entry) (used []entry, changed bool) {
 	default:
 	}
 	in.mu.Unlock()
-	if events > 0 {
+	stamped := false
+	for _, e := range batch {
+		stamped = in.see(e.seen) || stamped
+	}
+	if events > 0 || stamped {
 		in.index.Update(func(tx *index.Tx) {
+			if stamped {
+				// What is published belongs to all of the batch.
+				tx.Stamp(slices.Clone(in.spans))
+			}
 			for _, e := range batch {
 				if e.change != nil {
 					e.change(tx)
@@ -144,4 +159,47 @@ func (in *intake) take(spare []entry) (used []entry, changed bool) {
 	}
 	clear(batch)
 	return batch, events > 0
+}
+
+// sight is a resourceVersion at which a kind was seen. The zero value says nothing.
+type sight struct {
+	kind    Kind
+	version uint64
+	how     seen
+}
+
+// seen is how.
+type seen int
+
+const (
+	// seenComplete is word that everything up to the version has come: a bookmark.
+	seenComplete seen = iota
+	// seenEvent is a change; events of one kind come in the order of their versions.
+	seenEvent
+	// seenList takes the place of all that was known. What has gone since the list
+	// before it leaves no version, so it counts as a change. A lower version than was
+	// known is the truth all the same: a consistent list is never behind, unless the
+	// store was set back.
+	seenList
+)
+
+// see notes a sight, and reports whether it says anything new.
+func (in *intake) see(s sight) bool {
+	if s.kind == "" {
+		return false
+	}
+	at, known := slices.BinarySearchFunc(in.spans, s.kind, func(part revision.Part, kind Kind) int { return cmp.Compare(part.Kind, string(kind)) })
+	if !known {
+		in.spans = slices.Insert(in.spans, at, revision.Part{Kind: string(s.kind)})
+	}
+	span, before := &in.spans[at].Span, in.spans[at].Span
+	switch s.how {
+	case seenList:
+		*span = revision.Span{From: s.version, To: s.version}
+	case seenEvent:
+		span.From, span.To = max(span.From, s.version), max(span.To, s.version)
+	case seenComplete:
+		span.To = max(span.To, s.version)
+	}
+	return !known || *span != before
 }

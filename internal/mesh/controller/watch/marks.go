@@ -47,7 +47,7 @@ const (
 )
 
 // Marks holds the high-water mark of each kind: the highest resourceVersion that
-// the index has taken. The zero value is ready for use.
+// the index has taken, since its last list. The zero value is ready for use.
 //
 // resourceVersions are opaque by contract, but decimal and growing in every API
 // server that stores in etcd; here they are compared as numbers.
@@ -67,9 +67,30 @@ func (m *Marks) Observe(kind Kind, resourceVersion string) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if version <= m.marks[kind] {
-		return nil
+	if version > m.marks[kind] {
+		m.set(kind, version)
 	}
+	return nil
+}
+
+// relisted sets the mark of kind to the version of a list, which may be lower: then
+// back is true.
+func (m *Marks) relisted(kind Kind, resourceVersion string) (back bool, err error) {
+	version, err := ParseVersion(resourceVersion)
+	if err != nil {
+		return false, fmt.Errorf("mark %s: %w", kind, err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if version != m.marks[kind] {
+		back = version < m.marks[kind]
+		m.set(kind, version)
+	}
+	return back, nil
+}
+
+// set moves a mark; m.mu is held.
+func (m *Marks) set(kind Kind, version uint64) {
 	if m.marks == nil {
 		m.marks = map[Kind]uint64{}
 	}
@@ -78,7 +99,6 @@ func (m *Marks) Observe(kind Kind, resourceVersion string) error {
 		close(m.moved)
 		m.moved = nil
 	}
-	return nil
 }
 
 // Seen returns all marks.

@@ -78,7 +78,7 @@ func (s *store[S]) Update(object any) error {
 		return err
 	}
 	s.known[types.NamespacedName{Namespace: r.Namespace, Name: r.Name}] = true
-	s.intake.put(entry{change: func(tx *index.Tx) { s.set(tx, r.Namespace, r.Name, r.spec) }})
+	s.intake.put(entry{seen: s.sight(r.ResourceVersion, seenEvent), change: func(tx *index.Tx) { s.set(tx, r.Namespace, r.Name, r.spec) }})
 	return nil
 }
 
@@ -90,7 +90,8 @@ func (s *store[S]) Delete(object any) error {
 	}
 	namespace, name := m.GetNamespace(), m.GetName()
 	delete(s.known, types.NamespacedName{Namespace: namespace, Name: name})
-	s.intake.put(entry{change: func(tx *index.Tx) { s.remove(tx, namespace, name) }})
+	// The object comes with the version of its deletion.
+	s.intake.put(entry{seen: s.sight(m.GetResourceVersion(), seenEvent), change: func(tx *index.Tx) { s.remove(tx, namespace, name) }})
 	return nil
 }
 
@@ -120,7 +121,7 @@ func (s *store[S]) Replace(objects []any, resourceVersion string) error {
 		}
 	}
 	taken := make(chan struct{})
-	s.intake.put(entry{taken: func() { s.observe(resourceVersion); close(taken) }, change: func(tx *index.Tx) {
+	s.intake.put(entry{seen: s.sight(resourceVersion, seenList), taken: func() { s.relisted(resourceVersion); close(taken) }, change: func(tx *index.Tx) {
 		for key := range gone {
 			s.remove(tx, key.Namespace, key.Name)
 		}
@@ -144,7 +145,29 @@ func (s *store[S]) Resync() error { return nil }
 // when the index has taken that event, and all before it.
 func (s *store[S]) UpdateResourceVersion(resourceVersion string) {
 	if s.marks != nil {
-		s.intake.put(entry{taken: func() { s.observe(resourceVersion) }})
+		s.intake.put(entry{seen: s.sight(resourceVersion, seenComplete), taken: func() { s.observe(resourceVersion) }})
+	}
+}
+
+// sight is what is said of the kind's completeness; nothing of kinds that policy
+// does not depend on. A version that is no number is told by observe.
+func (s *store[S]) sight(resourceVersion string, how seen) sight {
+	version, err := ParseVersion(resourceVersion)
+	if s.marks == nil || err != nil {
+		return sight{}
+	}
+	return sight{s.kind, version, how}
+}
+
+// relisted sets the mark.
+func (s *store[S]) relisted(resourceVersion string) {
+	if s.marks == nil {
+		return
+	}
+	if back, err := s.marks.relisted(s.kind, resourceVersion); err != nil {
+		slog.Error("cannot tell what has been observed", "kind", s.kind, "error", err)
+	} else if back {
+		slog.Warn("a list is of an older version than was known: the cluster's store was set back", "kind", s.kind, "version", resourceVersion)
 	}
 }
 

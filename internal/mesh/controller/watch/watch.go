@@ -74,6 +74,9 @@ type feed struct {
 	listed chan struct{}
 	// policy is false for kinds that answers do not depend on.
 	policy bool
+	// lists reaches the kind; asking is about its present version.
+	lists  cache.ListerWatcher
+	asking asking
 }
 
 // New prepares the watches that fill x.
@@ -105,7 +108,7 @@ func newFeed[S any](w *Watcher, a adapter[S], policy bool, expected runtime.Obje
 		}
 	}
 	return &feed{
-		kind: a.kind, refresh: make(chan struct{}, 1), listed: make(chan struct{}), policy: policy,
+		kind: a.kind, refresh: make(chan struct{}, 1), listed: make(chan struct{}), policy: policy, lists: lists,
 		start: func(replaced func()) *cache.Reflector {
 			s.replaced = replaced
 			return cache.NewReflectorWithOptions(lists, expected, s, cache.ReflectorOptions{
