@@ -3,7 +3,7 @@ package main
 // reasons say, of rows that miss their top figure (or, where it says so, their
 // gate), what stands between. No figures in here: those are measured.
 var reasons = map[string]string{
-	"P1/saturated":  "the same four system calls as haproxy's, and beside them Go's scheduler and poller, a count and a latency for every request, and the record of the decision",
+	"P1/saturated":  "beside the four system calls that a request needs, reads that find nothing: before Go's poller parks who reads, and the look at the application's connection before it is used again",
 	"P1/sparse":     "a wake-up of Go's poller and scheduler for each of the two directions, where haproxy has one event loop",
 	"P2/saturated":  "as P1, with Go's AES, which does not use the widest instructions",
 	"P2/sparse":     "as P1/sparse",
