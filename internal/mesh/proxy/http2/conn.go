@@ -92,6 +92,12 @@ func (c *Conn) Serve() error {
 	c.mu.Lock()
 	c.wg.Add(1)
 	c.clock = time.AfterFunc(c.every, c.look)
+	if len(c.seen) == 0 {
+		// A server speaks first (RFC 9113 section 3.4): a client that keeps a connection
+		// for HTTP/1 and has sent nothing must learn now that it is none. One that has
+		// begun gets the greeting with the first answers.
+		c.flush(c.client)
+	}
 	c.mu.Unlock()
 
 	err := c.readClient()

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/net/http2"
 )
@@ -177,6 +178,15 @@ func (g *gate) dial(ctx context.Context) (net.Conn, error) {
 	return new(net.Dialer).DialContext(ctx, "tcp", g.app)
 }
 
+// stopClock keeps the clock, which writes what waits, from doing what a test is about.
+func stopClock(c *Conn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.clock != nil && c.clock.Stop() {
+		c.wg.Done()
+	}
+}
+
 func TestAnswersDoNotWaitForTheApplicationToBeReached(t *testing.T) {
 	app := startHTTP2(t, func(w http.ResponseWriter, _ *http.Request) {})
 	g := &gate{app: app, asked: make(chan struct{}), open: make(chan struct{})}
@@ -187,13 +197,7 @@ func TestAnswersDoNotWaitForTheApplicationToBeReached(t *testing.T) {
 	}}
 	r := startRelayWith(t, h, &Config{Dial: g.dial})
 	c := dialRaw(t, r.addr)
-	// The clock must not do what the dial should not have kept from being done.
-	conn := r.conns()[0]
-	conn.mu.Lock()
-	if conn.clock.Stop() {
-		conn.wg.Done()
-	}
-	conn.mu.Unlock()
+	stopClock(r.conns()[0])
 	// Both in one segment.
 	var both []byte
 	for i, path := range []string{"/denied", "/"} {
@@ -376,6 +380,23 @@ func TestAnApplicationThatBreaksOffAfterAnInterimHeadIsAnsweredFor(t *testing.T)
 	c.want(1, "502")
 	if e := h.endings(); len(e) != 1 || e[0].status != 502 || !errors.Is(e[0].err, ErrApplication) {
 		t.Errorf("the call ended as %+v", e)
+	}
+}
+
+// A client that says nothing learns at once that this is HTTP/2 (RFC 9113, 3.4).
+func TestASilentClientIsGreeted(t *testing.T) {
+	r := startRelay(t, "127.0.0.1:1", &asked{}, Limits{}, nil)
+	conn, err := net.Dial("tcp", r.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	waitFor(t, "it is accepted", func() bool { return len(r.conns()) == 1 })
+	stopClock(r.conns()[0])
+	conn.SetDeadline(time.Now().Add(patience))
+	f, err := http2.NewFramer(conn, conn).ReadFrame()
+	if err != nil || f.Header().Type != http2.FrameSettings {
+		t.Fatalf("it gets %v, %v", f, err)
 	}
 }
 
