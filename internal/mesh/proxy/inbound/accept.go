@@ -316,7 +316,7 @@ func (s *Server) detectHTTP(ctx context.Context, sess *session, snap *snapshot, 
 		}
 	case late && httpOnly:
 		said = isHTTP1
-	case late && len(conn.seen) > 0 && !snap.port.OnlyDefaultRoutes():
+	case late && len(conn.seen) > 0 && !bytesAsStrict(sess.cell.current.Load().port):
 		// It may yet become HTTP, whose routes are stricter than the list: no weaker judgement.
 		s.cfg.Metrics.detected(snap, sess, detectTimeout)
 		s.bite(limitHTTPDetectTime)
@@ -325,6 +325,7 @@ func (s *Server) detectHTTP(ctx context.Context, sess *session, snap *snapshot, 
 	case late || errors.Is(err, io.EOF) && len(conn.seen) > 0:
 		said = notHTTP
 		conn.unheard = len(conn.seen) == 0
+		sess.setLoose(late && !conn.unheard)
 	default:
 		s.cfg.Metrics.detected(snap, sess, detectError)
 		s.refuse(sess, errIO, "closed before it said anything", err)

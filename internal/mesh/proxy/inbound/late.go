@@ -3,8 +3,6 @@ package inbound
 import (
 	"errors"
 	"io"
-
-	"github.com/meshproof/meshproof/internal/mesh/proxy/policy"
 )
 
 // errLateHTTP ends a connection that became opaque and turned out to be HTTP.
@@ -35,6 +33,7 @@ func (c *lateConn) Read(p []byte) (int, error) {
 				return 0, errLateHTTP
 			} else if said == notHTTP {
 				c.heard = true
+				c.session.setLoose(false)
 			}
 		}
 		if errors.Is(err, io.EOF) { // too short for a request for ever
@@ -46,8 +45,13 @@ func (c *lateConn) Read(p []byte) (int, error) {
 	return c.stream.Read(p)
 }
 
-// harmless tells whether requests would be judged as the connection was.
+// harmless tells whether requests would be judged as the connection was. If so they
+// pass as bytes until a policy comes that is stricter with them.
 func (c *lateConn) harmless() bool {
-	port := c.session.cell.current.Load().port
-	return port.Protocol != policy.Detect || port.OnlyDefaultRoutes()
+	c.session.setLoose(true) // before the policy is looked at: the next one finds it
+	if bytesAsStrict(c.session.cell.current.Load().port) {
+		return true
+	}
+	c.session.setLoose(false)
+	return false
 }

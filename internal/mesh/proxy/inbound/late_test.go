@@ -1,8 +1,10 @@
 package inbound
 
 import (
+	"bufio"
 	"io"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 )
@@ -54,6 +56,31 @@ func waitsOutDetection(t *testing.T, c client) {
 	w.apply(loose) // whose requests are judged as its bytes are
 	if got := waits("GET /secret HTTP/1.1\r\nHost: app\r\n\r\n"); got == "" {
 		t.Error("not answered where nothing is stricter")
+	}
+	before := w.counter("inbound_tcp_authz_allow_total", nil)
+	for _, heard := range []string{"", "G"} { // before its detection is over
+		w.apply(loose)
+		conn, err := w.dial(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		io.WriteString(conn, heard)
+		eventually(t, "the connection is opaque", func() bool { return w.counter("inbound_tcp_authz_allow_total", nil) > before })
+		before = w.counter("inbound_tcp_authz_allow_total", nil)
+		conn.SetDeadline(time.Now().Add(soon))
+		read, ask := bufio.NewReader(conn), "GET /secret HTTP/1.1\r\nHost: app\r\n\r\n"
+		io.WriteString(conn, strings.TrimPrefix(ask, heard))
+		res, err := http.ReadResponse(read, nil)
+		if err != nil {
+			t.Fatalf("%q: %v", heard, err)
+		}
+		io.Copy(io.Discard, res.Body)
+		w.apply(strict) // now they are not
+		io.WriteString(conn, ask)
+		if res, err := http.ReadResponse(read, nil); err == nil {
+			t.Errorf("%q: then it was answered %d", heard, res.StatusCode)
+		}
 	}
 	w.redirectTo(echo)
 	w.applyTo(echo.Port(), strict)

@@ -36,6 +36,9 @@ type session struct {
 	permit *policy.Permit
 	// revoked: nothing covers the connection any more, which has been noted.
 	revoked bool
+	// loose: what is judged as bytes may be HTTP, which lasts only as long as routes are
+	// no stricter.
+	loose bool
 	// relay serves an HTTP session.
 	relay drainer
 	ended bool
@@ -141,6 +144,26 @@ func (sess *session) drain() {
 	}
 }
 
+// covered tells whether a policy permits the connection as a whole.
+func (sess *session) covered(port *policy.Port) bool {
+	sess.mu.Lock()
+	loose := sess.loose
+	sess.mu.Unlock()
+	return port.Connection(sess.client) != nil && (!loose || bytesAsStrict(port))
+}
+
+func (sess *session) setLoose(loose bool) {
+	sess.mu.Lock()
+	defer sess.mu.Unlock()
+	sess.loose = loose
+}
+
+// bytesAsStrict tells whether a connection that is judged as bytes is judged as
+// strictly as its requests would be.
+func bytesAsStrict(port *policy.Port) bool {
+	return port.Protocol != policy.Detect || port.OnlyDefaultRoutes()
+}
+
 // recheck applies a new policy to an open connection (L-09). An opaque one needs
 // a permit; which one it is does not matter, and its labels stay. An HTTP one is
 // judged with its next request, unless the port became opaque or TLS.
@@ -151,7 +174,7 @@ func (sess *session) recheck(snap *snapshot) {
 	if permit == nil && !http || http && (snap.port.Protocol != policy.Opaque && snap.port.Protocol != policy.TLS) {
 		return
 	}
-	if snap.port.Connection(sess.client) != nil {
+	if sess.covered(snap.port) {
 		return
 	}
 	sess.server.terminated(sess, snap)

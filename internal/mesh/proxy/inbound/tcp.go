@@ -16,7 +16,7 @@ func (s *Server) serveTCP(ctx context.Context, sess *session, conn net.Conn) {
 	defer sess.end()
 	snap := sess.cell.current.Load()
 	permit := snap.port.Connection(sess.client)
-	if permit == nil || sess.admin { // the admin port speaks HTTP only (B-05)
+	if !sess.covered(snap.port) || sess.admin { // the admin port speaks HTTP only (B-05)
 		s.denied(sess, snap)
 		return
 	}
