@@ -30,8 +30,8 @@ type observed struct {
 	head            []byte
 }
 
-// headKept is how many of the first bytes received are remembered.
-const headKept = 5
+// headKept is how many of the first bytes received are remembered: the head of a frame.
+const headKept = 9
 
 func observe(conn net.Conn) *observed { return &observed{Conn: conn, lost: make(chan struct{})} }
 

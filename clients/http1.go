@@ -126,7 +126,8 @@ const http1Begins = "HTTP/"
 
 // speaksHTTP1 tells whether bytes may be the beginning of an HTTP/1 answer.
 func speaksHTTP1(began []byte) bool {
-	return string(began) == http1Begins[:min(len(began), len(http1Begins))]
+	n := min(len(began), len(http1Begins))
+	return string(began[:n]) == http1Begins[:n]
 }
 
 // answered notes what the head of an HTTP answer says, and its body's length.

@@ -2,6 +2,7 @@ package clients
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -148,10 +149,18 @@ func notUnderstood(err error) bool {
 }
 
 // speaksHTTP2 tells whether bytes may be the beginning of an HTTP/2 peer's
-// answer: a frame of settings, whose type is the fourth byte.
+// answer: a frame of settings, whose type is the fourth byte, of the connection and
+// no stream. The client finds the same, but when it finds it before a call begins it
+// tells that call no more than that the connection is of no use.
 func speaksHTTP2(began []byte) bool {
-	const kind = 3
-	return len(began) <= kind || http2.FrameType(began[kind]) == http2.FrameSettings
+	const kind, stream = 3, 5
+	switch {
+	case len(began) <= kind:
+		return true
+	case http2.FrameType(began[kind]) != http2.FrameSettings:
+		return false
+	}
+	return len(began) < headKept || binary.BigEndian.Uint32(began[stream:]) == 0
 }
 
 // exchange is one request and its answer on a connection that is there.

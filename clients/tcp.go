@@ -2,6 +2,7 @@ package clients
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -79,7 +80,7 @@ func (c *Caller) tcp(ctx context.Context, r Request, out *Outcome) error {
 			return err
 		}
 	}
-	if out.Kind = Allowed; len(r.Raw) == 0 && string(conn.began()) == http1Begins {
+	if out.Kind = Allowed; len(r.Raw) == 0 && bytes.HasPrefix(conn.began(), []byte(http1Begins)) {
 		// Somebody took the line for a request, and said so.
 		out.Kind = ProtocolError
 		return nil

@@ -213,14 +213,14 @@ func TestAStreamThatNobodyAnswersKeepsItsRate(t *testing.T) {
 	release := make(chan struct{})
 	address := serve(t, func(w http.ResponseWriter, r *http.Request) { <-release })
 	client := start(t)
-	const count = 4 * control.MinParallel
-	err := client.StartStream(t.Context(), control.StreamSpec{Name: "s", Rate: 500, Count: count,
+	err := client.StartStream(t.Context(), control.StreamSpec{Name: "s", Rate: 500,
 		Request: clients.Request{Protocol: clients.HTTP1, Address: address, Timeout: plenty}})
 	if err != nil {
 		t.Fatal(err)
 	}
+	// A busy machine misses some, so that it takes longer until there are as many.
 	var page control.StreamPage
-	for page.Sent+page.Missed < count {
+	for until := time.Now().Add(plenty / 2); page.Sent <= control.MinParallel && time.Now().Before(until); {
 		if page, err = client.Stream(t.Context(), "s", 0, 50*time.Millisecond); err != nil {
 			t.Fatal(err)
 		}
@@ -233,9 +233,8 @@ func TestAStreamThatNobodyAnswersKeepsItsRate(t *testing.T) {
 	if int64(len(page.UnderWay)) != page.Sent || len(last.UnderWay) != 0 {
 		t.Errorf("%d of %d calls were under way, and %d when all had an answer", len(page.UnderWay), page.Sent, len(last.UnderWay))
 	}
-	// A busy machine misses some, but not so many.
 	if page.Last != 0 || page.Sent <= control.MinParallel {
-		t.Errorf("%d of %d calls were made while %d were answered", page.Sent, count, page.Last)
+		t.Errorf("%d calls were made while %d were answered, and %d missed", page.Sent, page.Last, page.Missed)
 	}
 }
 
