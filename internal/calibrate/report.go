@@ -101,7 +101,7 @@ func (r *Report) limit() string {
 	}
 	line := fmt.Sprintf("limit: %s, with %s of a processor for each call of the client's and %s of the target's", r.Limit, micro(k.CPU), micro(k.TargetCPU))
 	if both := k.CPU + k.TargetCPU; both > 0 {
-		line += fmt.Sprintf("; %d idle processors bear about %d such calls a second", runtime.NumCPU(), int64(runtime.NumCPU())*int64(time.Second)/int64(both)/100*100)
+		line += fmt.Sprintf("; %d idle processors bear about %d such calls a second at that cost", runtime.NumCPU(), int64(runtime.NumCPU())*int64(time.Second)/int64(both)/100*100)
 	}
 	return line
 }
