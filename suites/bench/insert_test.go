@@ -34,7 +34,7 @@ func TestAMissedTopFigureHasItsReason(t *testing.T) {
 		{Row{ID: "P11/idle", Measured: &half, GateMet: &yes, TopMet: &yes}, ""},
 		{Row{ID: "P11/idle", Measured: &half, GateMet: &yes, TopMet: &no}, "misses the top figure: " + reasons["P11/idle"]},
 		{Row{ID: "P11/idle", Measured: &half, GateMet: &no, TopMet: &no}, "**misses the gate**: " + reasons["P11/idle"]},
-		{Row{ID: "P9/cpu", Measured: &half, TopMet: &no}, "misses the top figure: not yet explained"},
+		{Row{ID: "P0", Measured: &half, TopMet: &no}, "misses the top figure: not yet explained"},
 		{Row{ID: "C10", RunBy: byTests}, "by " + byTests},
 		{Row{ID: "C1"}, "not measured"},
 	} {
