@@ -18,10 +18,12 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/meshproof/meshproof/internal/mesh/controller/apistub"
 	"github.com/meshproof/meshproof/internal/mesh/controller/index"
 	"github.com/meshproof/meshproof/internal/mesh/controller/status"
+	"github.com/meshproof/meshproof/internal/mesh/revision"
 	"github.com/meshproof/meshproof/internal/policy/api"
 	"github.com/meshproof/meshproof/workloads/mesh/values"
 )
@@ -211,6 +213,17 @@ func TestTheRoleTurnsObjectsIntoAnswers(t *testing.T) {
 		if !strings.Contains(metrics, line+"\n") {
 			t.Errorf("metrics lack %s", line)
 		}
+	}
+
+	// Abuse case 80: a proxy comes from a replica that has seen what has not come here.
+	stub.Silently("/apis/policy.linkerd.io/v1beta1/serverauthorizations", func(objects map[string]object) { delete(objects, ns+"/voting-grpc") })
+	asking := metadata.AppendToOutgoingContext(deadline, revision.LeastKey, "servers="+version+",serverauthorizations="+stub.Version())
+	stream, err = inboundpb.NewInboundServerPoliciesClient(connection).WatchPort(asking, &inboundpb.PortSpec{Workload: `{"ns":"emojivoto","pod":"voting"}`, Port: 8080})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := told(); got != "server/voting-grpc with 0" {
+		t.Errorf("the proxy of another replica was told %s first", got)
 	}
 }
 
