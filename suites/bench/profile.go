@@ -26,6 +26,9 @@ const profilesFile = "profiles.md"
 
 // profiles leaves a profile of each hot path in dir, and their tables.
 func (r *runner) profiles(ctx context.Context, dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
 	var text strings.Builder
 	for _, path := range hotPaths {
 		file := filepath.Join(dir, "profile-"+path.load+".pprof")
