@@ -31,8 +31,8 @@ const (
 	firstCalls = 1250
 	// pageEvery is between two readings of what streams were answered.
 	pageEvery = 500 * time.Millisecond
-	// readers is how many streams are read at a time.
-	readers = 4
+	// starters is how many streams are started at a time.
+	starters = 4
 )
 
 // Load is traffic that a client was asked for.
@@ -190,9 +190,9 @@ func (c *Client) Carry(ctx context.Context, l Load, long time.Duration) (Kept, e
 // error.
 func (c *Client) each(ctx context.Context, names []string, do func(int) error) error {
 	next := make(chan int)
-	failed := make(chan error, readers)
+	failed := make(chan error, starters)
 	var workers sync.WaitGroup
-	for range min(readers, len(names)) {
+	for range min(starters, len(names)) {
 		workers.Go(func() {
 			for i := range next {
 				if err := do(i); err != nil {

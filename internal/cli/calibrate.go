@@ -17,7 +17,7 @@ func newCalibrate(streams IOStreams) *cobra.Command {
 	cmd := &cobra.Command{Use: "calibrate", Short: "Say what this machine can tell apart, and how many calls its clients can make", Args: exactArgs(0),
 		Long: "Measures the noise floor of this machine as it is now, busy or not: how late timers are, how long it takes until\n" +
 			"who was woken runs, and how long a round trip on loopback takes. Then a client agent makes calls, ever more of them,\n" +
-			"until it no longer keeps the rate. It takes about half a minute and most of two processors.\n" +
+			"until it no longer keeps the rate, and who of the two was the limit is said. It takes up to a minute and most of two processors.\n" +
 			"Exit code 2 when something that is asked for is finer than the floor.",
 		Example: "  meshproof calibrate\n  meshproof calibrate --finest 5ms --clients=false -o json"}
 	flags := cmd.Flags()
