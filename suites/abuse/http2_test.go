@@ -16,6 +16,7 @@ import (
 	"github.com/linkerd/linkerd2-proxy-api/go/grpc_route"
 	pb "github.com/linkerd/linkerd2-proxy-api/go/inbound"
 	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 
 	"github.com/meshproof/meshproof/internal/proxytest"
 )
@@ -35,6 +36,7 @@ func http2Cases() []Case {
 				f.WriteRSTStream(id, http2.ErrCodeCancel)
 			}
 			w.calms(h, "resets", flood.Bytes())
+			resetsAreCheap(t)
 		}},
 		{Number: 50, Title: "resets that the proxy is made to send are counted too, and work is bounded", Run: func(t *T) {
 			w := newWorld(t, guarded(detect))
@@ -125,6 +127,72 @@ func http2Cases() []Case {
 		{Number: 60, Title: "denials of gRPC have gRPC's form for every spelling; paths that name no method match no route", Run: grpcForms},
 		{Number: 61, Title: "after a revocation new streams are denied at once; an open one keeps its verdict to its end", Run: revoked},
 		{Number: 62, Title: "the limit of streams is the proxy's own", Run: streamLimit},
+	}
+}
+
+// resetsAreCheap compares what the proxy's processor does for requests that are reset
+// at once with what it does for as many that are served, in turns: who resets must not
+// have more of it than who asks and waits.
+func resetsAreCheap(t *T) {
+	w := newWorld(t, guarded(detect))
+	const rounds, attackers, pairs, batches, atOnce = 3, 20, 1000, 100, 100
+	const most = 1.0
+	var flood bytes.Buffer
+	f := http2.NewFramer(&flood, nil)
+	fresh := &h2{}
+	fresh.encoder = hpack.NewEncoder(&fresh.block)
+	for i := range pairs {
+		id := uint32(2*i + 1)
+		f.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: fresh.encode(head("/public")), EndStream: true, EndHeaders: true})
+		f.WriteRSTStream(id, http2.ErrCodeCancel)
+	}
+	decided := func() (n float64) {
+		for _, v := range w.metrics("inbound_http_authz_allow_total") {
+			n += v
+		}
+		return n
+	}
+	var spent [2]time.Duration
+	var requests [2]float64
+	for range rounds {
+		for i, do := range []func(){
+			func() {
+				for range attackers {
+					h := w.h2()
+					w.flooded(h, flood.Bytes())
+				}
+			},
+			func() {
+				h := w.h2()
+				for range batches {
+					h.patient(soon)
+					var ids []uint32
+					for range atOnce {
+						ids = append(ids, h.open(head("/public"), true))
+					}
+					for _, id := range ids {
+						if s := h.wait(id); s.status() != http.StatusOK {
+							t.Fatalf("a request that waits: status %d, %v", s.status(), h.ended)
+						}
+					}
+				}
+				h.Close()
+			},
+		} {
+			before := decided()
+			began := w.cpu()
+			do()
+			spent[i] += w.cpu() - began
+			requests[i] += decided() - before
+		}
+	}
+	if requests[0] < rounds*attackers || requests[1] < rounds*batches*atOnce {
+		t.Fatalf("%v requests were reset, %v served", requests[0], requests[1])
+	}
+	reset, served := spent[0].Seconds()/requests[0], spent[1].Seconds()/requests[1]
+	t.Logf("a request that is reset takes %.1f us of processor (%v of them), one that is served %.1f us: %.2f", 1e6*reset, requests[0], 1e6*served, reset/served)
+	if reset > most*served {
+		t.Errorf("a request that is reset takes %.2f times the processor of one that is served, want at most %v", reset/served, most)
 	}
 }
 

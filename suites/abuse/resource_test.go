@@ -20,7 +20,8 @@ import (
 func resourceCases() []Case {
 	return []Case{
 		{Number: 63, Title: "slow heads and handshakes end, slow bodies and idle connections cost others nothing", Waits: true, Run: slow},
-		{Number: 64, Title: "without file descriptors new connections wait or are refused, existing ones are served", Run: descriptors},
+		{Number: 64, Title: "connections beyond a limit are refused, so that those that are open are served and watched", Run: descriptors,
+			Shown: map[string][]string{"internal/mesh/proxy/inbound": {"TestEveryLimitBitesAndIsCounted", "TestConnectionsLeaveDescriptors", "TestAcceptingGoesOnWhenItCould"}}},
 		{Number: 65, Title: "heads that are too long or have too many fields get 431", Run: func(t *T) {
 			w := newWorld(t, guarded(detect))
 			const long, many = 70 << 10, 1000
@@ -181,7 +182,7 @@ func descriptors(t *T) {
 	w := newWorld(t, guarded(proxytest.HTTP1), func(o *proxytest.Options) {
 		o.Wrap = []string{"prlimit", fmt.Sprintf("--nofile=%d:%d", limit, limit)}
 	})
-	existing := w.dial()
+	existing, waiting := w.dial(), w.dial()
 	existing.send(get("/public"))
 	w.is("before", existing.read("GET"), http.StatusOK)
 	var conns []net.Conn
@@ -192,16 +193,26 @@ func descriptors(t *T) {
 		}
 		conns = append(conns, conn)
 	}
-	w.eventually("all descriptors are used", func() bool { return w.files() >= limit-8 })
+	refused := func() float64 {
+		return w.metrics("inbound_limits_total")[`inbound_limits_total{limit="connections",part="inbound"}`]
+	}
+	w.eventually("connections are refused, which the metrics tell meanwhile", func() bool { return refused() > float64(len(conns))/2 })
 	before := w.cpu()
 	for range 20 {
 		existing.patient(patience)
 		existing.send(get("/public"))
-		w.is("without descriptors", existing.read("GET"), http.StatusOK)
+		w.is("beside the flood", existing.read("GET"), http.StatusOK)
 	}
+	waiting.patient(patience)
+	waiting.send(get("/public"))
+	w.is("a first request, which needs the application", waiting.read("GET"), http.StatusOK)
 	const spin = 500 * time.Millisecond
 	if spent := w.cpu() - before; spent > spin {
-		t.Errorf("twenty requests without descriptors took %v of processor: accept spins", spent)
+		t.Errorf("twenty requests beside the flood took %v of processor: accept spins", spent)
+	}
+	const spare = 64
+	if n := w.files(); n > limit-spare {
+		t.Errorf("%d of %d descriptors are in use", n, limit)
 	}
 	for _, conn := range conns {
 		conn.Close()

@@ -609,6 +609,52 @@ func TestConnectionsLeaveDescriptors(t *testing.T) {
 	}
 }
 
+// scarce is a listener that cannot accept for a while.
+type scarce struct {
+	net.Listener
+	failures int
+}
+
+func (l *scarce) Accept() (net.Conn, error) {
+	if l.failures > 0 {
+		l.failures--
+		return nil, &net.OpError{Op: "accept", Net: "tcp", Err: syscall.EMFILE}
+	}
+	return l.Listener.Accept()
+}
+
+// Without descriptors accepting is tried again, and each failure counted.
+func TestAcceptingGoesOnWhenItCould(t *testing.T) {
+	const failures = 4
+	w := newWorld(t, application(t, nil), nil)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	var accepting sync.WaitGroup
+	accepting.Go(func() {
+		w.server.accept(t.Context(), t.Context(), &scarce{listener, failures}, func(_ context.Context, conn *net.TCPConn) {
+			served <- conn.Close()
+		})
+	})
+	conn, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	select {
+	case <-served:
+	case <-time.After(soon):
+		t.Error("nothing is accepted any more")
+	}
+	if got := w.counter("inbound_tcp_errors_total", map[string]string{"error": errIO}); got != failures {
+		t.Errorf("%v failures are counted, want %d", got, failures)
+	}
+	listener.Close()
+	accepting.Wait()
+}
+
 // What every bite of the metric may be called is there from the start, and no more.
 func TestTheSeriesOfLimitsAreBounded(t *testing.T) {
 	w := newWorld(t, application(t, nil), nil)
