@@ -114,4 +114,8 @@ type Config struct {
 	// Bite is called when a limit has bitten, possibly with the lock held; it may
 	// be nil.
 	Bite func(Limit)
+	// Malformed is called when the client has sent what RFC 9113 does not allow, or
+	// what applications read in more than one way, possibly with the lock held; it
+	// may be nil.
+	Malformed func(why error)
 }

@@ -178,6 +178,9 @@ func (c *Conn) clientReset(f *frame) *connError {
 
 // strike resets a stream for what the client did; that counts like its own resets.
 func (c *Conn) strike(s *stream, id uint32, code ErrCode) *connError {
+	if code != http2.ErrCodeRefusedStream && code != http2.ErrCodeEnhanceYourCalm { // limits
+		c.malformed(code, "a stream is broken")
+	}
 	if s != nil {
 		c.abort(s, code, ErrClient)
 	} else {
@@ -242,6 +245,7 @@ func (c *Conn) clientBlock(b *begun, block []byte) *connError {
 	case b.end && c.head.ContentLength > 0:
 		return c.strike(nil, id, http2.ErrCodeProtocol)
 	case !all(c.pseudo.path.Value, inTarget):
+		c.malformed(http2.ErrCodeProtocol, "a path with bytes that none has")
 		c.reply(id, b.end, &badTarget)
 		return nil
 	}

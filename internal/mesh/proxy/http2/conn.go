@@ -181,6 +181,9 @@ func (c *Conn) fail(err *connError) {
 	if c.finished {
 		return
 	}
+	if err.code != http2.ErrCodeEnhanceYourCalm { // a limit, which has bitten
+		c.malformed(err.code, err.reason)
+	}
 	o := c.client.buf()
 	o.b = appendGoAway(o.b, min(c.lastID, c.goAway), err.code)
 	c.finish(err)
@@ -208,6 +211,12 @@ func (c *Conn) finish(err error) {
 	clear(c.streams)
 	c.client.conn.SetReadDeadline(time.Now().Add(lingerTime))
 	c.cond.Broadcast()
+}
+
+func (c *Conn) malformed(code ErrCode, why string) {
+	if c.cfg.Malformed != nil {
+		c.cfg.Malformed(&connError{code, why})
+	}
 }
 
 func (c *Conn) bite(l Limit) {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/net/http2"
@@ -146,11 +147,38 @@ func TestTargetsThatHTTP1CannotHaveReachNobody(t *testing.T) { // abuse case 10
 		t.Errorf("the Handler was asked about %q ? %q", head.Path, head.Query)
 		deny(a)
 	}}
-	c := dialRaw(t, startRelay(t, "127.0.0.1:1", h, Limits{}, nil).addr)
+	var told atomic.Int32
+	r := startRelayWith(t, h, &Config{Malformed: func(error) { told.Add(1) }})
+	c := dialRaw(t, r.addr)
 	for i, path := range []string{"/a#b", "/?a#b", "/a\\b", "/?a\\b", "/\xc3\xa9", "/?a=\xc3\xa9", "/#"} {
 		id := uint32(2*i + 1)
 		c.open(id, true, request(path)...)
 		c.want(id, "400")
+		if n := told.Load(); int(n) != i+1 {
+			t.Errorf("Malformed has been called %d times after %q", n, path)
+		}
+	}
+}
+
+// Malformed hears of streams and connections that break the standard, and not of
+// those that limits end.
+func TestWhatBreaksTheStandardIsTold(t *testing.T) {
+	var told atomic.Int32
+	cfg := &Config{Malformed: func(error) { told.Add(1) }, Limits: Limits{HeadBytes: 1000, Control: 20}}
+	r := startRelayWith(t, &asked{decide: func(_ *Head, a *Action) { deny(a) }}, cfg)
+	c := dialRaw(t, r.addr)
+	c.open(1, true, request("/", "te", "gzip")...)
+	c.wantReset(1, http2.ErrCodeProtocol)
+	c.open(3, true, request("/", "x-large", strings.Repeat("a", 1000))...)
+	c.want(3, "431")
+	c.must(0, c.WriteData(0, false, nil))
+	c.wantGoAway(http2.ErrCodeProtocol)
+	if n := told.Load(); n != 2 {
+		t.Errorf("told %d times, not 2", n)
+	}
+	flood(func(c *client, _ int) error { return c.WritePing(false, [8]byte{}) })(dialRaw(t, r.addr))
+	if n := told.Load(); n != 2 {
+		t.Errorf("told %d times, not 2, after a flood", n)
 	}
 }
 

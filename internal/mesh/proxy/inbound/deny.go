@@ -130,9 +130,14 @@ const (
 // application's is counted by what it leads to (unanswered).
 func (s *Server) malformed(from http1.Side, why error) {
 	if from == http1.Client {
-		s.cfg.Metrics.httpError(errMalformed)
-		s.log.info("Request refused", "reason", why)
+		s.malformed2(why)
 	}
+}
+
+// malformed2 is malformed for HTTP/2.
+func (s *Server) malformed2(why error) {
+	s.cfg.Metrics.httpError(errMalformed)
+	s.log.info("Request refused", "reason", why)
 }
 
 // responded notes the end of a call.

@@ -16,7 +16,7 @@ import (
 func (s *Server) serveHTTP2(sess *session, conn net.Conn) {
 	bare, seen := unpeek(conn)
 	h := &calls2{sess: sess}
-	h.relay = http2.New(bare, seen, h, &http2.Config{Dial: sess.dialContext, Limits: s.cfg.fixed.http2, Bite: s.bitten2})
+	h.relay = http2.New(bare, seen, h, &http2.Config{Dial: sess.dialContext, Limits: s.cfg.fixed.http2, Bite: s.bitten2, Malformed: s.malformed2})
 	sess.enterHTTP(h.relay)
 	s.handlers.Go(func() {
 		defer sess.end()
