@@ -181,7 +181,7 @@ bin/bench: FORCE
 	@mkdir -p bin
 	$(GO) build $(LDFLAGS) -o $@ ./suites/bench
 
-bench: bin/bench bin/meshproof-standalone
+bench: build bin/bench bin/meshproof-standalone
 	bin/bench -rounds $(ROUNDS) -for $(if $(filter file,$(origin FOR)),1s,$(FOR)) $(if $(ONLY),-only $(ONLY)) -out $(or $(ARTIFACTS),artifacts) $(ARGS)
 
 # What every kind of cluster is counted on for, as a suite of e2e-framework.

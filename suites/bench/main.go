@@ -60,6 +60,7 @@ func do(ctx context.Context, args []string, out io.Writer) (int, error) {
 	against := flags.String("targets", "", "these targets, by name, separated by commas; default all that are installed")
 	anywhere := flags.Bool("anywhere", false, "leave it to the kernel which processors the parts run on")
 	dir := flags.String("out", "artifacts", "folder for bench.json and bench.md")
+	harness := flags.String("harness", "bin/meshproof", "program of the harness")
 	standalone := flags.String("proxy", "bin/meshproof-standalone", "program of the proxy")
 	readme := flags.String("readme", "", "measure nothing, but write the table of bench.json into this page")
 	profiles := flags.Bool("profiles", false, "take processor profiles of the hot paths instead of measuring")
@@ -137,9 +138,13 @@ func do(ctx context.Context, args []string, out io.Writer) (int, error) {
 	rows := judge(measured)
 	if err == nil && *only == "" {
 		r.byTests(ctx, rows)
-	}
-	if runErr := fromRun(filepath.Join(*dir, "latest", "run.json"), rows); runErr != nil {
-		r.failures["the suite"] = runErr
+		n := policiesOf
+		if *small {
+			n = fewPolicies
+		}
+		if err := r.policies(ctx, *harness, n, rows); err != nil {
+			r.failures["policies"] = err
+		}
 	}
 	report.Rows = append(rows, sideBySide(measured, chosen)...)
 	if controller {

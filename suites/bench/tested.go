@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,8 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/meshproof/meshproof/reports/result"
 )
 
 // tested are figures that a test of this tree takes: it runs as `make test` runs
@@ -72,42 +68,6 @@ func instructionsIn(output string) ([]float64, bool) {
 		values = append(values, is/was)
 	}
 	return values, len(values) == 2
-}
-
-// policiesOf is how many policies P16 is about.
-const policiesOf = 500
-
-// fromRun fills in what the newest run of the suite has measured: a step of a
-// scenario is one policy, from its first write to the verdict on every question
-// that was asked about it. Without a run the rows stay empty, and say by what
-// they are taken.
-func fromRun(file string, rows []Row) error {
-	text, err := os.ReadFile(file)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	var run result.Run
-	if err == nil {
-		err = json.Unmarshal(text, &run)
-	}
-	if err != nil {
-		return fmt.Errorf("read the newest run of the suite: %w", err)
-	}
-	var took []float64
-	for _, s := range run.Scenarios {
-		for _, step := range s.Steps {
-			took = append(took, 1e3*step.Duration)
-		}
-	}
-	for _, t := range run.Timings {
-		if t.Name != "scenarios" || len(took) == 0 {
-			continue
-		}
-		for id, v := range map[string]float64{"P16/scenario": median(took), "P16/suite": t.Seconds / float64(len(took)) * policiesOf} {
-			fill(rows, id, v)
-		}
-	}
-	return nil
 }
 
 func fill(rows []Row, id string, v float64) {
