@@ -201,6 +201,10 @@ func (j *callJudge) decideOne(outcome clients.Outcome, said *ruling, by seenBy) 
 		return wrong(result.Failed, "the proxy tells a client without an identity why it is denied: %q (N-06)", told)
 	}
 	if said != nil {
+		if q := said.question; !by.deliveryKnown && by.record == nil && !asked.Fits(outcome.Kind, said.verdict, q.Client, q.Request.Protocol, false) &&
+			asked.Fits(outcome.Kind, said.verdict, q.Client, q.Request.Protocol, true) {
+			return wrong(result.Inconclusive, "observed %s, which may be the application's own answer, and neither its log nor a record of its proxy tells", v.observed)
+		}
 		if differences := history.Differences(said.verdict, said.question, j.oracle.Dialect); len(differences) > 0 {
 			return wrong(result.Failed, "%s", strings.Join(differences, "; "))
 		}

@@ -27,6 +27,28 @@ func said(outcome oracle.Outcome, seen clients.Kind) *ruling {
 	return &ruling{&history.Question{Form: history.Call, Client: oracle.Client{Way: oracle.Plain}, Request: oracle.Request{Protocol: oracle.HTTP1}, Observed: history.Observed{Kind: seen}}, v}
 }
 
+func TestWithoutWitnessesAnAnswerThatMayBeTheApplicationsIsInconclusive(t *testing.T) {
+	for _, row := range []struct {
+		name string
+		by   seenBy
+		want result.Outcome
+	}{
+		{"nobody could be asked", seenBy{}, result.Inconclusive},
+		{"the application has got it", seenBy{delivered: true, deliveryKnown: true}, result.Passed},
+		{"the application has not got it", seenBy{deliveryKnown: true}, result.Failed},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			j := &callJudge{claim: &scenarios.PlannedClaim{Claim: &scenarios.Claim{}, Call: &scenarios.Call{Request: scenarios.Request{Protocol: scenarios.HTTP1}, Expect: scenarios.Expect{"redirected"}}},
+				from: client{clientPod: &clientPod{}}, target: scenarios.Target{Port: 8080}, oracle: oracle.Oracle{Dialect: api.Documented()}}
+			rules := said(oracle.Delivered, clients.Redirected)
+			rules.question.Observed.Reached = row.by.delivered
+			if got := j.decideOne(seen(clients.Redirected), rules, row.by); got.outcome != row.want {
+				t.Errorf("got %s (%s), want %s", got.outcome, got.reason, row.want)
+			}
+		})
+	}
+}
+
 func TestACallIsHeldAgainstExpectationRulesAndRecord(t *testing.T) {
 	for _, test := range []struct {
 		name    string

@@ -82,6 +82,28 @@ func some(names []string) string {
 	return text
 }
 
+// maxBrief bounds the findings that Brief writes.
+const maxBrief = 10
+
+// Brief writes the findings of a run in a line each: enough to tell what was wrong
+// for who has kept no more than the end of a log.
+func Brief(w io.Writer, run *result.Run) {
+	all := findings(run)
+	for _, f := range all[:min(len(all), maxBrief)] {
+		fmt.Fprintf(w, "%s %s: %s / %s / %s", Symbol(f.claim.Outcome), f.claim.Outcome, f.scenario, f.step, f.claim.Name)
+		if len(f.others) > 0 {
+			fmt.Fprintf(w, " and %d likewise", len(f.others))
+		}
+		fmt.Fprintf(w, ": %s\n", cmp.Or(f.claim.Reason, "no reason is known"))
+		for _, line := range f.claim.Details {
+			field(w, "", line)
+		}
+	}
+	if more := len(all) - maxBrief; more > 0 {
+		fmt.Fprintf(w, "and %d more\n", more)
+	}
+}
+
 // Digest says what the findings of a run have in common, when they are many: the
 // most frequent reasons, and where each was met first.
 func Digest(w io.Writer, run *result.Run) { digest(w, findings(run)) }

@@ -102,3 +102,23 @@ func TestManyFindingsHaveADigest(t *testing.T) {
 		t.Errorf("the digest does not say where it was met:\n%s", got)
 	}
 }
+
+func TestFindingsInBriefSayWhyInALine(t *testing.T) {
+	var claims []result.Claim
+	for i := range maxBrief + 2 {
+		claims = append(claims, result.Claim{Name: fmt.Sprintf("c%d", i), Outcome: result.Failed, Reason: "it was closed", Details: []string{"the proxy denied it"},
+			Source: result.Source{File: "one.yaml", Line: i + 1}})
+	}
+	claims = append(claims, result.Claim{Name: "fine", Outcome: result.Passed, Reason: "nothing"})
+	var out strings.Builder
+	Brief(&out, &result.Run{Scenarios: []result.Scenario{scenario("one", result.Failed, "", claims...)}})
+	got := out.String()
+	for _, want := range []string{"✗ failed: one / first / c0: it was closed\n", "the proxy denied it\n", "and 2 more\n"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("lacks %q:\n%s", want, got)
+		}
+	}
+	if strings.Contains(got, "fine") || strings.Contains(got, fmt.Sprintf("c%d:", maxBrief)) {
+		t.Errorf("too much is told:\n%s", got)
+	}
+}

@@ -185,6 +185,8 @@ func (c *conducted) finish() (*result.Run, error) {
 		brief.Scenarios[i].Steps = nil
 	}
 	err = errors.Join(err, text.Summary(os.Stdout, &brief, filepath.Join(c.dir, reports.HTMLFile)))
+	// After this Ginkgo names the specs that failed, without saying why.
+	text.Brief(os.Stdout, c.out)
 	if actions, on := github.Detect(os.Getenv, c.root); on {
 		err = errors.Join(err, github.Write(os.Stdout, actions, c.out))
 	}
