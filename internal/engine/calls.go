@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"os"
 	"sync"
 	"time"
 
@@ -90,16 +89,6 @@ func (s *scenarioRun) judgeCalls(ctx context.Context, batch []*callJudge, base *
 	recorded := s.lookUp(ctx, ready, logs, base)
 	s.makeCalls(ctx, ready)
 	s.readLogs(ctx, logs)
-	for _, list := range logs {
-		for _, log := range list {
-			if log.err != nil {
-				if f, e := os.OpenFile("/tmp/lead/repro/errs", os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644); e == nil {
-					fmt.Fprintln(f, time.Now().Format(time.RFC3339Nano), s.planned.Metadata.Name, log.pod, log.err, ctx.Err())
-					f.Close()
-				}
-			}
-		}
-	}
 	s.lookForAudit(ctx, ready, logs)
 	for _, one := range ready {
 		if one.verdict.outcome == "" {
