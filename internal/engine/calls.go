@@ -85,8 +85,12 @@ func (s *scenarioRun) judgeCalls(ctx context.Context, batch []*callJudge, base *
 			ready = append(ready, one)
 		}
 	}
-	logs := s.openLogs(ctx, ready)
-	recorded := s.lookUp(ctx, ready, logs, base)
+	logs := s.logsOf(ready)
+	var world sync.WaitGroup
+	var recorded *history.World
+	world.Go(func() { recorded = s.lookUp(ctx, ready, logs, base) })
+	s.openLogs(ctx, ready, logs)
+	world.Wait()
 	s.makeCalls(ctx, ready)
 	s.readLogs(ctx, logs)
 	s.lookForAudit(ctx, ready, logs)
@@ -119,8 +123,8 @@ func (s *scenarioRun) lookUp(ctx context.Context, batch []*callJudge, logs map[s
 	return recorded
 }
 
-// openLogs notes how far the records at each target have come.
-func (s *scenarioRun) openLogs(ctx context.Context, batch []*callJudge) map[string][]*witnessLog {
+// logsOf are the records that there are at each target, not yet read.
+func (s *scenarioRun) logsOf(batch []*callJudge) map[string][]*witnessLog {
 	logs := map[string][]*witnessLog{}
 	for _, one := range batch {
 		if _, done := logs[one.target.Component]; done {
@@ -132,6 +136,11 @@ func (s *scenarioRun) openLogs(ctx context.Context, batch []*callJudge) map[stri
 				&witnessLog{pod: nameOf(pod), running: pod, meshed: meshed(pod), echo: one.target.Workload.Kind == scenarios.Echo || tells(pod)})
 		}
 	}
+	return logs
+}
+
+// openLogs notes how far the records have come.
+func (s *scenarioRun) openLogs(ctx context.Context, batch []*callJudge, logs map[string][]*witnessLog) {
 	s.eachLog(logs, func(log *witnessLog) {
 		if log.meshed {
 			log.clock = readClock(func() (time.Time, error) {
@@ -155,7 +164,6 @@ func (s *scenarioRun) openLogs(ctx context.Context, batch []*callJudge) map[stri
 			log.sinceEcho = page.Last
 		}
 	})
-	return logs
 }
 
 func (s *scenarioRun) readLogs(ctx context.Context, logs map[string][]*witnessLog) {

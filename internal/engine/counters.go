@@ -20,7 +20,7 @@ import (
 	"github.com/meshproof/meshproof/scenarios"
 )
 
-// The counters that a decision raises (M-06).
+// The counters that a decision raises (M-06); decisionCounters lists them.
 const (
 	httpAllowed = "inbound_http_authz_allow_total"
 	httpDenied  = "inbound_http_authz_deny_total"
@@ -29,6 +29,8 @@ const (
 	tcpAllowed  = "inbound_tcp_authz_allow_total"
 	tcpDenied   = "inbound_tcp_authz_deny_total"
 )
+
+var decisionCounters = []string{httpAllowed, httpDenied, notFound, limited, tcpAllowed, tcpDenied}
 
 // rise is one increment of a counter that a verdict asks for.
 type rise struct {
@@ -175,6 +177,19 @@ type counterPages struct {
 	families []map[string]*dto.MetricFamily
 }
 
+// linesOf are the lines of a page of metrics that tell of these families. The page
+// of a proxy is long, and two of them are read for every batch of calls.
+func linesOf(page []byte, families []string) []byte {
+	var kept []byte
+	for line := range bytes.Lines(page) {
+		name := bytes.TrimPrefix(bytes.TrimPrefix(line, []byte("# TYPE ")), []byte("# HELP "))
+		if end := bytes.IndexAny(name, "{ "); end >= 0 && slices.Contains(families, string(name[:end])) {
+			kept = append(kept, line...)
+		}
+	}
+	return kept
+}
+
 // readCounters parses what was read before the calls and after them; ok is false
 // where a proxy could not be asked, or there is none.
 func readCounters(logs []*witnessLog) (before, after *counterPages, ok bool) {
@@ -185,7 +200,7 @@ func readCounters(logs []*witnessLog) (before, after *counterPages, ok bool) {
 		}
 		for i, page := range []*counterPages{before, after} {
 			parser := expfmt.NewTextParser(model.UTF8Validation)
-			families, err := parser.TextToMetricFamilies(bytes.NewReader(log.counted[i]))
+			families, err := parser.TextToMetricFamilies(bytes.NewReader(linesOf(log.counted[i], decisionCounters)))
 			if err != nil {
 				return nil, nil, false
 			}
