@@ -66,10 +66,10 @@ type ClientConfig struct {
 
 // Client holds the current certificate. It is useless until Run is called.
 type Client struct {
-	config  ClientConfig
-	sign    Signer
-	anchors *x509.CertPool
-	ready   chan struct{}
+	config ClientConfig
+	sign   Signer
+	trust  *trust
+	ready  chan struct{}
 	// current is replaced by Run at each certification, read at handshakes.
 	current atomic.Pointer[tls.Certificate]
 }
@@ -110,7 +110,7 @@ func NewLocalClient(config ClientConfig, sign Signer) (*Client, error) {
 	if config.Logger == nil {
 		config.Logger = slog.Default()
 	}
-	return &Client{config: config, sign: sign, anchors: anchors, ready: make(chan struct{})}, nil
+	return &Client{config: config, sign: sign, trust: newTrust(anchors), ready: make(chan struct{})}, nil
 }
 
 // LocalName is the identity this client is certified for.
@@ -190,12 +190,12 @@ func (c *Client) certify(ctx context.Context) (*tls.Certificate, error) {
 		certificates = append(certificates, certificate)
 	}
 	for _, usage := range []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth} {
-		name, err := verifyPeer(certificates, c.anchors, usage, time.Now())
+		self, err := verifyPeer(certificates, c.trust.anchors, usage, time.Now())
 		if err != nil {
 			return nil, fmt.Errorf("check the certificate for %s: %w", c.config.LocalName, err)
 		}
-		if name != c.config.LocalName {
-			return nil, fmt.Errorf("check the certificate for %s: it names %s", c.config.LocalName, name)
+		if self.name != c.config.LocalName {
+			return nil, fmt.Errorf("check the certificate for %s: it names %s", c.config.LocalName, self.name)
 		}
 	}
 	if !key.PublicKey.Equal(certificates[0].PublicKey) {

@@ -13,6 +13,10 @@
 // handshake; it is never taken for a session without identity. A peer that
 // presents no certificate is one (rules I-01 to I-07, X-75).
 //
+// A chain that was verified is remembered (trust), for the same anchors and while
+// all of its path is in date: its signatures are not checked again in the peer's
+// next handshake, the peer's key is.
+//
 // It issues nothing and never reads an identity from anything but a
 // certificate. The issuer is a package of its own, below this one.
 package identity

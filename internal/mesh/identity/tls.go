@@ -32,7 +32,7 @@ func (c *Client) ServerConfig(alpn ...string) *tls.Config {
 		if len(state.PeerCertificates) == 0 {
 			return nil
 		}
-		_, err := verifyPeer(state.PeerCertificates, c.anchors, x509.ExtKeyUsageClientAuth, time.Now())
+		_, err := c.trust.identify(state.PeerCertificates, x509.ExtKeyUsageClientAuth, time.Now())
 		return err
 	}
 	return config
@@ -55,7 +55,7 @@ func (c *Client) ClientConfigSNI(identity, sni string, alpn ...string) *tls.Conf
 	// VerifyConnection, is stricter and always runs.
 	config.InsecureSkipVerify = true
 	config.VerifyConnection = func(state tls.ConnectionState) error {
-		name, err := verifyPeer(state.PeerCertificates, c.anchors, x509.ExtKeyUsageServerAuth, time.Now())
+		name, err := c.trust.identify(state.PeerCertificates, x509.ExtKeyUsageServerAuth, time.Now())
 		if err != nil {
 			return err
 		}

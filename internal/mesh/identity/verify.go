@@ -22,39 +22,42 @@ const (
 )
 
 // verifyPeer checks a presented chain, leaf first, against the trust anchors and
-// returns the identity in the leaf.
-func verifyPeer(chain []*x509.Certificate, anchors *x509.CertPool, usage x509.ExtKeyUsage, now time.Time) (string, error) {
+// returns the identity in the leaf, and how long the answer stays the same.
+func verifyPeer(chain []*x509.Certificate, anchors *x509.CertPool, usage x509.ExtKeyUsage, now time.Time) (peer, error) {
 	if len(chain) == 0 {
-		return "", errors.New("peer certificate: none presented")
+		return peer{}, errors.New("peer certificate: none presented")
 	}
 	if len(chain) > longestChain {
-		return "", fmt.Errorf("peer certificate: %d in the chain, at most %d are read", len(chain), longestChain)
+		return peer{}, fmt.Errorf("peer certificate: %d in the chain, at most %d are read", len(chain), longestChain)
 	}
 	leaf := chain[0]
 	intermediates := x509.NewCertPool()
 	for _, certificate := range chain[1:] {
 		intermediates.AddCert(certificate)
 	}
-	if _, err := leaf.Verify(x509.VerifyOptions{
+	paths, err := leaf.Verify(x509.VerifyOptions{
 		Roots: anchors, Intermediates: intermediates, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{usage},
-	}); err != nil {
-		return "", fmt.Errorf("peer certificate: %w", err)
+	})
+	if err != nil {
+		return peer{}, fmt.Errorf("peer certificate: %w", err)
 	}
 	// The library takes absent usages for all of them.
 	if !slices.Contains(leaf.ExtKeyUsage, usage) {
-		return "", errors.New("peer certificate: lacks the key usage of its role")
+		return peer{}, errors.New("peer certificate: lacks the key usage of its role")
 	}
 	if leaf.IsCA {
-		return "", errors.New("peer certificate: is a certificate authority's")
+		return peer{}, errors.New("peer certificate: is a certificate authority's")
 	}
 	if key, ok := leaf.PublicKey.(*ecdsa.PublicKey); !ok || key.Curve != elliptic.P256() {
-		return "", errors.New("peer certificate: key is not ECDSA P-256")
+		return peer{}, errors.New("peer certificate: key is not ECDSA P-256")
 	}
 	name, err := identityOf(leaf)
 	if err != nil {
-		return "", fmt.Errorf("peer certificate: %w", err)
+		return peer{}, fmt.Errorf("peer certificate: %w", err)
 	}
-	return name, nil
+	found := peer{name: name}
+	found.notBefore, found.notAfter = inDate(paths)
+	return found, nil
 }
 
 // The tags of the names that can be identities, in the extension that holds a
