@@ -7,6 +7,8 @@ import (
 	"os"
 	"syscall"
 	"time"
+
+	"github.com/meshproof/meshproof/internal/mesh/proxy/bare"
 )
 
 // end is one connection as it is read from and written to. One goroutine at a
@@ -18,9 +20,10 @@ type end struct {
 
 	// raw lets the end wait without a buffer; nil if the connection cannot. The
 	// function it is given is made once, since making it allocates.
-	raw  syscall.RawConn
-	read func(fd uintptr) bool
-	look func(fd uintptr)
+	raw   syscall.RawConn
+	calls bare.Calls
+	read  func(fd uintptr) bool
+	look  func(fd uintptr)
 	// failed is what read and look have to say.
 	failed error
 	// one is what look reads into.
@@ -49,24 +52,20 @@ func (e *end) init(conn net.Conn) {
 // in it.
 func (e *end) readInto(fd uintptr) bool {
 	b := getBuffer()
-	for {
-		n, err := syscall.Read(int(fd), b.data)
-		switch {
-		case err == syscall.EINTR:
-			continue
-		case err == syscall.EAGAIN:
-			b.put()
-			return false
-		case n > 0:
-			b.w, e.buf = n, b
-			return true
-		case err == nil:
-			err = io.EOF
-		}
+	n, err := e.calls.Read(fd, b.data)
+	switch {
+	case err == syscall.EAGAIN:
 		b.put()
-		e.failed = err
+		return false
+	case n > 0:
+		b.w, e.buf = n, b
 		return true
+	case err == nil:
+		err = io.EOF
 	}
+	b.put()
+	e.failed = err
+	return true
 }
 
 // smallSize holds many a request's head.
@@ -170,7 +169,7 @@ func (e *end) silent() bool {
 }
 
 func (e *end) lookInto(fd uintptr) {
-	_, e.failed = syscall.Read(int(fd), e.one[:])
+	_, e.failed = e.calls.Read(fd, e.one[:])
 }
 
 // early takes a deadline that Drain set just too late, when it was no longer one

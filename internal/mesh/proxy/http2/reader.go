@@ -5,6 +5,8 @@ import (
 	"io"
 	"net"
 	"syscall"
+
+	"github.com/meshproof/meshproof/internal/mesh/proxy/bare"
 )
 
 // reader keeps what has been read and not handled. While there is nothing it has no
@@ -17,10 +19,11 @@ type reader struct {
 	// r and w bound what is unread.
 	r, w int
 
-	raw  syscall.RawConn
-	wake func(fd uintptr) bool
-	err  error
-	peek *[peekSize]byte
+	raw   syscall.RawConn
+	calls bare.Calls
+	wake  func(fd uintptr) bool
+	err   error
+	peek  *[peekSize]byte
 }
 
 // peekSize is what a connection that cannot be waited for otherwise (TLS) is read
@@ -101,22 +104,18 @@ func (r *reader) prepare() {
 // readable reads from a connection that may have nothing; false: wait for it.
 func (r *reader) readable(fd uintptr) bool {
 	in := readBuffers.Get().(*buffer)
-	for {
-		n, err := syscall.Read(int(fd), in.b)
-		switch {
-		case errors.Is(err, syscall.EINTR):
-			continue
-		case errors.Is(err, syscall.EAGAIN):
-			readBuffers.Put(in)
-			return false
-		case err == nil && n == 0:
-			r.err = io.EOF
-		case err != nil:
-			r.err = err
-		}
-		r.in, r.w = in, max(n, 0)
-		return true
+	n, err := r.calls.Read(fd, in.b)
+	switch {
+	case errors.Is(err, syscall.EAGAIN):
+		readBuffers.Put(in)
+		return false
+	case err == nil && n == 0:
+		r.err = io.EOF
+	case err != nil:
+		r.err = err
 	}
+	r.in, r.w = in, n
+	return true
 }
 
 // linger drops what still comes, within bounds.

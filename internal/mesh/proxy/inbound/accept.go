@@ -270,6 +270,7 @@ func (s *Server) detectTLS(ctx context.Context, sess *session, snap *snapshot) (
 func (s *Server) terminate(ctx context.Context, sess *session, conn *peekConn, config *tls.Config, deadline time.Time) (*tls.Conn, bool) {
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
+	conn.Conn = unwatched(conn.Conn)
 	session := tls.Server(conn, config)
 	if err := session.HandshakeContext(ctx); err != nil {
 		if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) {

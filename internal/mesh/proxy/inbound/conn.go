@@ -4,6 +4,8 @@ import (
 	"errors"
 	"net"
 	"time"
+
+	"github.com/meshproof/meshproof/internal/mesh/proxy/bare"
 )
 
 // peekConn is a connection of which some bytes have been looked at. Reading
@@ -71,8 +73,18 @@ func (c *peekConn) CloseWrite() error {
 
 // SetLinger is for who cuts a connection beneath TLS.
 func (c *peekConn) SetLinger(seconds int) error {
-	if tcp, ok := c.Conn.(*net.TCPConn); ok {
+	if tcp, ok := c.Conn.(interface{ SetLinger(int) error }); ok {
 		return tcp.SetLinger(seconds)
 	}
 	return nil
+}
+
+// unwatched is the connection without the scheduler's attention to each system call. It
+// is for relays of requests: between two connections of bytes the kernel copies, which
+// wants them as they are.
+func unwatched(c net.Conn) net.Conn {
+	if tcp, ok := c.(*net.TCPConn); ok {
+		return bare.New(tcp)
+	}
+	return c
 }

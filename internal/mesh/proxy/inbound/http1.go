@@ -11,8 +11,8 @@ import (
 // stack that detection and a handshake have made grow must not last as long as the
 // connection.
 func (s *Server) serveHTTP1(sess *session, conn net.Conn) {
-	bare, seen := unpeek(conn)
-	relay := s.http1.Conn(http1.Config{Client: bare, Seen: seen, Dial: sess.dial, Handler: &calls1{sess: sess}})
+	plain, seen := unpeek(conn)
+	relay := s.http1.Conn(http1.Config{Client: unwatched(plain), Seen: seen, Dial: sess.dial, Handler: &calls1{sess: sess}})
 	sess.enterHTTP(relay)
 	s.handlers.Go(func() {
 		defer sess.end()

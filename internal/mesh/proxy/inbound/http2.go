@@ -14,9 +14,9 @@ import (
 
 // serveHTTP2 has the connection relayed to its end, as serveHTTP1 has.
 func (s *Server) serveHTTP2(sess *session, conn net.Conn) {
-	bare, seen := unpeek(conn)
+	plain, seen := unpeek(conn)
 	h := &calls2{sess: sess}
-	h.relay = http2.New(bare, seen, h, &http2.Config{Dial: sess.dialContext, Limits: s.cfg.fixed.http2, Bite: s.bitten2, Malformed: s.malformed2})
+	h.relay = http2.New(unwatched(plain), seen, h, &http2.Config{Dial: sess.dialContext, Limits: s.cfg.fixed.http2, Bite: s.bitten2, Malformed: s.malformed2})
 	sess.enterHTTP(h.relay)
 	s.handlers.Go(func() {
 		defer sess.end()

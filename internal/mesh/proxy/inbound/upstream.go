@@ -5,6 +5,8 @@ import (
 	"net"
 	"slices"
 	"sync"
+
+	"github.com/meshproof/meshproof/internal/mesh/proxy/bare"
 )
 
 // upstreams are the connections to the application that serve one client
@@ -86,13 +88,13 @@ func (u *upstreams) cut() {
 
 // trackedConn forgets itself when a relay closes it.
 type trackedConn struct {
-	*net.TCPConn
+	*bare.Conn
 	upstreams *upstreams
 }
 
 func (c *trackedConn) Close() error {
 	c.upstreams.remove(c.TCPConn)
-	return c.TCPConn.Close()
+	return c.Conn.Close()
 }
 
 // dial connects to what stands behind the session: its original destination, or the
@@ -108,7 +110,7 @@ func (sess *session) dialContext(ctx context.Context) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &trackedConn{TCPConn: conn.(*net.TCPConn), upstreams: &sess.upstream}, nil
+	return &trackedConn{Conn: bare.New(conn.(*net.TCPConn)), upstreams: &sess.upstream}, nil
 }
 
 // connect connects to the session's destination. Who cuts the session ends the attempt
