@@ -63,7 +63,7 @@ func do(ctx context.Context, args []string, out io.Writer) (int, error) {
 	harness := flags.String("harness", "bin/meshproof", "program of the harness")
 	standalone := flags.String("proxy", "bin/meshproof-standalone", "program of the proxy")
 	readme := flags.String("readme", "", "measure nothing, but write the table of bench.json into this page")
-	profiles := flags.Bool("profiles", false, "take processor profiles of the hot paths instead of measuring")
+	profiles := flags.Bool("profiles", false, "take processor profiles of the hot paths, or of the loads of -only, instead of measuring")
 	page := flags.String("page", "", "with -profiles: write them into this page")
 	if err := flags.Parse(args); err != nil {
 		return exitUsage, err
@@ -106,7 +106,7 @@ func do(ctx context.Context, args []string, out io.Writer) (int, error) {
 	r := &runner{settings: settings{*rounds, *warm, *per}, world: w, where: where, running: map[string]instance{}, started: map[string]func(context.Context) (instance, error){}, talk: os.Stderr, failures: map[string]error{}}
 	defer r.stop()
 	if *profiles {
-		err := r.profiles(ctx, *dir)
+		err := r.profiles(ctx, *dir, pathsOf(*only, chosen))
 		if err == nil && *page != "" {
 			err = insertFile(*page, markProfiles, filepath.Join(*dir, profilesFile))
 		}

@@ -12,8 +12,11 @@ import (
 	"time"
 )
 
-// hotPaths are what profiles are taken of, by the loads that take them.
-var hotPaths = []struct{ load, name string }{
+// hotPath is what a profile is taken of, by the load that takes it.
+type hotPath struct{ load, name string }
+
+// hotPaths are those of the page.
+var hotPaths = []hotPath{
 	{"http1", "HTTP/1 relay"},
 	{"frames", "HTTP/2 frame relay"},
 }
@@ -24,13 +27,25 @@ const profileFor = 8 * time.Second
 // profilesFile has the tables of all profiles.
 const profilesFile = "profiles.md"
 
-// profiles leaves a profile of each hot path in dir, and their tables.
-func (r *runner) profiles(ctx context.Context, dir string) error {
+// pathsOf are the loads that were asked for, or those of the page.
+func pathsOf(only string, chosen []scenario) []hotPath {
+	if only == "" {
+		return hotPaths
+	}
+	var paths []hotPath
+	for _, s := range chosen {
+		paths = append(paths, hotPath{s.id, s.name})
+	}
+	return paths
+}
+
+// profiles leaves a profile of each path in dir, and their tables.
+func (r *runner) profiles(ctx context.Context, dir string, paths []hotPath) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
 	var text strings.Builder
-	for _, path := range hotPaths {
+	for _, path := range paths {
 		file := filepath.Join(dir, "profile-"+path.load+".pprof")
 		used, err := r.profile(ctx, scenarios[scenarioAt(path.load)], file)
 		if err != nil {
@@ -61,6 +76,9 @@ func (r *runner) profile(ctx context.Context, s scenario, file string) (float64,
 	defer target.stop()
 	plan := s.load
 	plan.Address, plan.Authority, plan.From, plan.Warm, plan.For = target.address(s.service()), "bench.example", neighbour, r.warm, profileFor
+	if s.mesh {
+		plan.TLS = r.world.client
+	}
 	r.workers(plan)
 	type answer struct {
 		profile []byte

@@ -67,9 +67,15 @@ var (
 // errEndless ends a connection whose request has no end within the buffer.
 var errEndless = errors.New("endless request")
 
+// requests are buffers of connections that are over: a connection for each request
+// is a load, too.
+var requests = sync.Pool{New: func() any { buffer := make([]byte, 16<<10); return &buffer }}
+
 // answerHTTP1 takes requests without a body.
 func answerHTTP1(conn net.Conn) error {
-	buffer, filled := make([]byte, 16<<10), 0
+	lent := requests.Get().(*[]byte)
+	defer requests.Put(lent)
+	buffer, filled := *lent, 0
 	var out []byte
 	for {
 		n, err := conn.Read(buffer[filled:])
