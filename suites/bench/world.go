@@ -63,7 +63,7 @@ func newWorld(ctx context.Context, standalone string, processors []int) (_ *worl
 		return nil, fmt.Errorf("make certificates: %w", err)
 	}
 	err = on(processors, func() (err error) {
-		w.sinking, err = launch(ctx, &w.sink, []string{"GOMAXPROCS=1"}, w.program, roleSink)
+		w.sinking, err = launch(ctx, &w.sink, []string{"GOMAXPROCS=1", fmt.Sprintf("GOGC=%d", loadGarbage)}, w.program, roleSink)
 		return err
 	})
 	return w, err
