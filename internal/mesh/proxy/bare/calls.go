@@ -5,13 +5,13 @@ import (
 	"unsafe"
 )
 
-// usual is which call is made in the usual way. Sixty-three others, of 64 KiB at most
-// in the relays, take a few milliseconds: less than the monitor lets a goroutine have.
-const usual = 64
+// usual is which call is made in the usual way. So many others, of 64 KiB at most in the
+// relays, take some milliseconds: as long as the monitor lets a goroutine go on anyway.
+const usual = 256
 
 // Calls are the system calls of one direction of a connection, by one goroutine at a
 // time. Its zero value is ready.
-type Calls struct{ made uint8 }
+type Calls struct{ made uint16 }
 
 // Read reads once from a descriptor that does not block. EINTR is not seen; 0 without
 // an error is the end, or an empty p.
