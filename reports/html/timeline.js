@@ -596,6 +596,9 @@ class Timeline {
     const el = Timeline.element, d = this.data, r = d.requests, time = Timeline.time;
     const facts = el("dl", { className: "facts" });
     const fact = (name, text) => { if (text) facts.append(el("dt", { textContent: name }), el("dd", { textContent: text })); };
+    // Asked here, since the browser tells of a toggle only some time after it.
+    const logs = this.card.querySelector(".logs");
+    if (logs) this.showLogs = logs.open;
     this.card.replaceChildren();
     this.card.hidden = false;
     this.card.classList.toggle("wrong", finding !== null);
@@ -641,7 +644,6 @@ class Timeline {
     const el = Timeline.element, d = this.data, proxy = d.requests.p[place];
     const part = el("details", { className: "logs", open: this.showLogs }, el("summary", { textContent: "log lines around it" }));
     part.setAttribute("aria-live", "off"); // there are many, for those who ask for them
-    part.addEventListener("toggle", () => { this.showLogs = part.open; });
     const say = text => part.append(el("p", { textContent: text }));
     if (d.noLogs || !d.logs) {
       say(d.noLogs || "No log lines of this scenario were kept.");
