@@ -43,6 +43,9 @@ func FuzzViewsOfPaths(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, sent, guard string, prefix bool) {
+		if sent == "*" {
+			return // names the server and no path: OPTIONS has it alone, which the relays see to
+		}
 		normalGuard, ok := NormalPath([]byte(guard), nil)
 		if !ok || !routePaths.MatchString(guard) || strings.ContainsAny(sent, "?") {
 			return
@@ -74,7 +77,7 @@ func FuzzViewsOfPaths(f *testing.F) {
 			if d.Verdict == Allow && within(view) {
 				t.Errorf("%q is for nobody; %q passed as %q, which %s takes for %q", guard, sent, given, who, view)
 			}
-			if d.Verdict == Deny && !within(view) && sent != "*" {
+			if d.Verdict == Deny && !within(view) {
 				t.Errorf("%q is for nobody; %q was denied, which %s takes for %q", guard, given, who, view)
 			}
 			if view != made["nginx"] {
