@@ -1,6 +1,9 @@
 package http1
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // Limits are the bounds of a connection, all of them. A zero field means the default.
 type Limits struct {
@@ -87,25 +90,19 @@ func EachLimit(yield func(Limit) bool) {
 }
 
 func (l *Limits) setDefaults() {
-	whenZero(&l.Head, DefaultHead)
-	whenZero(&l.Fields, DefaultFields)
-	whenZero(&l.Trailer, DefaultTrailer)
-	whenZero(&l.Extension, DefaultExtension)
-	whenZero(&l.Informational, DefaultInformational)
-	whenZero(&l.Discard, DefaultDiscard)
-	whenZero(&l.HeadTime, DefaultHeadTime)
-	whenZero(&l.Idle, DefaultIdle)
-	whenZero(&l.Stall, DefaultStall)
-	whenZero(&l.Linger, DefaultLinger)
-	whenZero(&l.Watch, DefaultWatch)
-	whenZero(&l.HalfOpen, DefaultHalfOpen)
+	l.Head = cmp.Or(l.Head, DefaultHead)
+	l.Fields = cmp.Or(l.Fields, DefaultFields)
+	l.Trailer = cmp.Or(l.Trailer, DefaultTrailer)
+	l.Extension = cmp.Or(l.Extension, DefaultExtension)
+	l.Informational = cmp.Or(l.Informational, DefaultInformational)
+	l.Discard = cmp.Or(l.Discard, DefaultDiscard)
+	l.HeadTime = cmp.Or(l.HeadTime, DefaultHeadTime)
+	l.Idle = cmp.Or(l.Idle, DefaultIdle)
+	l.Stall = cmp.Or(l.Stall, DefaultStall)
+	l.Linger = cmp.Or(l.Linger, DefaultLinger)
+	l.Watch = cmp.Or(l.Watch, DefaultWatch)
+	l.HalfOpen = cmp.Or(l.HalfOpen, DefaultHalfOpen)
 	l.Trailer = min(l.Trailer, bufferSize/2) // a line must fit in a buffer
-}
-
-func whenZero[T int | int64 | time.Duration](v *T, fallback T) {
-	if *v == 0 {
-		*v = fallback
-	}
 }
 
 // Bounds that nobody needs to change.

@@ -1,6 +1,9 @@
 package http2
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // Every limit of the relay is in this file, with what happens when it bites. Each
 // bite is told to Config.Bite.
@@ -114,23 +117,13 @@ const (
 )
 
 func (l Limits) withDefaults() Limits {
-	set := func(n *int, to int) {
-		if *n == 0 {
-			*n = to
-		}
-	}
-	set(&l.HeadBytes, DefaultHeadBytes)
-	set(&l.HeadFields, DefaultHeadFields)
-	set(&l.Streams, DefaultStreams)
-	set(&l.Resets, DefaultResets)
-	set(&l.Control, DefaultControl)
-	wait := func(d *time.Duration, to time.Duration) {
-		if *d == 0 {
-			*d = to
-		}
-	}
-	wait(&l.HeadTime, DefaultHeadTime)
-	wait(&l.IdleTime, DefaultIdleTime)
-	wait(&l.WriteTime, DefaultWriteTime)
+	l.HeadBytes = cmp.Or(l.HeadBytes, DefaultHeadBytes)
+	l.HeadFields = cmp.Or(l.HeadFields, DefaultHeadFields)
+	l.Streams = cmp.Or(l.Streams, DefaultStreams)
+	l.Resets = cmp.Or(l.Resets, DefaultResets)
+	l.Control = cmp.Or(l.Control, DefaultControl)
+	l.HeadTime = cmp.Or(l.HeadTime, DefaultHeadTime)
+	l.IdleTime = cmp.Or(l.IdleTime, DefaultIdleTime)
+	l.WriteTime = cmp.Or(l.WriteTime, DefaultWriteTime)
 	return l
 }

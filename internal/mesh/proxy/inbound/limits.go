@@ -1,6 +1,7 @@
 package inbound
 
 import (
+	"cmp"
 	"syscall"
 	"time"
 
@@ -45,17 +46,12 @@ const (
 )
 
 func (t *Timeouts) setDefaults() {
-	set := func(d *time.Duration, to time.Duration) {
-		if *d == 0 {
-			*d = to
-		}
-	}
-	set(&t.Detect, DefaultDetect)
-	set(&t.AdminDetect, DefaultAdminDetect)
-	set(&t.Discovery, DefaultDiscovery)
-	set(&t.Connect, DefaultConnect)
-	set(&t.Drain, DefaultDrain)
-	set(&t.PortIdle, DefaultPortIdle)
+	t.Detect = cmp.Or(t.Detect, DefaultDetect)
+	t.AdminDetect = cmp.Or(t.AdminDetect, DefaultAdminDetect)
+	t.Discovery = cmp.Or(t.Discovery, DefaultDiscovery)
+	t.Connect = cmp.Or(t.Connect, DefaultConnect)
+	t.Drain = cmp.Or(t.Drain, DefaultDrain)
+	t.PortIdle = cmp.Or(t.PortIdle, DefaultPortIdle)
 }
 
 // How much may be open or in progress at once.
