@@ -29,7 +29,7 @@ var reasons = map[string]string{
 	"P11/idle-heap": "two stacks, two connections of package net and the state of one policy watch for each connection",
 	"P12":           "within what rounds differ by",
 	"P13":           "a decision, its record and its counts are real work beside so short a request",
-	"P16/scenario":  "every verdict reads all kinds of policy from the API server, whose caches of kinds that nobody writes to learn every 100 ms only that they are fresh",
+	"P16/scenario":  "every verdict reads all kinds of policy from the API server, whose caches seem to learn only every 100 ms that they are fresh, where nobody has written: steps take as long as that, however quick the rest is",
 	"P16/suite":     "as P16/scenario",
 	"C3":            "a bare grpc-go stream takes nearly all of it: two goroutines, a framer and its buffers",
 	"C6":            "a map of ten times the size is colder in the caches",
